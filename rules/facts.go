@@ -1,0 +1,170 @@
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+)
+
+// Facts holds the groups that are known. Any number of goroutines may read at once; Set, Fail, Clear, CopyFrom and
+// SetScore need it alone.
+type Facts struct {
+	schema *Schema
+	groups []reflect.Value // of the struct; invalid while not known
+	failed []bool
+	score  float64
+}
+
+// NewFacts returns facts of which nothing is known yet.
+func (s *Schema) NewFacts() *Facts {
+	return &Facts{schema: s, groups: make([]reflect.Value, len(s.groups)), failed: make([]bool, len(s.groups))}
+}
+
+// Set makes the facts of a group known; facts is a pointer to a struct of the group's type, which must not be written
+// any more. Another type panics: that is a mistake of the caller.
+func (f *Facts) Set(group int, facts any) {
+	v := reflect.ValueOf(facts)
+	if t := f.schema.groups[group].Type; v.Kind() != reflect.Pointer || v.Type().Elem() != t || v.IsNil() {
+		panic(fmt.Sprintf("rules: facts of %s are a %T and not a *%v", f.schema.groups[group].Name, facts, t))
+	}
+	f.groups[group], f.failed[group] = v.Elem(), false
+}
+
+// Fail marks a group as failed (as opposed to not run yet): its facts are absent for good.
+func (f *Facts) Fail(group int) { f.groups[group], f.failed[group] = reflect.Value{}, true }
+
+// Failed tells whether the group was marked by Fail.
+func (f *Facts) Failed(group int) bool { return f.failed[group] }
+
+// Clear makes a group unknown again, as if it had not run.
+func (f *Facts) Clear(group int) { f.groups[group], f.failed[group] = reflect.Value{}, false }
+
+// CopyFrom makes f equal to other, which is of the same schema. The structs are shared. It does not allocate.
+func (f *Facts) CopyFrom(other *Facts) {
+	copy(f.groups, other.groups)
+	copy(f.failed, other.failed)
+	f.score = other.score
+}
+
+// SetScore sets the sum that `score` reads.
+func (f *Facts) SetScore(points float64) { f.score = points }
+
+// Score returns the sum that `score` reads.
+func (f *Facts) Score() float64 { return f.score }
+
+// Lookup reads one fact by name: bool, float64, string, []string or netip.Addr. ok is false when it is absent or does
+// not exist. It reads header fields too, by the name that [Rule].Fields has for them.
+func (f *Facts) Lookup(name string) (value any, ok bool) {
+	if x := f.schema.byName[name]; x != nil {
+		return x.get(f)
+	}
+	if field, ok := headerOfFact(name); ok && f.schema.header != nil {
+		value, ok := headerField{f.schema.header, field}.value(f)
+		return value, ok
+	}
+	return nil, false
+}
+
+// All calls yield with every fact that is not absent, in the order of the schema.
+func (f *Facts) All(yield func(name string, value any)) {
+	for _, x := range f.schema.fields {
+		if value, ok := x.get(f); ok {
+			yield(x.Name, value)
+		}
+	}
+}
+
+func (x *field) get(f *Facts) (value any, ok bool) {
+	switch x.Kind {
+	case Bool:
+		value, ok = x.boolean(f)
+	case Number:
+		value, ok = x.number(f)
+	case Text:
+		value, ok = x.text(f)
+	case List:
+		value, ok = x.list(f)
+	case Address:
+		value, ok = x.address(f)
+	}
+	if !ok {
+		return nil, false
+	}
+	return value, true
+}
+
+// present does what get does without boxing the value.
+func (x *field) present(f *Facts) bool {
+	switch x.Kind {
+	case Number:
+		_, ok := x.number(f)
+		return ok
+	case Address:
+		_, ok := x.address(f)
+		return ok
+	default:
+		_, ok := x.read(f)
+		return ok
+	}
+}
+
+// read returns the field itself, behind its pointer if it has one. It is addressable.
+func (x *field) read(f *Facts) (v reflect.Value, ok bool) {
+	group := f.groups[x.Group]
+	if !group.IsValid() {
+		return group, false
+	}
+	v = group.Field(x.index)
+	if x.pointer {
+		if v.IsNil() {
+			return v, false
+		}
+		v = v.Elem()
+	}
+	return v, true
+}
+
+func (x *field) boolean(f *Facts) (value, ok bool) {
+	v, ok := x.read(f)
+	return ok && v.Bool(), ok
+}
+
+// number returns all numbers as float64: exact up to 2^53, far above any size or count here. NaN is no number and counts as absent.
+func (x *field) number(f *Facts) (float64, bool) {
+	v, ok := x.read(f)
+	if !ok {
+		return 0, false
+	}
+	if v.CanInt() {
+		return float64(v.Int()), true
+	}
+	number := v.Float()
+	return number, number == number
+}
+
+func (x *field) text(f *Facts) (string, bool) {
+	v, ok := x.read(f)
+	if !ok {
+		return "", false
+	}
+	return v.String(), true
+}
+
+// list goes through a pointer because Interface() of a slice allocates.
+func (x *field) list(f *Facts) ([]string, bool) {
+	v, ok := x.read(f)
+	if !ok {
+		return nil, false
+	}
+	return *v.Addr().Interface().(*[]string), true
+}
+
+// address returns IPv4 as IPv4 also where it came as ::ffff:192.0.2.1. The zero Addr counts as absent.
+func (x *field) address(f *Facts) (netip.Addr, bool) {
+	v, ok := x.read(f)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	address := *v.Addr().Interface().(*netip.Addr)
+	return address.Unmap().WithZone(""), address.IsValid()
+}

@@ -1,0 +1,211 @@
+package rules
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Group is a set of facts that become known together: a struct type with `fact:"…"` tags, known from Stage on. Several
+// groups may share a Name; the names of their facts must differ.
+//
+// A field is a bool, an int, an int64, a float64, a string, a []string or a netip.Addr, or a pointer to one of these,
+// absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals. A field
+// of type [HeaderSource] with the tag `fact:"header"` is what header() reads.
+type Group struct {
+	Name  string
+	Type  reflect.Type
+	Stage int
+}
+
+// HeaderSource is implemented by the field tagged `fact:"header"` of the message group.
+type HeaderSource interface {
+	// Header returns the unfolded value of the first field of that name; ok is false when there is none.
+	Header(name string) (value string, ok bool)
+}
+
+// Kind is the type of a fact.
+type Kind uint8
+
+const (
+	Bool Kind = iota
+	Number
+	Text
+	List
+	Address
+)
+
+var kindNames = [...]string{Bool: "true or false", Number: "number", Text: "text", List: "list", Address: "address"}
+
+// String names the kind for manuals.
+func (k Kind) String() string { return kindNames[k] }
+
+// phrase is what a fact of the kind is, in a sentence.
+func (k Kind) phrase() string {
+	switch k {
+	case Bool:
+		return "true or false"
+	case Address:
+		return "an address"
+	default:
+		return "a " + k.String()
+	}
+}
+
+// Fact is one fact's declaration, for manuals and messages.
+type Fact struct {
+	Name   string // "spf.result"
+	Kind   Kind
+	Values []string // all possible values, if closed
+	Unit   string   // of a number, if it has one
+	Group  int
+	Stage  int
+	Type   reflect.Type // the struct that declares it
+	Field  string       // the name of its field in Type
+}
+
+// field is a fact and how to read it.
+type field struct {
+	Fact
+	index   int
+	pointer bool
+}
+
+// Schema is all facts there are. Immutable, safe for concurrent use.
+type Schema struct {
+	stages    []string
+	speak     int
+	recipient int // the stage at which facts differ from recipient to recipient
+	groups    []Group
+	fields    []*field
+	byName    map[string]*field
+	header    *field // nil when no group has a HeaderSource
+}
+
+// recipientStage names the stage that is run through once for each recipient.
+const recipientStage = "rcpt"
+
+// reservedNames mean something else in an expression and cannot be groups.
+var reservedNames = []string{
+	"score", "true", "false", "nil", "and", "or", "not", "in", "contains", "startsWith", "endsWith", "matches", "let", "if", "else",
+}
+
+var identifier = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// NewSchema collects the facts of all groups. stages are the names of the stages in order; speak is the stage before
+// which no refusal is spoken unless a rule says `at:`.
+func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
+	if speak < 0 || speak >= len(stages) {
+		return nil, fmt.Errorf("rules: stage %d of %d does not exist", speak, len(stages))
+	}
+	s := &Schema{stages: stages, speak: speak, groups: slices.Clone(groups), byName: make(map[string]*field)}
+	s.recipient = slices.Index(stages, recipientStage)
+	if s.recipient < 0 {
+		s.recipient = len(stages)
+	}
+	for i, g := range s.groups {
+		if err := s.add(i, g); err != nil {
+			return nil, fmt.Errorf("rules: facts of %s: %w", g.Name, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Schema) add(group int, g Group) error {
+	switch {
+	case !identifier.MatchString(g.Name) || slices.Contains(reservedNames, g.Name):
+		return fmt.Errorf("%q cannot be the name of a group", g.Name)
+	case g.Type == nil || g.Type.Kind() != reflect.Struct:
+		return fmt.Errorf("%v is not a struct", g.Type)
+	case g.Stage < 0 || g.Stage >= len(s.stages):
+		return fmt.Errorf("stage %d does not exist", g.Stage)
+	}
+	for i := range g.Type.NumField() {
+		structField := g.Type.Field(i)
+		tag, ok := structField.Tag.Lookup("fact")
+		if !ok {
+			continue
+		}
+		x := &field{index: i, Fact: Fact{
+			Name: g.Name + "." + tag, Group: group, Stage: g.Stage, Type: g.Type, Field: structField.Name,
+			Unit: structField.Tag.Get("unit"), Values: strings.Fields(structField.Tag.Get("values")),
+		}}
+		if !structField.IsExported() || !identifier.MatchString(tag) {
+			return fmt.Errorf("field %s: a fact needs an exported field and a name of a-z, 0-9 and _, not %q", structField.Name, tag)
+		}
+		if structField.Type == reflect.TypeFor[HeaderSource]() {
+			if s.header != nil {
+				return fmt.Errorf("field %s: %s is the header already", structField.Name, s.header.Name)
+			}
+			x.Kind = Text
+			s.header = x
+			continue
+		}
+		if err := x.setKind(structField.Type); err != nil {
+			return fmt.Errorf("field %s: %w", structField.Name, err)
+		}
+		if other := s.byName[x.Name]; other != nil {
+			return fmt.Errorf("field %s: the fact %s exists already, in %v", structField.Name, x.Name, other.Type)
+		}
+		s.byName[x.Name] = x
+		s.fields = append(s.fields, x)
+	}
+	return nil
+}
+
+func (x *field) setKind(t reflect.Type) error {
+	if t.Kind() == reflect.Pointer {
+		x.pointer = true
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[netip.Addr]():
+		x.Kind = Address
+	case t == reflect.TypeFor[[]string]():
+		x.Kind = List
+	case t.Kind() == reflect.Bool:
+		x.Kind = Bool
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64, t.Kind() == reflect.Float64:
+		x.Kind = Number
+	case t.Kind() == reflect.String:
+		x.Kind = Text
+	default:
+		return fmt.Errorf("%v cannot be a fact", t)
+	}
+	if len(x.Values) > 0 && x.Kind != Text && x.Kind != List {
+		return fmt.Errorf("only texts and lists have `values`")
+	}
+	return nil
+}
+
+// Facts lists all facts in the order of their groups and fields.
+func (s *Schema) Facts() []Fact {
+	facts := make([]Fact, len(s.fields))
+	for i, x := range s.fields {
+		facts[i] = x.Fact
+	}
+	return facts
+}
+
+// Fact finds a fact by its name.
+func (s *Schema) Fact(name string) (Fact, bool) {
+	x, ok := s.byName[name]
+	if !ok {
+		return Fact{}, false
+	}
+	return x.Fact, true
+}
+
+func (s *Schema) names() []string {
+	names := make([]string, len(s.fields))
+	for i, x := range s.fields {
+		names[i] = x.Name
+	}
+	return names
+}
+
+// Stages are the names of the stages in order.
+func (s *Schema) Stages() []string { return slices.Clone(s.stages) }
