@@ -1,0 +1,206 @@
+package resolver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// server is one of those that are asked.
+type server struct {
+	address  string
+	timeouts atomic.Int32 // in a row
+	last     atomic.Int64 // of these, UnixNano
+}
+
+// Three time-outs in a row make a server sick: it is tried last, and once per question. One alone may be the fault of
+// the zone that was asked about.
+const (
+	sickAfter = 3
+	sickFor   = 10 * time.Second
+)
+
+func (s *server) sick(now time.Time) bool {
+	return s.timeouts.Load() >= sickAfter && now.Sub(time.Unix(0, s.last.Load())) < sickFor
+}
+
+func (s *server) answered() { s.timeouts.Store(0) }
+
+func (s *server) timedOut(now time.Time) {
+	s.last.Store(now.UnixNano())
+	s.timeouts.Add(1)
+}
+
+// rounds bounds how often a server is asked the same question.
+const rounds = 3
+
+// ask puts the question to the servers until one answers or ctx ends.
+func (r *Resolver) ask(ctx context.Context, k key) *answer {
+	q := newQuery(k.question(), k.qtype)
+	failure, failed := errNoAnswer, map[*server]bool{}
+	for _, s := range r.order() {
+		if ctx.Err() != nil {
+			break
+		}
+		if failed[s] { // it has answered, and would say the same again
+			continue
+		}
+		a, err := r.askServer(ctx, s, q, k)
+		if err == nil {
+			s.answered()
+			return a
+		}
+		if isTimeout(err) {
+			r.Metrics.Timeouts.Add(1)
+			s.timedOut(time.Now())
+			continue
+		}
+		r.Metrics.Failures.Add(1)
+		failed[s] = true
+		failure = fmt.Errorf("server %s: %w", s.address, err)
+	}
+	return temporary(k, failure)
+}
+
+// order is every server of good health in as many rounds as there are, then the sick ones once.
+func (r *Resolver) order() []*server {
+	now := time.Now()
+	var healthy, sick []*server
+	for _, s := range r.servers {
+		if s.sick(now) {
+			sick = append(sick, s)
+		} else {
+			healthy = append(healthy, s)
+		}
+	}
+	order := append(append([]*server(nil), healthy...), sick...)
+	for range rounds - 1 {
+		order = append(order, healthy...)
+	}
+	return order
+}
+
+func (r *Resolver) askServer(ctx context.Context, s *server, q query, k key) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.attempt)
+	defer cancel()
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+
+	a, err := r.exchange(ctx, s, q, k, buffer[:])
+	// RFC 6891, 7: a server that does not know EDNS0 says FORMERR.
+	if rejected, ok := err.(serverError); ok && rejected.rcode == dns.RcodeFormatError {
+		return r.exchange(ctx, s, q.plain(), k, buffer[:])
+	}
+	return a, err
+}
+
+func (r *Resolver) exchange(ctx context.Context, s *server, q query, k key, buffer []byte) (*answer, error) {
+	reply, err := r.overUDP(ctx, s, q, buffer)
+	if err == nil && truncated(reply) || errors.Is(err, errMismatched) {
+		reply, err = r.overTCP(ctx, s, q)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readAnswer(reply, k)
+}
+
+// bufferSize leaves room for servers that send more than we announced.
+const bufferSize = 4096
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// maxMismatched is how many replies that do not fit are passed over before the question goes over TCP, where nobody
+// can guess his way in (RFC 5452, 9.2).
+const maxMismatched = 8
+
+var errMismatched = errors.New("replies that do not fit the question")
+
+// overUDP uses a socket of its own for each query: the port is as hard to guess as the id (RFC 5452, 4.5). Connected,
+// it takes datagrams from the server alone.
+func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byte) ([]byte, error) {
+	conn, stop, err := dial(ctx, "udp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	q.setID(randomID())
+	r.Metrics.Queries.Add(1)
+	if _, err := conn.Write(q.message); err != nil {
+		return nil, err
+	}
+	for range maxMismatched {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return nil, err
+		}
+		if q.answeredBy(buffer[:n]) {
+			return buffer[:n], nil
+		}
+		r.Metrics.Mismatched.Add(1)
+	}
+	return nil, errMismatched
+}
+
+func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, error) {
+	conn, stop, err := dial(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	q.setID(randomID())
+	r.Metrics.Queries.Add(1)
+	r.Metrics.TCP.Add(1)
+	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(q.message)), uint16(len(q.message)))
+	if _, err := conn.Write(append(framed, q.message...)); err != nil {
+		return nil, err
+	}
+	var length [2]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(conn, reply); err != nil {
+		return nil, err
+	}
+	if !q.answeredBy(reply) {
+		r.Metrics.Mismatched.Add(1)
+		return nil, errMismatched
+	}
+	if truncated(reply) {
+		return nil, errors.New("an answer that is truncated even over TCP")
+	}
+	return reply, nil
+}
+
+// dial connects and lets the end of ctx end all reading and writing, by time or by Close. stop closes the connection.
+func dial(ctx context.Context, network, address string) (conn net.Conn, stop func(), err error) {
+	var d net.Dialer
+	conn, err = d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	release := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	return conn, func() { release(); conn.Close() }, nil
+}
+
+func randomID() uint16 {
+	var id [2]byte
+	rand.Read(id[:]) // never fails
+	return binary.BigEndian.Uint16(id[:])
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
+}
