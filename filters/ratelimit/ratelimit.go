@@ -1,0 +1,216 @@
+// Package ratelimit tells who comes too often.
+//
+// A limit is a token bucket per client network, sender domain or recipient. Connections take their token when they
+// come. Everything else is looked at when it begins and taken when it has ended, because only then it is known whether
+// it counts: what we deferred ourselves (greylisting, another limit) does not, or a sender could never get through
+// (the deadlock of rspamd issue 1498). So between look and take others may look too, and a limit can be exceeded by the
+// transactions that are under way at the same time; the bucket is then in debt, and the rate holds in the long run. The
+// debt of one message or recipient is at most a whole bucket, so nobody waits longer than a bucket takes to fill, per
+// transaction that was under way. The alternative, to reserve first and to give back, would need a memory per session
+// and would lose tokens with every session that breaks off.
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+
+	"gatepost/filters"
+)
+
+// Spec describes the filter.
+var Spec = filters.Define("ratelimit", "Does this client, sender domain or recipient get too much too fast?", Defaults, New,
+	filters.On(filters.AtConnect, (*Filter).Connect, filters.Inline()),
+	filters.On(filters.AtMail, (*Filter).Mail, filters.Inline()),
+	filters.On(filters.AtRcpt, (*Filter).Rcpt, filters.Inline()))
+
+// ConnectFacts are known when a client has connected.
+type ConnectFacts struct {
+	// The name of the limit on connections that the client exceeds, or of a limit on its refused recipients or its
+	// bytes that it has used up; empty if there is none.
+	Connection string `fact:"connection"`
+}
+
+// MailFacts are known at MAIL.
+type MailFacts struct {
+	// The name of the limit on messages or bytes that the client or the sender's domain has used up; empty if there
+	// is none.
+	Message string `fact:"message"`
+}
+
+// RcptFacts are known at RCPT.
+type RcptFacts struct {
+	// The name of the limit on recipients, or refused recipients, that the client, the sender's domain or the
+	// recipient has used up; empty if there is none.
+	Recipient string `fact:"recipient"`
+}
+
+// Filter is safe for concurrent use.
+type Filter struct {
+	limits  []limit
+	clock   filters.Clock
+	buckets *buckets
+}
+
+var (
+	_ filters.Witness = (*Filter)(nil)
+	_ filters.Adopter = (*Filter)(nil)
+)
+
+// limit is a Limit made ready.
+type limit struct {
+	Limit
+	id        string
+	perSecond float64
+	burst     int
+}
+
+// New makes the filter. Without limits there is none.
+func New(config Config, env filters.Env) (*Filter, error) {
+	if len(config.Limits) == 0 {
+		return nil, nil
+	}
+	f := &Filter{clock: env.Clock, buckets: newBuckets(maxBuckets)}
+	for _, l := range config.Limits {
+		if l.Burst.N == 0 {
+			l.Burst = l.Rate.Amount
+		}
+		if l.IPv4Prefix == 0 {
+			l.IPv4Prefix = 32
+		}
+		if l.IPv6Prefix == 0 {
+			l.IPv6Prefix = 64
+		}
+		f.limits = append(f.limits, limit{
+			Limit:     l,
+			id:        fmt.Sprint(l),
+			perSecond: l.Rate.perSecond(),
+			burst:     int(min(l.Burst.N, math.MaxInt)),
+		})
+	}
+	return f, nil
+}
+
+// Adopt implements [filters.Adopter]: who was over a limit stays so over a reload, unless the limit was changed.
+func (f *Filter) Adopt(previous any) {
+	if p, ok := previous.(*Filter); ok {
+		f.buckets = p.buckets
+	}
+}
+
+// Connect counts the connection.
+func (f *Filter) Connect(_ context.Context, v filters.View) (*ConnectFacts, error) {
+	facts, now := &ConnectFacts{}, f.buckets.time.at(f.clock.Now())
+	for i := range f.limits {
+		l := &f.limits[i]
+		key, ok := l.key(&v)
+		exceeded := false
+		switch {
+		case !ok || l.Per != perClient:
+		case l.Count == countConnections:
+			exceeded = !f.buckets.allow(key, l, now)
+		case l.Count == countRefused || l.Count == countBytes:
+			exceeded = f.buckets.isEmpty(key, now)
+		}
+		if exceeded && facts.Connection == "" {
+			facts.Connection = l.Name
+		}
+	}
+	return facts, nil
+}
+
+// Mail looks whether a message may come.
+func (f *Filter) Mail(_ context.Context, v filters.View) (*MailFacts, error) {
+	return &MailFacts{f.usedUp(&v, countMessages, countBytes)}, nil
+}
+
+// Rcpt looks whether a recipient may come.
+func (f *Filter) Rcpt(_ context.Context, v filters.View) (*RcptFacts, error) {
+	return &RcptFacts{f.usedUp(&v, countRecipients, countRefused)}, nil
+}
+
+// usedUp names the first limit on one of two counts that has no token left.
+func (f *Filter) usedUp(v *filters.View, count, other string) string {
+	now := f.buckets.time.at(f.clock.Now())
+	for i := range f.limits {
+		l := &f.limits[i]
+		if l.Count != count && l.Count != other {
+			continue
+		}
+		if key, ok := l.key(v); ok && f.buckets.isEmpty(key, now) {
+			return l.Name
+		}
+	}
+	return ""
+}
+
+// Concluded implements [filters.Witness]: it takes the tokens of what has ended.
+func (f *Filter) Concluded(o *filters.Outcome) {
+	deferredByUs := o.Ours && o.Code >= 400 && o.Code < 500
+	if o.Kind == filters.SessionOutcome || o.Code == 0 || deferredByUs {
+		return
+	}
+	now := f.buckets.time.at(f.clock.Now())
+	for i := range f.limits {
+		l := &f.limits[i]
+		n := l.weight(o)
+		if n == 0 {
+			continue
+		}
+		if key, ok := l.key(&o.View); ok {
+			f.buckets.take(key, l, n, now)
+		}
+	}
+}
+
+// weight is how many tokens of the limit an outcome takes.
+func (l *limit) weight(o *filters.Outcome) int64 {
+	switch {
+	case o.Kind == filters.MessageOutcome && l.Count == countMessages,
+		o.Kind == filters.RecipientOutcome && l.Count == countRecipients,
+		o.Kind == filters.RecipientOutcome && l.Count == countRefused && o.Code >= 500:
+		return 1
+	case o.Kind == filters.MessageOutcome && l.Count == countBytes:
+		return max(o.Size, 0)
+	}
+	return 0
+}
+
+// key names the bucket for what the view is about; ok is false where there is nothing to count by, such as the domain
+// of the null sender.
+func (l *limit) key(v *filters.View) (key bucketKey, ok bool) {
+	key.limit = l.id
+	switch l.Per {
+	case perClient:
+		key.network = l.network(v.Session.Client.Addr())
+		return key, true
+	case perSenderDomain:
+		if v.Envelope != nil {
+			_, key.text = filters.SplitAddress(v.Envelope.ReversePath)
+		}
+	case perRecipient:
+		if v.Recipient != nil {
+			key.text = strings.ToLower(v.Recipient.ForwardPath)
+		}
+	}
+	if len(key.text) > maxText {
+		key.text = key.text[:maxText]
+	}
+	return key, key.text != ""
+}
+
+// network is the zero Prefix for a client without an IP address: all those count as one.
+func (l *limit) network(client netip.Addr) netip.Prefix {
+	client = client.Unmap().WithZone("")
+	bits := l.IPv6Prefix
+	if client.Is4() {
+		bits = l.IPv4Prefix
+	}
+	prefix, err := client.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}

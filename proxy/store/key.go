@@ -1,0 +1,64 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash/maphash"
+	"strings"
+)
+
+// maxKey is the length from which on a key is hashed. No literal key is as long, so none can pose as a hashed one.
+const maxKey = 512
+
+// entriesKey holds the number of marks on disk. It sorts before every mark: a space is never empty.
+var entriesKey = []byte("\x00entries")
+
+var errSpace = errors.New("store: a space is a name without NUL")
+
+// recordKey is the key on disk: space, NUL, key. The beginning of a hashed key stays, so that Range finds it by prefix.
+func recordKey(space, key string) string {
+	return space + "\x00" + shorten(key)
+}
+
+func shorten(key string) string {
+	if len(key) < maxKey {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return key[:maxKey-1-2*len(sum)] + "~" + hex.EncodeToString(sum[:])
+}
+
+// splitRecordKey undoes recordKey; ok is false for what is not a mark.
+func splitRecordKey(record []byte) (space, key string, ok bool) {
+	at := bytes.IndexByte(record, 0)
+	if at <= 0 {
+		return "", "", false
+	}
+	return string(record[:at]), string(record[at+1:]), true
+}
+
+func checkSpace(space string) error {
+	if space == "" || strings.IndexByte(space, 0) >= 0 {
+		return errSpace
+	}
+	return nil
+}
+
+// successor is the first key behind all that start with prefix; nil if there is none.
+func successor(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i] < 0xff {
+			end[i]++
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// shardSeed differs per process: nobody can choose keys that all meet in one shard.
+var shardSeed = maphash.MakeSeed()
+
+func shardOf(record string) int { return int(maphash.String(shardSeed, record) % shardCount) }

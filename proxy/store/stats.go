@@ -1,0 +1,76 @@
+package store
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Stats tell how the store is.
+type Stats struct {
+	Entries int64 // marks on disk, expired ones that are not swept yet included
+	Bytes   int64 // on disk
+	Pending int64 // changed marks that are not on disk yet
+	Refused int64 // decisions that found no room, since the start
+	Expired int64 // marks swept away after their time, since the start
+	Evicted int64 // marks swept away before their time, to keep the bound, since the start
+	Dropped int64 // marks lost on the way to disk, since the start
+	Failing error // why the disk does not take marks; nil if it does
+}
+
+type counts struct{ refused, expired, evicted, dropped atomic.Int64 }
+
+// Stats returns how the store is now. Bytes is 0 after Close.
+func (s *Store) Stats() Stats {
+	st := Stats{
+		Entries: s.entries.Load(),
+		Pending: s.marks.pending.Load(),
+		Refused: s.counts.refused.Load(),
+		Expired: s.counts.expired.Load(),
+		Evicted: s.counts.evicted.Load(),
+		Dropped: s.counts.dropped.Load(),
+		Failing: s.trouble.now(),
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.disk != nil && !s.closed {
+		st.Bytes = int64(s.disk.db.Metrics().DiskSpaceUsage())
+	}
+	return st
+}
+
+// trouble logs errors of the disk, once a minute.
+type trouble struct {
+	log *slog.Logger
+
+	mu     sync.Mutex // guards err, logged
+	err    error
+	logged time.Time
+}
+
+func (t *trouble) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
+	if time.Since(t.logged) >= time.Minute {
+		t.logged = time.Now()
+		t.log.Error("store: the disk does not take marks; going on from memory and trying again", "error", err)
+	}
+}
+
+// over is called when the disk has taken marks.
+func (t *trouble) over() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		t.err, t.logged = nil, time.Time{}
+		t.log.Info("store: the disk takes marks again")
+	}
+}
+
+func (t *trouble) now() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}

@@ -1,0 +1,233 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"gatepost/filters"
+)
+
+// Errors of decisions. With both, nothing was changed.
+var (
+	// ErrFull tells that a mark could not be remembered: too many wait for the disk, or the store is at its bound.
+	ErrFull = errors.New("store: no room for another mark")
+	// ErrClosed tells that the store has been closed.
+	ErrClosed = errors.New("store: closed")
+)
+
+// maxDecisions bounds the decisions under way at once, so that a hanging disk does not collect goroutines.
+const maxDecisions = 1024
+
+// Store keeps marks on disk. It implements [filters.Store] and is safe for concurrent use.
+type Store struct {
+	config Config
+	clock  filters.Clock
+	log    *slog.Logger
+	fs     vfs.FS
+	lock   io.Closer
+	slots  chan struct{} // one per decision under way
+
+	mu     sync.RWMutex // guards disk, closed; every decision holds it for reading
+	disk   *disk        // nil while a broken one is being replaced
+	closed bool
+
+	marks   shards
+	entries atomic.Int64 // marks on disk
+	counts  counts
+	trouble trouble
+
+	flushes chan chan struct{}
+	stop    chan struct{}
+	stopped chan struct{}
+	patient time.Duration // how long Close waits for the disk
+}
+
+var _ filters.Store = (*Store)(nil)
+
+// Open opens the store in config.Path, or makes it, and starts writing what decisions leave. The error wraps [ErrOwned]
+// while another process has it open. Marks that cannot be read are set aside, and logged.
+func Open(config Config, clock filters.Clock, log *slog.Logger) (*Store, error) {
+	s, err := prepare(config, clock, log, vfs.Default)
+	if err != nil {
+		return nil, err
+	}
+	go s.maintain()
+	return s, nil
+}
+
+// prepare is Open without the goroutine.
+func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*Store, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s := &Store{
+		config: config, clock: clock, log: log, fs: fs,
+		slots:   make(chan struct{}, maxDecisions),
+		flushes: make(chan chan struct{}),
+		stop:    make(chan struct{}),
+		stopped: make(chan struct{}),
+		patient: 10 * time.Second,
+	}
+	s.trouble.log = log
+	if err := fs.MkdirAll(config.Path, 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	lock, err := fs.Lock(fs.PathJoin(config.Path, lockName))
+	if err != nil {
+		if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "lock held by current process") {
+			err = ErrOwned
+		}
+		return nil, fmt.Errorf("store: %s: %w", config.Path, err)
+	}
+	s.lock = lock
+	if err := s.openMarks(); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("store: %s: %w", config.Path, err)
+	}
+	return s, nil
+}
+
+// Peek implements [filters.Store].
+func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
+	return decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) { return d.marks, nil })
+}
+
+// Attempt implements [filters.Store]. If the marks cannot be remembered, a sender that passes passes all the same; for
+// one that would have to come back the error is [ErrFull].
+func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
+	return decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) {
+		attempt(d.marks, d.now, t)
+		if err := d.remember(); err != nil && (len(d.marks) == 0 || d.marks[0].Passed.IsZero()) {
+			return nil, err
+		}
+		return d.marks, nil
+	})
+}
+
+// Pass implements [filters.Store].
+func (s *Store) Pass(ctx context.Context, space string, keys []string, keep time.Duration) error {
+	_, err := decide(ctx, s, space, keys, func(d *decision) (struct{}, error) {
+		for i := range d.marks {
+			pass(&d.marks[i], d.now, keep)
+		}
+		return struct{}{}, d.remember()
+	})
+	return err
+}
+
+// Forget implements [filters.Store].
+func (s *Store) Forget(ctx context.Context, space string, keys []string) (int, error) {
+	return decide(ctx, s, space, keys, func(d *decision) (int, error) { return d.forget() })
+}
+
+// Range implements [filters.Store]. Keys of 512 bytes and more come with their end hashed; a prefix finds them by
+// their first 447 bytes. Marks that change meanwhile may be missed or come as they were.
+func (s *Store) Range(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
+	if err := checkSpace(space); err != nil {
+		return err
+	}
+	start := []byte(space + "\x00" + prefix)
+	end := successor(start)
+	now := s.now()
+	// Memory first: what is written between the two steps is then seen once, and what was written before is on disk.
+	inMemory := s.marks.copyPrefix(string(start))
+	for record, e := range inMemory {
+		if m := live(e.mark, now); !e.deleted && m.Exists() && !yield(record[len(space)+1:], m) {
+			return ctx.Err()
+		}
+	}
+	for start != nil {
+		chunk, err := s.readChunk(ctx, start, end)
+		if err != nil {
+			return err
+		}
+		for _, f := range chunk.found {
+			if _, known := inMemory[f.record]; known {
+				continue
+			}
+			if m := live(f.mark, now); m.Exists() && !yield(f.record[len(space)+1:], m) {
+				return nil
+			}
+		}
+		start = chunk.next
+	}
+	return nil
+}
+
+type chunk struct {
+	found []foundMark
+	next  []byte
+}
+
+type foundMark struct {
+	record string
+	mark   filters.Mark
+}
+
+// readChunk reads some marks on disk, so that a slow reader of Range keeps nothing open.
+func (s *Store) readChunk(ctx context.Context, start, end []byte) (chunk, error) {
+	return within(ctx, s, func() (c chunk, err error) {
+		if s.disk == nil {
+			return c, nil
+		}
+		c.next = s.disk.walk(start, end, 512, func(record, value []byte) {
+			if m, ok := parseMark(value); ok {
+				c.found = append(c.found, foundMark{string(record), m})
+			}
+		})
+		return c, nil
+	})
+}
+
+// now is the clock's time in the resolution of marks.
+func (s *Store) now() time.Time { return s.clock.Now().Truncate(resolution).UTC() }
+
+// Flush returns when all that was decided before is on disk.
+func (s *Store) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case s.flushes <- done:
+	case <-s.stopped:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("store: the disk is not ready: %w", ctx.Err())
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("store: the disk does not take the marks: %w", ctx.Err())
+	}
+}
+
+// Close writes what is in memory and releases the folder; a successor can open it then. Decisions fail with [ErrClosed]
+// from its begin. If the disk does not take the marks within ten seconds, they are lost, the folder stays locked until
+// the process ends, and the error says so.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	again := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	close(s.stop)
+	timer := time.NewTimer(s.patient)
+	defer timer.Stop()
+	select {
+	case <-s.stopped:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("store: the disk does not take %d marks: they are lost", s.marks.pending.Load())
+	}
+}
