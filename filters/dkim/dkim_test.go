@@ -1,0 +1,211 @@
+package dkim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"gatepost/filters/authres"
+)
+
+func TestResults(t *testing.T) {
+	zone := plainZone()
+	add := func(name, text string) { zone.Add(name+"._domainkey.example.org", "TXT", text) }
+	add("s", edText+"; t=s")
+	add("revoked", "v=DKIM1; k=ed25519; p=")
+	add("dkim2", strings.Replace(edText, "DKIM1", "DKIM2", 1))
+	add("late", "k=ed25519; v=DKIM1; "+strings.TrimPrefix(edText, "v=DKIM1; k=ed25519; "))
+	add("web", edText+"; s=web")
+	add("any", edText+"; s=web:*; h=sha1:sha256; n=note; x-unknown=1")
+	add("sha1", edText+"; h=sha1")
+	add("rsa", rsaText(fakeKey(2048)))
+	add("weak", rsaText(fakeKey(1023)))
+	add("huge", rsaText(fakeKey(4097)))
+	add("short", "v=DKIM1; k=ed25519; p=AAAA")
+	add("junk", "v=DKIM1; k=ed25519; p=*")
+	add("twice", edText+"; p=AAAA")
+	add("nokey", "v=DKIM1; k=ed25519")
+	add("spf", "v=spf1 -all")
+	add("two", "v=spf1 -all")
+	add("two", rsaText(fakeKey(2048)))
+	add("two", edText)
+	add("five", "1")
+	for range 4 {
+		add("five", edText)
+	}
+	zone.Add("empty._domainkey.example.org", "A", "192.0.2.1")
+	zone.Add("slow._domainkey.example.org", "TIMEOUT", "")
+	zone.Add("broken._domainkey.example.org", "SERVFAIL", "")
+	zone.Add("sel._domainkey.xn--bcher-kva.example", "TXT", edText)
+	with := func(old, new string) string { return strings.Replace(plainTags, old, new, 1) }
+	for _, test := range []struct {
+		name, tags string
+		result     Result
+		reason     string
+	}{
+		{"plain", plainTags, Pass, ""},
+		{"case of the field and of a=", with("DKIM-Signature: v=1; a=ed25519-sha256", "dkim-SIGNATURE : v=1; a=Ed25519-SHA256"), Pass, ""},
+		{"no space, a last semicolon", with("; b=%s", ";b=%s;"), Pass, ""},
+		{"unknown tags", with("v=1;", "v=1; xy=; z_1=b=c;"), Pass, ""},
+		{"z= with b= in it", with("v=1;", "v=1; z=From:joe|Subject:b=20=lob=x;"), Pass, ""},
+		{"a tag that ends in b", with("v=1;", "v=1; xb=123;"), Pass, ""},
+		{"b= in i=", with("v=1;", "v=1; i=b=1@example.org;"), Pass, ""},
+		{"case of d= and i=", with("d=example.org;", "d=Example.ORG; i=Joe@Sub.eXample.org;"), Pass, ""},
+		{"d= that is no UTF-8", with("d=example.org;", "d=exam\xffple.org;"), Neutral, "d= is no domain"},
+		{"U-labels", with("d=example.org;", "d=Bücher.example; i=@bücher.example;"), Pass, ""},
+		{"folding", with("h=from;", "h=\r\n\t from\r\n ; c=simple /\r\n simple;"), Pass, ""},
+		{"q= with others", with("v=1;", "v=1; q=dns/special : DNS/txt;"), Pass, ""},
+		{"t= and x=", with("v=1;", "v=1; t=1767000000; x=1767614401;"), Pass, ""},
+		{"t= a little ahead", with("v=1;", "v=1; t=1767690000;"), Pass, ""},
+		{"t=s without i=", with("s=sel", "s=s"), Pass, ""},
+		{"t=s and the same domain", with("s=sel;", "s=s; i=@EXAMPLE.org;"), Pass, ""},
+		{"service *", with("s=sel", "s=any"), Pass, ""},
+		{"one of several records", with("s=sel", "s=two"), Pass, ""},
+
+		{"l=", with("v=1;", "v=1; l=7;"), Policy, "l= leaves the end of the body unsigned"},
+		{"rsa-sha1", with("ed25519-sha256", "rsa-sha1"), Policy, "rsa-sha1 is broken"},
+		{"expired", with("v=1;", "v=1; x=1767614399;"), Policy, "expired"},
+		{"from the future", with("v=1;", "v=1; t=1767800000;"), Policy, "signed in the future"},
+		{"weak key", strings.Replace(with("s=sel", "s=weak"), "ed25519", "rsa", 1), Policy, "RSA key of 1023 bits"},
+		{"huge key", strings.Replace(with("s=sel", "s=huge"), "ed25519", "rsa", 1), Policy, "RSA key of 4097 bits"},
+		{"many names", with("h=from", "h=from"+strings.Repeat(":x", 200)), Policy, "more than 200 names in h="},
+
+		{"not this key", strings.Replace(with("s=sel", "s=rsa"), "ed25519", "rsa", 1), Fail, "the signature does not match"},
+		{"relaxed", with("v=1;", "v=1; c=relaxed;"), Fail, "the signature does not match"},
+		{"other body", with("bh=%s", "bh=AAAA"), Fail, "the body was changed"},
+
+		{"no tags", "DKIM-Signature: hello; b=%s", Neutral, "malformed list of tags"},
+		{"tag twice", with("v=1;", "v=1; d=example.org;"), Neutral, "malformed list of tags"},
+		{"bad tag name", with("v=1;", "v=1; =2;"), Neutral, "malformed list of tags"},
+		{"white space in a tag name", with("v=1;", "v=1; a b=2;"), Neutral, "malformed list of tags"},
+		{"many tags", with("v=1;", "v=1"+manyTags(50)), Neutral, "malformed list of tags"},
+		{"v=2", with("v=1", "v=2"), Neutral, "v= is not 1"},
+		{"no v=", with("v=1;", ""), Neutral, "v= is not 1"},
+		{"no d=", with("d=example.org;", ""), Neutral, "d= is no domain"},
+		{"bad d=", with("d=example.org;", "d=example..org;"), Neutral, "d= is no domain"},
+		{"d= with a slash", with("d=example.org;", "d=example.org/x;"), Neutral, "d= is no domain"},
+		{"no s=", with("s=sel;", ""), Neutral, "s= is no selector"},
+		{"long s=", with("s=sel;", "s="+strings.Repeat("a.", 115)+"a;"), Neutral, "s= is no selector"},
+		{"a=", with("ed25519-sha256", "dsa-sha256"), Neutral, "unknown algorithm in a="},
+		{"q=", with("v=1;", "v=1; q=http;"), Neutral, "unknown query method in q="},
+		{"c=", with("v=1;", "v=1; c=future;"), Neutral, "unknown canonicalization in c="},
+		{"c= of the body", with("v=1;", "v=1; c=simple/;"), Neutral, "unknown canonicalization in c="},
+		{"no bh=", with("bh=%s;", ""), Neutral, "bh= holds no hash"},
+		{"no h=", with("h=from;", ""), Neutral, "h= does not hold From"},
+		{"h= without From", with("h=from;", "h=fromage;"), Neutral, "h= does not hold From"},
+		{"i= elsewhere", with("v=1;", "v=1; i=@badexample.org;"), Neutral, "i= is not within d="},
+		{"i= without @", with("v=1;", "v=1; i=sub.example.org;"), Neutral, "i= is not within d="},
+		{"t=", with("v=1;", "v=1; t=soon;"), Neutral, "t= is no time"},
+		{"x=", with("v=1;", "v=1; x=-1;"), Neutral, "x= is no time"},
+		{"x= before t=", with("v=1;", "v=1; t=1767610000; x=1767610000;"), Neutral, "x= is not after t="},
+
+		{"t=s and a subdomain", with("s=sel;", "s=s; i=@sub.example.org;"), PermError, "the key (t=s) does not allow another domain in i="},
+		{"no key", with("s=sel", "s=nothing"), PermError, "no key"},
+		{"no text", with("s=sel", "s=empty"), PermError, "no key"},
+		{"revoked", with("s=sel", "s=revoked"), PermError, "the key is revoked"},
+		{"key version", with("s=sel", "s=dkim2"), PermError, "unknown version of the key record"},
+		{"key version not first", with("s=sel", "s=late"), PermError, "unknown version of the key record"},
+		{"key for the web", with("s=sel", "s=web"), PermError, "the key is not for mail"},
+		{"key for SHA-1", with("s=sel", "s=sha1"), PermError, "the key is for another hash"},
+		{"key of another kind", with("s=sel", "s=rsa"), PermError, "the key is for another algorithm"},
+		{"short key", with("s=sel", "s=short"), PermError, "malformed key"},
+		{"junk key", with("s=sel", "s=junk"), PermError, "malformed key record"},
+		{"two keys in one", with("s=sel", "s=twice"), PermError, "malformed key record"},
+		{"no p=", with("s=sel", "s=nokey"), PermError, "malformed key record"},
+		{"SPF record", with("s=sel", "s=spf"), PermError, "unknown version of the key record"},
+		{"too many records", with("s=sel", "s=five"), PermError, "too many key records"},
+
+		{"time-out", with("s=sel", "s=slow"), TempError, "the key cannot be had now"},
+		{"server failure", with("s=sel", "s=broken"), TempError, "the key cannot be had now"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := observe(t, zone, signed(test.tags))
+			if f.Result != string(test.result) || f.Reason != test.reason || f.Signatures != 1 || !slices.Equal(f.Results, []string{f.Result}) {
+				t.Errorf("%s: %q, %d signatures, each %q", f.Result, f.Reason, f.Signatures, f.Results)
+			}
+			if (len(f.Domains) == 1) != (test.result == Pass) || (len(f.Undecided) == 1) != (test.result == TempError) {
+				t.Errorf("domains %q, undecided %q", f.Domains, f.Undecided)
+			}
+		})
+	}
+}
+
+func manyTags(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "; x%d=", i)
+	}
+	return b.String() + ";"
+}
+
+func TestTestKeysCountOnlyIfConfigured(t *testing.T) {
+	zone := zoneOf("sel._domainkey.example.org", edText+"; t=y:s")
+	good := signed(plainTags)
+	bad := strings.Replace(good, "Hello", "Hallo", 1)
+	for _, test := range []struct {
+		accept bool
+		text   string
+		want   Result
+	}{{false, good, Neutral}, {false, bad, Neutral}, {true, good, Pass}, {true, bad, Fail}} {
+		if f := observeWith(t, Config{AcceptTestKeys: test.accept}, zone, test.text); f.Result != string(test.want) || !f.Testing {
+			t.Errorf("accepted %v: %s, testing %v; want %s", test.accept, f.Result, f.Testing, test.want)
+		}
+	}
+}
+
+func TestFactsOfSeveralSignatures(t *testing.T) {
+	zone := zoneOf("sel._domainkey.example.org", edText, "r._domainkey.example.net", rsaText(&rsaKey().PublicKey))
+	zone.Add("slow._domainkey.example.com", "TIMEOUT", "")
+	text := signSimple(edKey, strings.Replace(plainTags, "s=sel", "s=gone; i=x@example.org", 1), fromField, plainBody) +
+		signSimple(rsaKey(), "DKIM-Signature: v=1; a=rsa-sha256; d=example.net; s=r; h=from; bh=%s; b=%s", fromField, plainBody) +
+		signSimple(edKey, "DKIM-Signature: v=1; a=ed25519-sha256; d=example.com; s=slow; h=from; bh=%s; b=%s", fromField, plainBody) +
+		"DKIM-Signature: v=1; a=rsa-sha256; d=.; b=abcdefghijkl\r\n" +
+		signSimple(edKey, strings.Replace(plainTags, "s=sel", "s=sel; x=2; l=3", 1), fromField, plainBody) +
+		signSimple(edKey, plainTags, fromField, plainBody) +
+		fromField + "\r\n" + plainBody
+	f := observe(t, zone, text)
+	f.signatures = nil
+	want := Facts{
+		Result: "pass", Reason: "no key", Domains: []string{"example.net"}, Undecided: []string{"example.com"}, Signatures: 6,
+		Results:    []string{"permerror", "pass", "temperror", "neutral", "policy"},
+		Signers:    []string{"example.org", "example.net", "example.com", "", "example.org"},
+		Selectors:  []string{"gone", "r", "slow", "", "sel"},
+		Algorithms: []string{"ed25519-sha256", "rsa-sha256", "ed25519-sha256", "", "ed25519-sha256"},
+		KeyBits:    []string{"0", "2048", "0", "0", "0"},
+		LengthUsed: true, Expired: true,
+	}
+	if fmt.Sprintf("%+v", *f) != fmt.Sprintf("%+v", want) {
+		t.Errorf("got  %+v\nwant %+v", *f, want)
+	}
+}
+
+func TestAuthenticationResults(t *testing.T) {
+	text := "DKIM-Signature: v=1; a=rsa-sha256; d=example.net; s=x; i=\"a\r\n b\"@example.net; h=from; bh=AAAA; b=ab c defghijkl\r\n" + signed(plainTags)
+	f := observe(t, plainZone(), text)
+	field := string(authres.Format("mx.example.org", f.AuthResults()))
+	for _, want := range []string{
+		`dkim=permerror reason="no key" header.d=example.net`, `header.i="\"ab\"@example.net"`, "header.s=x", "header.b=abcdefgh",
+		"dkim=pass header.d=example.org header.s=sel", "header.a=ed25519-sha256",
+	} {
+		if !strings.Contains(strings.ReplaceAll(field, "\r\n\t", " "), want) {
+			t.Errorf("%q is not in %q", want, field)
+		}
+	}
+	field = string(authres.Format("mx.example.org", observe(t, plainZone(), fromField+"\r\n").AuthResults()))
+	if field != "Authentication-Results: mx.example.org;\r\n\tdkim=none\r\n" {
+		t.Errorf("unsigned: %q", field)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	order := []Result{Pass, TempError, Fail, Policy, PermError, Neutral}
+	for i, first := range order {
+		for _, second := range order[i:] {
+			c := check{signatures: []*signature{{verdict: verdict{second, ""}}, {verdict: verdict{first, ""}}}}
+			if f := c.facts(); f.Result != string(first) {
+				t.Errorf("%s and %s: %s", second, first, f.Result)
+			}
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package dkim
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+
+	"gatepost/filters"
+)
+
+const (
+	maxKeyRecord = 16 << 10
+	// maxKeys bounds the records of one name that are tried.
+	maxKeys = 4
+	// RSA keys outside of these sizes are not used: below, they can be broken (RFC 8301, 3.2); above, they are out of
+	// use, and cost more than they are worth.
+	minBits, maxBits = 1024, 4096
+)
+
+// answer is what the DNS says about one name.
+type answer struct {
+	name    string
+	records []string
+	err     error
+}
+
+// askForKeys starts one look-up for each name. The answers may be read when the group is done.
+func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*signature) (answers []*answer, done *sync.WaitGroup) {
+	done = &sync.WaitGroup{}
+	for _, s := range signatures {
+		name := s.keyName()
+		if s.result != "" || answerFor(answers, name) != nil {
+			continue
+		}
+		a := &answer{name: name}
+		answers = append(answers, a)
+		done.Go(func() { a.records, a.err = resolver.LookupTXT(ctx, name) })
+	}
+	return answers, done
+}
+
+func answerFor(answers []*answer, name string) *answer {
+	for _, a := range answers {
+		if a.name == name {
+			return a
+		}
+	}
+	return nil
+}
+
+// failure tells why there is no record to try.
+func (a *answer) failure() verdict {
+	switch {
+	case errors.Is(a.err, filters.ErrNXDomain), a.err == nil && len(a.records) == 0:
+		return verdict{PermError, "no key"}
+	case a.err != nil:
+		return verdict{TempError, "the key cannot be had now"}
+	case len(a.records) > maxKeys:
+		return verdict{PermError, "too many key records"}
+	}
+	return verdict{}
+}
+
+// key is a key record (RFC 6376, 3.6.1).
+type key struct {
+	public crypto.PublicKey
+	bits   int
+	test   bool // t=y
+	strict bool // t=s
+}
+
+// readKey reads a record for use with a signature. A record for another purpose is a failure.
+func readKey(record string, s *signature) (k key, failed verdict) {
+	broken := verdict{PermError, "malformed key record"}
+	if len(record) > maxKeyRecord {
+		return k, broken
+	}
+	tags, ok := parseTags(record)
+	if !ok {
+		return k, broken
+	}
+	if v, found := tags.find("v"); found && (v.value != "DKIM1" || tags[0].name != "v") {
+		return k, verdict{PermError, "unknown version of the key record"}
+	}
+	p, found := tags.find("p")
+	kind, hasKind := tags.find("k")
+	hashes, hasHashes := tags.find("h")
+	services, hasServices := tags.find("s")
+	switch {
+	case !found:
+		return k, broken
+	case squeeze(p.value) == "":
+		return k, verdict{PermError, "the key is revoked"}
+	case hasKind && kind.value != s.keyType, !hasKind && s.keyType != "rsa":
+		return k, verdict{PermError, "the key is for another algorithm"}
+	case hasHashes && !listed(hashes.value, "sha256"):
+		return k, verdict{PermError, "the key is for another hash"}
+	case hasServices && !listed(services.value, "*") && !listed(services.value, "email"):
+		return k, verdict{PermError, "the key is not for mail"}
+	}
+	flags := tags.value("t")
+	k.test, k.strict = listed(flags, "y"), listed(flags, "s")
+	raw, err := base64.StdEncoding.DecodeString(squeeze(p.value))
+	if err != nil {
+		return k, broken
+	}
+	return k, k.readPublic(raw, s.keyType)
+}
+
+func (k *key) readPublic(raw []byte, kind string) verdict {
+	if kind == "ed25519" { // RFC 8463, 4.2
+		if len(raw) != ed25519.PublicKeySize {
+			return verdict{PermError, "malformed key"}
+		}
+		k.public, k.bits = ed25519.PublicKey(raw), 8*ed25519.PublicKeySize
+		return verdict{}
+	}
+	public, err := x509.ParsePKIXPublicKey(raw)
+	if err != nil {
+		public, err = x509.ParsePKCS1PublicKey(raw) // erratum 3017 of RFC 6376
+	}
+	rsaKey, ok := public.(*rsa.PublicKey)
+	if err != nil || !ok {
+		return verdict{PermError, "malformed key"}
+	}
+	k.public, k.bits = rsaKey, rsaKey.N.BitLen()
+	if k.bits < minBits || k.bits > maxBits {
+		return verdict{Policy, "RSA key of " + strconv.Itoa(k.bits) + " bits"}
+	}
+	return verdict{}
+}
+
+// verifies tells whether value is the signature of hash.
+func (k *key) verifies(hash, value []byte) bool {
+	switch public := k.public.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(public, hash, value)
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, hash, value) == nil
+	}
+	return false
+}
+
+// allows tells whether the key's t=s lets it sign for i= (RFC 6376, 3.6.1).
+func (k *key) allows(s *signature) bool {
+	domain, ok := s.identityDomain()
+	return !k.strict || ok && strings.EqualFold(domain, s.domain)
+}
