@@ -1,0 +1,205 @@
+package policy
+
+import (
+	"context"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// ruling is what the rules of a stage came to.
+type ruling struct {
+	rule   *plannedRule // the rule that ended the evaluation by a refusal, a greylisting or a discard; nil for none
+	failed bool         // a filter failed without whose facts the rule cannot be decided, and such mail shall wait
+	delay  time.Duration
+}
+
+func (r *ruling) greylists() bool {
+	return r.rule != nil && r.rule.Action == rules.Greylist && !r.failed
+}
+
+// evaluate goes through the rules of a stage from a place on. Those that are enforced come first and wait for what they
+// need; where they end, the observed ones before that place are looked at with what is known by then.
+func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.Facts, from int, carry *carried) ruling {
+	g.poll()
+	var result ruling
+	from = max(from, g.engine.first[stage])
+	end := g.engine.first[stage+1]
+	for i := from; i < end && i <= g.closed(); i++ {
+		r := &g.engine.rules[i]
+		if g.observes(r) {
+			continue
+		}
+		switch g.decide(ctx, r, facts) {
+		case rules.Unknown:
+			if g.defers(r) {
+				result.rule, result.failed, end = r, true, i
+			}
+		case rules.True:
+			g.matched(r.Rule, false)
+			g.join(ctx, r.shows)
+			if r.Action.Terminal() {
+				end = i
+			}
+			g.act(r, facts, carry, &result)
+		}
+	}
+	g.evaluateObserved(facts, from, end)
+	return result
+}
+
+// act does what a rule whose condition is true says.
+func (g *Gate) act(r *plannedRule, facts *rules.Facts, carry *carried, result *ruling) {
+	switch r.Action {
+	case rules.Accept:
+		g.accept(r)
+	case rules.Discard:
+		carry.discard = r.Rule
+	case rules.Score:
+		facts.SetScore(facts.Score() + r.Points)
+	case rules.Tag:
+		carry.tags = append(carry.tags, r.Header(facts))
+	case rules.Slow:
+		result.delay += r.Delay
+	default:
+		result.rule = r
+	}
+}
+
+// accept closes the rules behind r for as long as what r reads stays true. Rules before it stay open: another recipient
+// is asked them first.
+func (g *Gate) accept(r *plannedRule) {
+	switch subject := g.subject(); {
+	case r.scope == connectionLevel:
+		g.closedAt = min(g.closedAt, r.place)
+	case g.tx == nil:
+		// Greeting facts only: the rule is asked again after the next greeting, and closes the rest of this stage.
+	case r.scope == recipientLevel && subject != nil:
+		subject.closedAt = min(subject.closedAt, r.place)
+	default:
+		g.tx.closedAt = min(g.tx.closedAt, r.place)
+	}
+}
+
+// closed returns the place behind which no rule is open.
+func (g *Gate) closed() int {
+	place := g.closedAt
+	if g.tx != nil {
+		place = min(place, g.tx.closedAt)
+		if subject := g.subject(); subject != nil {
+			place = min(place, subject.closedAt)
+		}
+	}
+	return place
+}
+
+// subject is the recipient for whom rules are evaluated: the last one asked for or, behind the last, the one who stands
+// for all.
+func (g *Gate) subject() *recipient {
+	switch {
+	case g.tx == nil:
+		return nil
+	case g.tx.rcpt != nil:
+		return g.tx.rcpt
+	default:
+		return g.tx.class
+	}
+}
+
+// observes tells whether a rule is only looked at.
+func (g *Gate) observes(r *plannedRule) bool {
+	return r.Mode == rules.Observe || r.Action.Terminal() && g.bypassed()
+}
+
+// evaluateObserved records which of the observed rules would have acted. A rule of the other kind that is only bypassed
+// ends that, as it would have without the bypass.
+func (g *Gate) evaluateObserved(facts *rules.Facts, from, end int) {
+	for i := from; i < end && i <= g.closed(); i++ {
+		r := &g.engine.rules[i]
+		if !g.observes(r) || g.pending(r.waits) >= 0 && r.Open(facts, beforeAll) || r.Match(facts) != rules.True {
+			continue
+		}
+		g.matched(r.Rule, true)
+		if r.Mode == rules.Observe || !r.Action.Terminal() {
+			continue
+		}
+		if r.Action == rules.Accept {
+			g.accept(r)
+		}
+		return
+	}
+}
+
+// decide evaluates a condition and, as long as facts on their way can still make it match, waits for them.
+//
+// That is more than waiting while it is unknown: known(x) is false before x has come, and must not be believed then.
+func (g *Gate) decide(ctx context.Context, r *plannedRule, facts *rules.Facts) rules.Truth {
+	for {
+		i := g.pending(r.waits)
+		if i < 0 || !r.Open(facts, beforeAll) {
+			return r.Match(facts)
+		}
+		g.await(ctx, i)
+	}
+}
+
+// beforeAll is the stage as of which every group counts as still to come that is neither known nor absent for good.
+const beforeAll = -1
+
+// pending returns one of the slots that is still being observed, or -1.
+func (g *Gate) pending(slots []int) int {
+	for _, i := range slots {
+		if g.slots[i].status == running {
+			return i
+		}
+	}
+	return -1
+}
+
+// defers tells whether mail waits because a rule cannot be decided for a filter's failure.
+func (g *Gate) defers(r *plannedRule) bool {
+	for _, group := range r.Groups {
+		i := g.engine.slotOf[group]
+		if i < 0 || g.slots[i].status != failed && g.slots[i].status != timedOut {
+			continue
+		}
+		byFilter := g.engine.observations[i].deferOnError && (r.Action.Terminal() || r.Action == rules.Score)
+		if r.DeferOnError || byFilter {
+			return true
+		}
+	}
+	return false
+}
+
+// NeedsBackend tells whether the backend has to be asked: false while a refusal of all this transaction's recipients is
+// already certain, or while the greylister wants to be asked before the backend. It can become true by a later Rcpt
+// with a zero Verdict: ask again then.
+func (g *Gate) NeedsBackend() bool {
+	g.poll()
+	if g.bypassed() || g.session.Trusted {
+		return true
+	}
+	first, end := g.engine.first[filters.AtRcpt], g.engine.first[filters.AtRcpt+1]
+	for i := first; i < end && i <= min(g.closedAt, g.tx.closedAt); i++ {
+		r := &g.engine.rules[i]
+		if g.observes(r) || !r.Action.Terminal() {
+			continue
+		}
+		open := r.Open(g.tx.facts, beforeAll)
+		if !open && r.Match(g.tx.facts) != rules.True {
+			continue
+		}
+		switch r.Action {
+		case rules.Accept, rules.Discard:
+			return true
+		case rules.Greylist:
+			return open || !g.refusesAlone()
+		default:
+			if !open {
+				return false
+			}
+		}
+	}
+	return true
+}

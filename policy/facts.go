@@ -1,0 +1,179 @@
+package policy
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// ClientFacts are known as soon as a client has connected.
+type ClientFacts struct {
+	// Address of the SMTP client; a PROXY header or XCLIENT from a listed peer counts as if it had connected itself.
+	IP netip.Addr `fact:"ip"`
+	// The client's verified host name, where a listed peer's XCLIENT told it; absent otherwise.
+	Name *string `fact:"name"`
+	// The client is in one of the networks under `trusted:`.
+	Trusted bool `fact:"trusted"`
+	// TCP port of the client.
+	Port int `fact:"port"`
+}
+
+// HeloFacts are known after EHLO or HELO, and anew after STARTTLS.
+type HeloFacts struct {
+	// The name that the client gave, as sent.
+	Name string `fact:"name"`
+	// EHLO rather than HELO.
+	Extended bool `fact:"extended"`
+	// The connection is protected by TLS.
+	TLS bool `fact:"tls"`
+	// Version of TLS, such as "TLSv1.3"; empty on a plain connection.
+	TLSVersion string `fact:"tls_version"`
+	// Subject of the client's verified certificate, or empty.
+	ClientCert string `fact:"client_cert"`
+	// The authenticated user, or empty.
+	User string `fact:"user"`
+}
+
+// MailFacts are known after MAIL.
+type MailFacts struct {
+	// The reverse-path without angle brackets; empty for the null reverse-path.
+	Address string `fact:"address"`
+	// Its domain in lower case.
+	Domain string `fact:"domain"`
+	// What is before its last "@".
+	Local string `fact:"local"`
+	// The reverse-path is null (`MAIL FROM:<>`), as that of bounces is.
+	Null bool `fact:"null"`
+	// The size in bytes that the client declared by SIZE=; absent if it did not.
+	Size *int `fact:"size"`
+
+	size int
+}
+
+// RcptFacts are known for one recipient after its RCPT.
+type RcptFacts struct {
+	// The forward-path without angle brackets and source route.
+	Address string `fact:"address"`
+	// Its domain in lower case; empty for a bare `postmaster`.
+	Domain string `fact:"domain"`
+	// What is before its last "@".
+	Local string `fact:"local"`
+	// How many recipients of the transaction were accepted up to now, this one included.
+	Count int `fact:"count"`
+}
+
+// MessageFacts are known when the message is complete.
+type MessageFacts struct {
+	// The size of the message in bytes, without dot-stuffing.
+	Size int `fact:"size"`
+	// The value of the first header field of a name, unfolded: header("Subject").
+	Header rules.HeaderSource `fact:"header"`
+}
+
+// The groups that the gate itself fills in. The filters' groups follow.
+const (
+	clientGroup = iota
+	heloGroup
+	mailGroup
+	rcptGroup
+	messageGroup
+	builtinGroups
+)
+
+func builtins() []rules.Group {
+	return []rules.Group{
+		clientGroup:  {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect)},
+		heloGroup:    {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo)},
+		mailGroup:    {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail)},
+		rcptGroup:    {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt)},
+		messageGroup: {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage)},
+	}
+}
+
+func clientFacts(s *filters.Session) *ClientFacts {
+	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int(s.Client.Port())}
+	if s.Name != "" {
+		f.Name = &s.Name
+	}
+	return f
+}
+
+func heloFacts(h *filters.Greeting) *HeloFacts {
+	f := &HeloFacts{Name: h.Name, Extended: h.Extended, User: h.AuthUser}
+	if h.TLS != nil {
+		f.TLS, f.TLSVersion, f.ClientCert = true, h.TLS.Version, h.TLS.PeerSubject
+	}
+	return f
+}
+
+func (f *MailFacts) fill(e *filters.Envelope) {
+	f.Address, f.Null = e.ReversePath, e.ReversePath == ""
+	f.Local, f.Domain = filters.SplitAddress(e.ReversePath)
+	if e.Size > 0 {
+		f.size = int(e.Size)
+		f.Size = &f.size
+	}
+}
+
+func (f *RcptFacts) fill(r *filters.Recipient, count int) {
+	f.Address, f.Count = r.ForwardPath, count
+	f.Local, f.Domain = filters.SplitAddress(r.ForwardPath)
+}
+
+// maxHeaderValue bounds the bytes of a field that rules see and records keep.
+const maxHeaderValue = 4096
+
+// headerFields holds the first value of each field that a rule reads. It does not refer to the message, which is gone
+// when the record is written.
+type headerFields struct{ names, values []string }
+
+func collectFields(h *filters.Header, names []string) *headerFields {
+	f := &headerFields{}
+	for _, name := range names {
+		if values := h.Values(name); len(values) > 0 {
+			f.names = append(f.names, name)
+			f.values = append(f.values, strings.Clone(cut(values[0], maxHeaderValue)))
+		}
+	}
+	return f
+}
+
+// Header implements rules.HeaderSource.
+func (f *headerFields) Header(name string) (string, bool) {
+	for i, n := range f.names {
+		if strings.EqualFold(n, name) {
+			return f.values[i], true
+		}
+	}
+	return "", false
+}
+
+// readable shows facts to filters.
+type readable struct {
+	schema *rules.Schema
+	facts  *rules.Facts
+}
+
+var _ filters.Facts = (*readable)(nil)
+
+func (r *readable) Text(name string) (string, bool)    { return read[string](r, name, rules.Text) }
+func (r *readable) List(name string) ([]string, bool)  { return read[[]string](r, name, rules.List) }
+func (r *readable) Bool(name string) (value, ok bool)  { return read[bool](r, name, rules.Bool) }
+func (r *readable) Number(name string) (float64, bool) { return read[float64](r, name, rules.Number) }
+
+// read panics on a name that does not exist or is of another kind: a mistake in a filter, which its first test finds.
+func read[T any](r *readable, name string, kind rules.Kind) (value T, ok bool) {
+	switch fact, exists := r.schema.Fact(name); {
+	case !exists:
+		panic("policy: there is no fact " + name)
+	case fact.Kind != kind:
+		panic("policy: the fact " + name + " is of another type")
+	}
+	if v, known := r.facts.Lookup(name); known {
+		value, ok = v.(T)
+	}
+	return value, ok
+}

@@ -1,0 +1,358 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// Gate follows one connection. It belongs to the session's goroutine: no method may be called while another runs. It
+// owns the filters' goroutines and has ended all of them when Close returns.
+//
+// A context given to a method bounds all waiting in it: what is not known when it ends has failed with a time-out, for
+// as long as its facts would have lived.
+type Gate struct {
+	engine   *Engine
+	runtime  Runtime
+	session  *filters.Session
+	greeting *filters.Greeting
+	tx       *transaction // nil outside of a mail transaction
+
+	facts      *rules.Facts // of the connection; transaction and recipient have copies
+	live       readable     // the facts of the innermost level, for observations on this goroutine
+	slots      []slot       // by observation
+	running    []*run       // goroutines that have not handed back yet
+	results    chan *run    // made with the first goroutine; holds all of them, so that none ever waits for the gate
+	ends       [levels]scope
+	closedAt   int // an accept for the session closes the rules behind it
+	connected  carried
+	greeted    carried
+	matches    []Match
+	matchesAt0 int     // matches before the first greeting
+	scoreAt0   float64 // points before the first greeting
+}
+
+// transaction is what lives from MAIL to Conclude.
+type transaction struct {
+	carried
+	envelope *filters.Envelope
+	mail     MailFacts
+	message  MessageFacts
+	facts    *rules.Facts
+	bypassed bool
+	closedAt int // an accept for the transaction closes the rules behind it
+	matches  []Match
+
+	rcpt       *recipient // the last one asked for, until it is settled
+	class      *recipient // the first accepted one; stands for all of them
+	accepted   []*filters.Recipient
+	recipients []RecipientRecord
+	split      bool         // a recipient of another class was sent away, and so is everyone behind it
+	spare      *rules.Facts // of a recipient who is settled
+	grey       greylisting
+	body       *filters.Message
+	header     *filters.Header
+}
+
+// carried is what rules that do not refuse leave for the end of data.
+type carried struct {
+	tags    []string
+	discard *rules.Rule
+}
+
+// noneClosed is a place behind all rules.
+const noneClosed = math.MaxInt
+
+// NewGate begins a connection.
+func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
+	g := &Gate{
+		engine:   e,
+		session:  s,
+		facts:    e.newFacts(),
+		slots:    make([]slot, len(e.observations)),
+		closedAt: noneClosed,
+	}
+	if rt != nil {
+		g.runtime = *rt
+	}
+	if g.runtime.Clock == nil {
+		g.runtime.Clock = filters.SystemClock{}
+	}
+	if s.Trusted {
+		g.closedAt = -1
+	}
+	g.live = readable{schema: e.schema, facts: g.facts}
+	return g
+}
+
+// Connect starts the observations of the connection. The greeting shall be held back for pause (0 if no rule that is
+// enforced reads the pauser's facts), then Greet is called.
+func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
+	g.facts.Set(clientGroup, clientFacts(g.session))
+	g.start(ctx, filters.AtConnect)
+	if !g.engine.pauses || g.session.Trusted || g.bypassed() {
+		return 0
+	}
+	defer g.recovered("GreetPause", &pause)
+	return max(0, g.engine.pauser.GreetPause(ctx, g.session))
+}
+
+// recovered turns a panic of a filter outside of an observation into a log line and its result into the zero value.
+func (g *Gate) recovered(method string, result *time.Duration) {
+	if v := recover(); v != nil {
+		*result = 0
+		g.engine.log.Error("filter panicked", "session", g.session.ID, "method", method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
+}
+
+// Greet decides what the greeting is. talked tells that the client spoke during the pause, waited how long it lasted.
+func (g *Gate) Greet(ctx context.Context, talked bool, waited time.Duration) Verdict {
+	g.setPauserFacts(talked, waited)
+	r := g.evaluate(ctx, filters.AtConnect, g.facts, 0, &g.connected)
+	g.matchesAt0, g.scoreAt0 = len(g.matches), g.facts.Score()
+	return g.verdict(r, g.facts)
+}
+
+// Helo publishes the greeting; it may be called again (after STARTTLS, a second EHLO, AUTH): what was known from the
+// last one is forgotten (RFC 3207, 4.2). A transaction must have been concluded before.
+func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
+	g.end(greetingLevel)
+	g.matches = g.matches[:min(len(g.matches), g.matchesAt0)]
+	g.facts.SetScore(g.scoreAt0)
+	g.greeted = carried{}
+	g.greeting = h
+	g.facts.Set(heloGroup, heloFacts(h))
+	g.start(ctx, filters.AtHelo)
+	return g.verdict(g.evaluate(ctx, filters.AtHelo, g.facts, 0, &g.greeted), g.facts)
+}
+
+// Mail starts a transaction.
+func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
+	g.poll()
+	tx := &transaction{envelope: e, closedAt: noneClosed, bypassed: g.bypassed(), facts: g.engine.newFacts()}
+	tx.facts.CopyFrom(g.facts)
+	tx.mail.fill(e)
+	tx.facts.Set(mailGroup, &tx.mail)
+	g.tx = tx
+	g.live.facts = tx.facts
+	g.start(ctx, filters.AtMail)
+	return g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0, &tx.carried), tx.facts)
+}
+
+// ClientName returns the client's confirmed host name, as the filter rdns found it, empty if it has none. known is
+// false while that could not be found out. It waits for the filter.
+func (g *Gate) ClientName(ctx context.Context) (name string, known bool) {
+	for i, o := range g.engine.observations {
+		if o.filter == "rdns" {
+			g.join(ctx, []int{i})
+		}
+	}
+	value, known := g.facts.Lookup("rdns.name")
+	name, _ = value.(string)
+	return name, known
+}
+
+// Data decides at DATA or the first BDAT, before anything is asked of the backend. With a zero Verdict
+// Message must follow.
+func (g *Gate) Data(ctx context.Context) Verdict {
+	g.endRecipient()
+	if rule := g.tx.grey.atData; rule != nil && g.greylist(ctx) {
+		return g.greylistVerdict(rule, g.judged())
+	}
+	g.start(ctx, filters.AtData)
+	return g.evaluateBehindRecipients(ctx, filters.AtData)
+}
+
+// Message starts the observations of the message, which may still be growing. It must not be released before Conclude
+// has returned.
+func (g *Gate) Message(m *filters.Message) {
+	g.tx.body = m
+	if len(g.engine.byStage[filters.AtMessage]) == 0 || g.discarding() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	g.start(ctx, filters.AtMessage)
+}
+
+// EndOfData joins and decides. The message must be complete.
+func (g *Gate) EndOfData(ctx context.Context) (Verdict, Edits) {
+	tx := g.tx
+	if rule := g.discarding(); rule != nil {
+		return g.discardVerdict(rule), Edits{}
+	}
+	g.messageComplete(ctx)
+	v := g.evaluateBehindRecipients(ctx, filters.AtMessage)
+	if v.Action != 0 {
+		return v, Edits{}
+	}
+	if tx.discard != nil {
+		d := g.discardVerdict(tx.discard)
+		d.Delay = v.Delay
+		return d, Edits{}
+	}
+	return v, g.edits(ctx)
+}
+
+// messageComplete makes the facts of the message known and lets the clock of its observations run.
+func (g *Gate) messageComplete(ctx context.Context) {
+	tx := g.tx
+	g.startClock()
+	header, err := tx.body.Header(ctx)
+	if err != nil {
+		g.engine.log.Warn("message header could not be read", "transaction", tx.envelope.ID, "error", err)
+		g.fail(transactionLevel, messageGroup)
+		return
+	}
+	tx.header = header
+	tx.message.Size = int(tx.body.Size())
+	tx.message.Header = collectFields(header, g.engine.set.Headers())
+	g.publish(transactionLevel, messageGroup, &tx.message)
+}
+
+// evaluateBehindRecipients evaluates a stage at which the first accepted recipient stands for all.
+func (g *Gate) evaluateBehindRecipients(ctx context.Context, stage filters.Stage) Verdict {
+	var delay time.Duration
+	for from := 0; ; {
+		r := g.evaluate(ctx, stage, g.judged(), from, &g.tx.carried)
+		r.delay += delay
+		if !r.greylists() {
+			return g.verdict(r, g.judged())
+		}
+		if g.greylist(ctx) {
+			v := g.greylistVerdict(r.rule.Rule, g.judged())
+			v.Delay = min(r.delay, maxDelay)
+			return v
+		}
+		delay, from = r.delay, r.rule.place+1
+	}
+}
+
+// judged returns the facts by which the innermost level is judged.
+func (g *Gate) judged() *rules.Facts {
+	switch {
+	case g.tx == nil:
+		return g.facts
+	case g.tx.rcpt != nil:
+		return g.tx.rcpt.facts
+	case g.tx.class != nil:
+		return g.tx.class.facts
+	default:
+		return g.tx.facts
+	}
+}
+
+// discarding returns the rule by which the message is thrown away whatever it turns out to be, or nil.
+func (g *Gate) discarding() *rules.Rule {
+	for _, c := range [...]*carried{&g.connected, &g.greeted, &g.tx.carried} {
+		if c.discard != nil {
+			return c.discard
+		}
+	}
+	if g.tx.class != nil {
+		return g.tx.class.discard
+	}
+	return nil
+}
+
+// Conclude ends the transaction and writes the record. It is called exactly once for every Mail, also after RSET, and
+// after the reply was sent: it waits until the transaction's observations have ended.
+func (g *Gate) Conclude(e Ending) {
+	g.endRecipient()
+	g.tell(filters.MessageOutcome, e.Reply.Code, e.Ours, e.Size)
+	g.stop(transactionLevel)
+	tx := g.tx
+	g.record(&Record{
+		ID:         tx.envelope.ID,
+		Kind:       TransactionRecord,
+		Start:      tx.envelope.Started,
+		Envelope:   tx.envelope,
+		Recipients: tx.recipients,
+		Facts:      tx.lasting(),
+		Matched:    slices.Concat(g.matches, tx.matches),
+		Ending:     e,
+	})
+	g.tx = nil
+	g.end(transactionLevel)
+	g.live.facts = g.facts
+}
+
+// lasting returns the facts for the record.
+func (tx *transaction) lasting() *rules.Facts {
+	switch {
+	case tx.class != nil:
+		return tx.class.facts
+	case tx.spare != nil:
+		return tx.spare
+	default:
+		return tx.facts
+	}
+}
+
+// Close ends the session: stops and waits for all observations, writes the session's record. A transaction that is
+// still open is concluded with the note.
+func (g *Gate) Close(note string) {
+	if g.tx != nil {
+		g.Conclude(Ending{Note: note})
+	}
+	g.tell(filters.SessionOutcome, 0, false, 0)
+	g.stop(connectionLevel)
+	g.record(&Record{
+		ID:      g.session.ID,
+		Kind:    SessionRecord,
+		Start:   g.session.Accepted,
+		Facts:   g.facts,
+		Matched: g.matches,
+		Ending:  Ending{Note: note},
+	})
+}
+
+// bypassed tells whether terminal actions are only recorded.
+func (g *Gate) bypassed() bool {
+	if g.tx != nil {
+		return g.tx.bypassed
+	}
+	return g.runtime.Bypass.on(g.runtime.Clock.Now())
+}
+
+// tell lets the filters that want to know hear how something ended.
+func (g *Gate) tell(kind filters.OutcomeKind, code int, ours bool, size int64) {
+	if len(g.engine.witnesses) == 0 {
+		return
+	}
+	o := &filters.Outcome{Kind: kind, View: g.view(), Code: code, Ours: ours, Size: size}
+	o.View.Message = nil // the front end may have let go of it
+	for _, w := range g.engine.witnesses {
+		g.concluded(w, o)
+	}
+}
+
+func (g *Gate) concluded(w filters.Witness, o *filters.Outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.engine.log.Error("filter panicked", "session", g.session.ID, "method", "Concluded", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+	}()
+	w.Concluded(o)
+}
+
+// view is what is known now.
+func (g *Gate) view() filters.View {
+	g.live.facts = g.judged()
+	v := filters.View{Session: g.session, Greeting: g.greeting, Facts: &g.live}
+	if tx := g.tx; tx != nil {
+		v.Envelope, v.Message = tx.envelope, tx.body
+		if tx.rcpt != nil {
+			v.Recipient = &tx.rcpt.Recipient
+		} else {
+			v.Recipients = tx.accepted
+		}
+	}
+	return v
+}

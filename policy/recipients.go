@@ -1,0 +1,215 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// recipient is one RCPT and what its rules came to.
+type recipient struct {
+	carried
+	filters.Recipient
+	rcpt      RcptFacts
+	facts     *rules.Facts
+	greylists *plannedRule // the rule by which the backend's 2xx is to be replaced, or nil
+	closedAt  int
+}
+
+// Rcpt decides about a recipient before the backend is asked. With a zero Action the recipient goes to the backend, and
+// Accepted or Refused follows.
+func (g *Gate) Rcpt(ctx context.Context, r *filters.Recipient) Verdict {
+	g.endRecipient()
+	g.poll()
+	rc := g.newRecipient(r)
+	if v := g.relayVerdict(rc); v.Action != 0 {
+		g.refuseRecipient(v)
+		return v
+	}
+	g.start(ctx, filters.AtRcpt)
+	result := g.evaluate(ctx, filters.AtRcpt, rc.facts, 0, &rc.carried)
+	if result.greylists() && g.engine.askBackend {
+		rc.greylists = result.rule
+		return Verdict{Delay: min(result.delay, maxDelay)}
+	}
+	v := g.carryOn(ctx, result)
+	if v.Action != 0 {
+		g.refuseRecipient(v)
+	}
+	return v
+}
+
+// newRecipient begins a recipient. Only the facts are used again: observations of the last one may still be looking at
+// everything else, for they have copies of the facts but not of what the facts point to.
+func (g *Gate) newRecipient(r *filters.Recipient) *recipient {
+	tx := g.tx
+	rc := &recipient{Recipient: *r, facts: tx.spare, closedAt: noneClosed}
+	if tx.spare = nil; rc.facts == nil {
+		rc.facts = g.engine.newFacts()
+	}
+	rc.facts.CopyFrom(tx.facts)
+	rc.rcpt.fill(r, len(tx.accepted)+1)
+	rc.facts.Set(rcptGroup, &rc.rcpt)
+	tx.rcpt = rc
+	return rc
+}
+
+// endRecipient lets go of the last recipient. Its observations are of no use to the next one.
+func (g *Gate) endRecipient() {
+	tx := g.tx
+	if tx.rcpt == nil {
+		return
+	}
+	if tx.rcpt != tx.class {
+		tx.spare = tx.rcpt.facts
+	}
+	tx.rcpt = nil
+	g.end(recipientLevel)
+}
+
+// relayVerdict refuses recipients that are not ours from clients that we do not know. No rule and no bypass lifts it.
+func (g *Gate) relayVerdict(rc *recipient) Verdict {
+	authenticated := g.greeting != nil && g.greeting.AuthUser != ""
+	if len(g.engine.domains) == 0 || g.session.Trusted || authenticated || g.engine.domains.has(rc.rcpt.Domain) {
+		return Verdict{}
+	}
+	return g.refusal(rules.Reject, rules.Reply{Code: 550, Enhanced: "5.7.1", Text: "we do not relay for " + printable(rc.rcpt.Domain)}, nil)
+}
+
+// carryOn turns the ruling at RCPT into a verdict. A greylisting that has been passed is no decision: the rules behind
+// it have their say.
+func (g *Gate) carryOn(ctx context.Context, result ruling) Verdict {
+	tx, rc := g.tx, g.tx.rcpt
+	delay := result.delay
+	for result.greylists() {
+		switch g.greylistRecipient(ctx, result.rule.Rule) {
+		case greyWaiting:
+			return g.greylistVerdict(tx.grey.rule, rc.facts)
+		case greyBehind:
+			return g.separateVerdict(result.rule.Rule)
+		}
+		result = g.evaluate(ctx, filters.AtRcpt, rc.facts, result.rule.place+1, &rc.carried)
+		delay += result.delay
+	}
+	result.delay = delay
+	v := g.verdict(result, rc.facts)
+	if v.Action == 0 && tx.grey.state == greyWaiting && !g.engine.askBackend {
+		return g.greylistVerdict(tx.grey.rule, rc.facts)
+	}
+	return v
+}
+
+// Accepted is called when the backend took the recipient of the last Rcpt: its verdict may replace the 2xx (greylist,
+// 452 for a recipient of another class). With a zero Action the recipient is in.
+func (g *Gate) Accepted(ctx context.Context) Verdict {
+	tx, rc := g.tx, g.tx.rcpt
+	g.poll()
+	var v Verdict
+	if rc.greylists != nil {
+		v = g.carryOn(ctx, ruling{rule: rc.greylists})
+	}
+	if v.Action == 0 && tx.grey.state == greyWaiting {
+		// A transaction is greylisted as a whole or not at all.
+		v = g.greylistVerdict(tx.grey.rule, rc.facts)
+	}
+	if v.Action == 0 && !tx.bypassed && (tx.split || !g.sameClass(ctx)) {
+		tx.split = true
+		v = g.separateVerdict(nil)
+	}
+	if v.Action != 0 {
+		g.refuseRecipient(v)
+		return v
+	}
+	if tx.class == nil {
+		tx.class = rc
+	}
+	tx.accepted = append(tx.accepted, &rc.Recipient)
+	g.answerRecipient(RecipientRecord{Address: rc.ForwardPath, Reply: rules.Reply{Code: 250}})
+	return v
+}
+
+// Refused is called when the backend, or the front end, refused the recipient of the last Rcpt with that reply.
+func (g *Gate) Refused(reply rules.Reply) {
+	g.answerRecipient(RecipientRecord{Address: g.tx.rcpt.ForwardPath, Reply: reply})
+	g.endRecipient()
+}
+
+func (g *Gate) refuseRecipient(v Verdict) {
+	g.answerRecipient(RecipientRecord{Address: g.tx.rcpt.ForwardPath, Reply: v.Reply, Ours: true, Rule: v.Rule})
+	g.endRecipient()
+}
+
+func (g *Gate) answerRecipient(r RecipientRecord) {
+	if len(g.tx.recipients) < maxRecipientRecords {
+		g.tx.recipients = append(g.tx.recipients, r)
+	}
+	g.tell(filters.RecipientOutcome, r.Reply.Code, r.Ours, 0)
+}
+
+// sameClass tells whether the rules behind RCPT give this recipient the same answer as the first accepted one, whatever
+// the message turns out to be: one reply ends data, and it is for all recipients.
+//
+// Both are compared with what is known now. Were the first one's part computed once and kept, a look-up that came in
+// since would look like a difference.
+func (g *Gate) sameClass(ctx context.Context) bool {
+	rc, first := g.tx.rcpt, g.tx.class
+	if first == nil {
+		// Its own observations end with the next recipient, but it is judged at the end of data.
+		g.joinForClass(ctx, rc.closedAt, rc.closedAt)
+		return true
+	}
+	alike := rc.closedAt == first.closedAt && rc.discard == first.discard && slices.Equal(rc.tags, first.tags)
+	if alike && !g.engine.splits {
+		return true
+	}
+	g.joinForClass(ctx, min(rc.closedAt, first.closedAt), max(rc.closedAt, first.closedAt))
+	return bytes.Equal(g.signature(rc), g.signature(first))
+}
+
+// joinForClass waits for what can be known now and still tell this recipient from the first: what is read by rules
+// behind RCPT that read the recipient, and by those that are closed for one of the two, behind low. For the first one
+// itself it was waited for when it was accepted.
+func (g *Gate) joinForClass(ctx context.Context, low, high int) {
+	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(high, g.tx.closedAt, g.closedAt); i++ {
+		if r := &g.engine.rules[i]; r.Mode == rules.Enforce && (r.scope == recipientLevel || i > low) {
+			g.decide(ctx, r, g.tx.rcpt.facts)
+		}
+	}
+}
+
+// signature spells out what the rules behind RCPT will answer for a recipient. A rule that is closed, and one that can
+// no longer match, are the same answer: none.
+func (g *Gate) signature(rc *recipient) []byte {
+	var b []byte
+	for _, tag := range rc.tags {
+		b = append(append(b, tag...), '\n')
+	}
+	if rc.discard != nil {
+		return append(b, "discard"...)
+	}
+	closed := min(rc.closedAt, g.tx.closedAt, g.closedAt)
+	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= closed; i++ {
+		r := &g.engine.rules[i]
+		if r.Mode == rules.Observe || r.Action == rules.Slow {
+			continue
+		}
+		open := r.Open(rc.facts, int(filters.AtRcpt))
+		if !open && r.Match(rc.facts) != rules.True {
+			continue
+		}
+		b = append(strconv.AppendInt(b, int64(i), 10), ' ')
+		b = append(r.Residual(b, rc.facts, int(filters.AtRcpt)), '\n')
+		if !open && r.Action.Terminal() {
+			break
+		}
+	}
+	return b
+}
+
+// maxDelay bounds how long rules hold back one reply.
+const maxDelay = 60 * time.Second

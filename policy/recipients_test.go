@@ -1,0 +1,85 @@
+package policy
+
+import (
+	"testing"
+	"time"
+)
+
+func TestClasses(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		rules []string
+		to    []string
+		want  []string
+	}{
+		{
+			name:  "nobody is told apart",
+			rules: []string{"message.size > 10 -> reject", "not mail.null -> score; points: 1"},
+			to:    []string{"a", "b"}, want: []string{"", ""},
+		}, {
+			name:  "a message rule that reads the recipient",
+			rules: []string{`rcpt.local == "a" and message.size > 10 -> reject`},
+			to:    []string{"a", "a", "b", "a", "b"}, want: []string{"", "", "452", "452", "452"},
+		}, {
+			name:  "the answer is the same for both",
+			rules: []string{`rcpt.local == "x" and message.size > 10 -> reject`},
+			to:    []string{"a", "b", "x"}, want: []string{"", "", "452"},
+		}, {
+			name:  "an exempt recipient",
+			rules: []string{`rcpt.local == "postmaster" -> accept`, "message.size > 10 -> reject"},
+			to:    []string{"a", "postmaster"}, want: []string{"", "452"},
+		}, {
+			name:  "an exempt recipient, exempt from nothing",
+			rules: []string{`rcpt.local == "postmaster" -> accept`, "mail.null and message.size > 10 -> reject"},
+			to:    []string{"a", "postmaster"}, want: []string{"", ""},
+		}, {
+			name:  "an exempt recipient, exempt from what is only observed",
+			rules: []string{`rcpt.local == "postmaster" -> accept`, "message.size > 10 -> reject; mode: observe"},
+			to:    []string{"a", "postmaster"}, want: []string{"", ""},
+		}, {
+			name:  "a score that differs",
+			rules: []string{`rcpt.local == "a" -> score; points: 2`, "message.size > 10 -> score; points: 2", "score > 3 -> reject"},
+			to:    []string{"a", "a", "b"}, want: []string{"", "", "452"},
+		}, {
+			name:  "a tag that differs",
+			rules: []string{`rcpt.local == "a" -> tag; header: X-A: b`},
+			to:    []string{"b", "b", "a"}, want: []string{"", "", "452"},
+		}, {
+			name:  "look-ups on their way",
+			rules: []string{`rcpt.local == "a" and dnsbl.score > 1 and message.size > 10 -> reject`},
+			to:    []string{"b", "a"}, want: []string{"", "452"},
+		}, {
+			name:  "an observation of the recipient",
+			rules: []string{`mailbox.over and message.size > 10 -> reject`},
+			to:    []string{"a", "b", "over"}, want: []string{"", "", "452"},
+		}, {
+			name:  "an observation of the first recipient",
+			rules: []string{`mailbox.over and message.size > 10 -> reject`},
+			to:    []string{"over", "over", "a"}, want: []string{"", "", "452"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			open := make(chan struct{})
+			time.AfterFunc(10*time.Millisecond, func() { close(open) })
+			f := &fakes{dnsbl: after(open, listFacts{Score: 5}), mailbox: overAfter(5 * time.Millisecond)}
+			c := f.connect(t, test.rules...)
+			c.hello()
+			c.mail("s@example.com")
+			for i, to := range test.to {
+				expect(t, to, c.rcpt(to+"@example.org"), test.want[i])
+			}
+		})
+	}
+}
+
+// The first accepted recipient's facts stand for all behind RCPT; those of refused ones do not get in.
+func TestMessageIsJudgedByTheAccepted(t *testing.T) {
+	c := (&fakes{}).connect(t, `rcpt.local == "no" -> reject`, `rcpt.local != "a" and message.size > 1 -> reject`)
+	c.hello()
+	c.mail("s@example.com")
+	expect(t, "no", c.rcpt("no@example.org"), "550")
+	expect(t, "a", c.rcpt("a@example.org"), "")
+	expect(t, "no", c.rcpt("no@example.org"), "550")
+	v, _ := c.message(plain)
+	expect(t, "message", v, "")
+}
