@@ -1,0 +1,26 @@
+// Package backend is the leg towards the MTAs behind the proxy: it connects, hands over the client's address, relays
+// commands and messages, keeps connections for the next client, and knows which backend is in order.
+//
+//	Group ── Dial ──► Conn          one session with one backend, for one client
+//	  │                │
+//	  ├─ server ───────┴─ link      a connection: socket, read buffer, what it has been through
+//	  │    ├─ pool                  at most `connections` links, idle ones kept for the next client
+//	  │    └─ state                 keywords last seen, relay check, whether it is down
+//	  └─ Run ── probe               a stranger's session every few minutes: keywords, relay check
+//
+// # The hand-over
+//
+// A backend that takes the proxy for the client trusts it: Postfix (mynetworks), sendmail and Courier let the machine
+// next to them relay anywhere. So the client's address is handed over before the first command, and a backend that
+// does not take it is out of order; nothing ever falls back to going without. With XCLIENT and a backend that pipelines,
+// the hand-over, EHLO and the caller's first commands leave in one segment: [Group.Dial] returns before the hand-over is
+// answered, and [Conn.Reply] reports its failure. Until a message is sent nothing depends on it.
+//
+// EHLO carries the client's own name after a hand-over, so that the backend's Received field is true.
+//
+// # Who may try again
+//
+// Until [Conn.SendMessage] reports that the end of the message may have left, everything may be repeated on the next
+// backend ([Group.DialNext]). After that nobody knows whether the backend keeps the message, and only the client may
+// send it again.
+package backend

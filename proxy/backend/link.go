@@ -1,0 +1,160 @@
+package backend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"gatepost/proxy/wire"
+)
+
+// Bounds of a reply. RFC 5321, 4.5.3.1.5 asks for 512 bytes a line; servers write more.
+const (
+	maxReplyLine  = 2048
+	maxReplyLines = 128
+	maxReplySize  = 64 << 10
+	readBuffer    = 4 << 10
+)
+
+// link is one connection to a backend. It belongs to one goroutine at a time.
+type link struct {
+	nc       net.Conn
+	buf      []byte // what was read is buf[r:w]
+	r, w     int
+	deadline time.Time // as set on nc
+	broken   bool      // not to be used for another command
+
+	errors    int        // error replies since it was opened: backends count them too and close at a limit
+	uses      int        // clients served so far
+	ext       Extensions // as seen by the last client
+	owed      int        // replies to RSET that were not waited for
+	idleSince time.Time
+
+	interrupt func() // ends all waiting, as a value so that it is allocated once
+}
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
+
+func newLink(nc net.Conn) *link {
+	l := &link{nc: nc, buf: *readBuffers.Get().(*[]byte)}
+	l.interrupt = func() { l.nc.SetDeadline(time.Unix(1, 0)) }
+	return l
+}
+
+// close drops the connection at once.
+func (l *link) close() {
+	if l.buf == nil {
+		return
+	}
+	l.broken = true
+	l.nc.Close()
+	if cap(l.buf) == readBuffer {
+		b := l.buf[:readBuffer]
+		readBuffers.Put(&b)
+	}
+	l.buf = nil
+}
+
+// quit says goodbye without waiting for the answer (RFC 5321, 4.1.1.10 wants a client to wait; nothing depends on it).
+func (l *link) quit() {
+	if !l.broken {
+		l.nc.SetWriteDeadline(time.Now().Add(time.Second))
+		l.nc.Write([]byte("QUIT\r\n"))
+	}
+	l.close()
+}
+
+// arm sets the deadline for what follows: the earlier of ctx's and timeout from now. A second more or less is not worth
+// the call.
+func (l *link) arm(ctx context.Context, timeout time.Duration) {
+	t := time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(t) {
+		t = d
+	}
+	if slack := l.deadline.Sub(t); slack > 0 || slack < -time.Second {
+		l.deadline = t
+		l.nc.SetDeadline(t)
+	}
+	if ctx.Err() != nil { // watch's interrupt may have come before this deadline
+		l.interrupt()
+	}
+}
+
+// watch makes the end of ctx end all waiting on the connection. The result must be called when the wait is over.
+func (l *link) watch(ctx context.Context) (unwatch func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	stop := context.AfterFunc(ctx, l.interrupt)
+	return func() {
+		if !stop() { // the interrupt runs or ran: its deadline would meet the next command
+			l.broken = true
+		}
+	}
+}
+
+// buffered takes a reply that is already here.
+func (l *link) buffered() (wire.Reply, error) {
+	if l.r == l.w {
+		return wire.Reply{}, wire.ErrIncomplete
+	}
+	r, n, err := wire.ParseReply(l.buf[l.r:l.w], maxReplyLine, maxReplyLines)
+	l.r += n
+	return r, err
+}
+
+// readReply waits for one whole reply until the deadline that was armed.
+func (l *link) readReply() (wire.Reply, error) {
+	for {
+		r, err := l.buffered()
+		if !errors.Is(err, wire.ErrIncomplete) {
+			return r, err
+		}
+		for lineEnd := false; !lineEnd; { // a reply that drips in is not parsed once per byte
+			n, err := l.fill()
+			if n == 0 && err != nil {
+				return wire.Reply{}, err
+			}
+			lineEnd = bytes.IndexByte(l.buf[l.w-n:l.w], '\n') >= 0
+		}
+	}
+}
+
+// fill reads once.
+func (l *link) fill() (int, error) {
+	if l.r == l.w {
+		l.r, l.w = 0, 0
+	}
+	if l.w == len(l.buf) {
+		switch {
+		case l.r > 0:
+			l.w = copy(l.buf, l.buf[l.r:l.w])
+			l.r = 0
+		case len(l.buf) < maxReplySize:
+			l.buf = slices.Grow(l.buf, 3*len(l.buf))[:4*len(l.buf)]
+		default:
+			return 0, wire.ErrLineTooLong
+		}
+	}
+	n, err := l.nc.Read(l.buf[l.w:])
+	l.w += n
+	if n == 0 && err == nil {
+		err = io.ErrNoProgress
+	}
+	return n, err
+}
+
+// alive tells whether an idle connection can be used: the backend has not hung up, and has said nothing but what it
+// owes.
+func (l *link) alive() bool {
+	if l.r != l.w {
+		return l.owed > 0
+	}
+	pending, eof := peek(l.nc)
+	return !eof && (!pending || l.owed > 0)
+}

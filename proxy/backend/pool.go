@@ -1,0 +1,128 @@
+package backend
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// maxIdle is how long a link may wait for its next client: well below the 300 s after which MTAs hang up.
+	maxIdle = 60 * time.Second
+	// maxUses bounds the clients of one connection, so that a backend's processes and settings are renewed.
+	maxUses = 100
+	// maxErrors is the number of error replies after which a connection is not reused. XCLIENT does not reset Postfix's
+	// counter, which delays from 10 on and closes at 21; Exim closes after 3 protocol errors.
+	maxErrors = 3
+)
+
+// pool bounds the links to one backend and keeps idle ones. The last one given back is the first to be used again, so
+// that the others can time out.
+type pool struct {
+	mu      sync.Mutex // guards all below
+	idle    []*link
+	open    int // links in use, idle or being opened
+	max     int
+	waiting list.List // of chan *link, first come first served
+	closed  bool      // nothing is kept any more
+}
+
+// get returns an idle link, or nil, which is the permission to open one. When all are in use it waits until ctx ends.
+func (p *pool) get(ctx context.Context, now time.Time) (*link, error) {
+	p.mu.Lock()
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		l := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		if now.Sub(l.idleSince) < maxIdle && l.alive() {
+			p.mu.Unlock()
+			return l, nil
+		}
+		p.open--
+		l.close()
+	}
+	if p.open < p.max {
+		p.open++
+		p.mu.Unlock()
+		return nil, nil
+	}
+	turn := make(chan *link, 1)
+	place := p.waiting.PushBack(turn)
+	p.mu.Unlock()
+
+	select {
+	case l := <-turn:
+		return l, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	select {
+	case l := <-turn: // it came at the same moment: pass it on
+		p.mu.Unlock()
+		p.put(l)
+	default:
+		p.waiting.Remove(place)
+		p.mu.Unlock()
+	}
+	return nil, ctx.Err()
+}
+
+// put gives a link back to be used again, or with nil the permission to open one.
+func (p *pool) put(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l != nil && p.closed {
+		l.quit()
+		l = nil
+	}
+	if first := p.waiting.Front(); first != nil {
+		p.waiting.Remove(first)
+		first.Value.(chan *link) <- l
+		return
+	}
+	if l == nil {
+		p.open--
+		return
+	}
+	p.idle = append(p.idle, l)
+}
+
+// expire says goodbye to links that have been idle for too long.
+func (p *pool) expire(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	keep := p.idle[:0]
+	for _, l := range p.idle {
+		if now.Sub(l.idleSince) < maxIdle && l.alive() {
+			keep = append(keep, l)
+			continue
+		}
+		p.open--
+		l.quit()
+	}
+	clear(p.idle[len(keep):])
+	p.idle = keep
+}
+
+// drain drops all idle links, because one of them was found dead.
+func (p *pool) drain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.idle {
+		p.open--
+		l.close()
+	}
+	p.idle = nil
+}
+
+// close ends all idle links; those in use are not kept when they come back.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, l := range p.idle {
+		p.open--
+		l.quit()
+	}
+	p.idle = nil
+}

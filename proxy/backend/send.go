@@ -1,0 +1,290 @@
+package backend
+
+import (
+	"context"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"gatepost/proxy/wire"
+)
+
+const (
+	// blockSize is the size of a write of message data. A message that fits leaves in one write, command included.
+	blockSize = 64 << 10
+	// graceForLastWord is how long the reason for a broken connection is waited for: it is there already, or never comes.
+	graceForLastWord = time.Second
+	// dataTimeout is the time for the answer to DATA (RFC 5321, 4.5.3.2.4).
+	dataTimeout = 2 * time.Minute
+)
+
+// Parts is a message to be sent: prepended fields, then the body.
+type Parts struct {
+	Prepend []byte
+	// Body writes the message itself. It may write in pieces of any size; small ones are gathered.
+	Body io.WriterTo
+	// Size in bytes of all. The body must be exactly the rest: else nothing is completed, and the backend gets nothing.
+	Size int64
+	// Binary tells that MAIL had BODY=BINARYMIME: it takes BDAT (RFC 3030, 3).
+	Binary bool
+}
+
+// SendMessage transfers the message in one BDAT … LAST where the backend offers CHUNKING, else with DATA, and waits for
+// the final reply: finalWait long, or final_timeout if it is 0, and no longer than ctx lives.
+//
+// A refusal to DATA, and one that comes before the message was sent whole, are the final reply. When err is not nil,
+// dotSent tells whether the end of the message may have reached the backend: then it may have been delivered, and must
+// not be sent again by us; otherwise it can go elsewhere.
+func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration) (r wire.Reply, dotSent bool, err error) {
+	switch {
+	case c.link == nil:
+		return r, false, c.fail("message", errReleased)
+	case c.link.broken:
+		return r, false, c.fail("message", errClosing)
+	case len(c.commands) > 0:
+		return r, false, c.fail("message", errUnread)
+	case p.Binary && !c.extensions.Chunking:
+		return r, false, c.fail("message", errNeedsBDAT)
+	}
+	if finalWait <= 0 {
+		finalWait = time.Duration(c.server.config.FinalTimeout)
+	}
+	defer c.link.watch(ctx)()
+	if !c.extensions.Chunking {
+		if r, err := c.startData(ctx); err != nil || r.Class() != 3 {
+			return r, false, err
+		}
+	}
+	out := newOutlet(ctx, c.link, p.Size, time.Duration(c.server.config.BlockTimeout))
+	defer out.free()
+	if c.extensions.Chunking {
+		err = out.sendBDAT(p)
+	} else {
+		err = out.sendData(p)
+	}
+	r, replyErr := out.finalReply(err, finalWait)
+	return c.concluded(ctx, r, out.ended, err, replyErr)
+}
+
+// startData asks for the go-ahead of DATA. Any other answer is a refusal.
+func (c *Conn) startData(ctx context.Context) (wire.Reply, error) {
+	c.queue([]byte("DATA"), callers)
+	if err := c.flush(ctx); err != nil {
+		return wire.Reply{}, err
+	}
+	c.link.arm(ctx, dataTimeout)
+	r, err := c.link.readReply()
+	if err != nil {
+		return r, c.fail("DATA", ioError(ctx, err))
+	}
+	c.commands, c.sent = c.commands[:0], 0
+	c.note(command{}, r)
+	switch {
+	case r.Code == 354, r.Class() >= 4 && r.Code != 421:
+		return r, nil
+	}
+	return r, c.failReply("DATA", r, nil)
+}
+
+// concluded turns what happened into SendMessage's answer.
+func (c *Conn) concluded(ctx context.Context, r wire.Reply, ended bool, sendErr, replyErr error) (wire.Reply, bool, error) {
+	switch {
+	case sendErr == nil && replyErr == nil:
+		c.transaction = false
+		c.note(command{}, r)
+		return r, true, nil
+	case sendErr == nil:
+		return wire.Reply{}, ended, c.fail("message", ioError(ctx, replyErr))
+	case replyErr == nil && r.Class() >= 4 && r.Code != 421:
+		// It refused before it had all: we cannot stop in the middle but by hanging up.
+		c.Close()
+		return r, ended, nil
+	case replyErr == nil:
+		return wire.Reply{}, ended, c.failReply("message", r, errEarlyReply)
+	}
+	return wire.Reply{}, ended, c.fail("message", ioError(ctx, sendErr))
+}
+
+// outlet writes a message in large pieces and knows when its end leaves. A message of more than one piece is watched: a
+// backend may refuse it (552), or close (421), before it has read all, and then stop reading.
+type outlet struct {
+	ctx     context.Context
+	link    *link
+	timeout time.Duration // for one block
+	left    int64         // bytes of the message that are still to come
+	ended   bool          // the end of the message may have reached the backend
+
+	gathered []byte // BDAT: not written yet
+	buffer   *[]byte
+	writeErr error // of the connection, not of the message's source
+	pieces   [2][]byte
+
+	early chan struct{} // closed when the reply is here; nil if nobody reads while we write
+	done  chan struct{} // closed when the reader has ended
+	reply wire.Reply    // valid when early is closed
+	err   error         // valid when early is closed
+}
+
+var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockSize); return &b }}
+
+func newOutlet(ctx context.Context, l *link, size int64, timeout time.Duration) *outlet {
+	o := &outlet{ctx: ctx, link: l, timeout: timeout, left: size, buffer: blocks.Get().(*[]byte)}
+	o.gathered = (*o.buffer)[:0]
+	l.deadline = time.Time{} // read and write deadlines go their own ways now
+	if size > blockSize/2 {
+		o.early, o.done = make(chan struct{}), make(chan struct{})
+		l.nc.SetReadDeadline(time.Time{})
+		go o.listen()
+	}
+	return o
+}
+
+func (o *outlet) free() { blocks.Put(o.buffer) }
+
+// listen reads the reply and stops a write that the backend no longer reads. finalReply waits for it.
+func (o *outlet) listen() {
+	defer close(o.done)
+	o.reply, o.err = o.link.readReply()
+	close(o.early)
+	o.link.nc.SetWriteDeadline(time.Unix(1, 0))
+}
+
+// finalReply waits for the reply, or, when sending failed, for the backend's last word on that.
+func (o *outlet) finalReply(sendErr error, wait time.Duration) (wire.Reply, error) {
+	switch {
+	case o.writeErr != nil:
+		wait = graceForLastWord
+	case sendErr != nil: // it is not the backend's fault and it has nothing to say
+		wait = 0
+	}
+	deadline := time.Now().Add(wait)
+	if d, ok := o.ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	o.link.nc.SetReadDeadline(deadline)
+	if o.ctx.Err() != nil { // the interrupt may have come before this deadline
+		o.link.interrupt()
+	}
+	if o.early == nil {
+		return o.link.readReply()
+	}
+	<-o.done
+	return o.reply, o.err
+}
+
+// write sends what was gathered and p.
+func (o *outlet) write(p []byte) error {
+	deadline := time.Now().Add(o.timeout)
+	if d, ok := o.ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	o.link.nc.SetWriteDeadline(deadline)
+	if o.ctx.Err() != nil {
+		return o.ctx.Err()
+	}
+	select {
+	case <-o.early: // nil, and never ready, for a message of one piece
+		o.writeErr = errEarlyReply
+		return errEarlyReply
+	default:
+	}
+	switch {
+	case len(p) == 0:
+		_, o.writeErr = o.link.nc.Write(o.gathered)
+	case len(o.gathered) == 0:
+		_, o.writeErr = o.link.nc.Write(p)
+	default:
+		o.pieces = [2][]byte{o.gathered, p}
+		buffers := net.Buffers(o.pieces[:])
+		_, o.writeErr = buffers.WriteTo(o.link.nc)
+	}
+	o.gathered = o.gathered[:0]
+	return o.writeErr
+}
+
+// sendBDAT sends the message as one last chunk (RFC 3030, 2). Its end is its last byte.
+func (o *outlet) sendBDAT(p Parts) error {
+	o.gathered = append(o.gathered, "BDAT "...)
+	o.gathered = strconv.AppendInt(o.gathered, p.Size, 10)
+	o.gathered = append(o.gathered, " LAST\r\n"...)
+	if err := p.writeTo((*chunk)(o)); err != nil {
+		return err
+	}
+	if o.left > 0 {
+		return errTooShort
+	}
+	o.ended = true
+	if len(o.gathered) == 0 {
+		return nil
+	}
+	return o.write(nil)
+}
+
+func (p Parts) writeTo(w io.Writer) error {
+	if _, err := w.Write(p.Prepend); err != nil {
+		return err
+	}
+	_, err := p.Body.WriteTo(w)
+	return err
+}
+
+// chunk is an outlet that gathers and writes bytes as they are.
+type chunk outlet
+
+// Write never lets the announced size be exceeded: what follows it would be commands.
+func (w *chunk) Write(p []byte) (int, error) {
+	o := (*outlet)(w)
+	if int64(len(p)) > o.left {
+		return 0, errTooLong
+	}
+	o.left -= int64(len(p))
+	if len(o.gathered)+len(p) <= cap(o.gathered) {
+		o.gathered = append(o.gathered, p...)
+		return len(p), nil
+	}
+	o.ended = o.left == 0
+	if err := o.write(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// sendData sends the message as DATA wants it. Its end is the dot, which the stuffer writes in one piece with what goes
+// before it.
+func (o *outlet) sendData(p Parts) error {
+	stuffer := wire.NewStuffer(dataBlocks{o})
+	if err := p.writeTo(counted{o, stuffer}); err != nil {
+		return err
+	}
+	if o.left > 0 {
+		return errTooShort
+	}
+	o.ended = true
+	return stuffer.End()
+}
+
+// counted holds what goes into the stuffer against the announced size.
+type counted struct {
+	o *outlet
+	w io.Writer
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	if int64(len(p)) > c.o.left {
+		return 0, errTooLong
+	}
+	c.o.left -= int64(len(p))
+	return c.w.Write(p)
+}
+
+// dataBlocks writes the stuffer's blocks.
+type dataBlocks struct{ o *outlet }
+
+func (w dataBlocks) Write(p []byte) (int, error) {
+	if err := w.o.write(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
