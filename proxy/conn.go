@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// errAgain says that there is no input now. To crypto/tls it is a temporary error: a record cut short by it is read
+// to its end by the next call (anything else would end the TLS session).
+var errAgain error = again{}
+
+type again struct{}
+
+func (again) Error() string   { return "no input at hand" }
+func (again) Timeout() bool   { return true }
+func (again) Temporary() bool { return true }
+
+// conn is a client's TCP connection. It belongs to the goroutine that runs its session; nobody else closes it, which
+// is why the descriptor's number may be used directly.
+type conn struct {
+	net.Conn
+	fd           int           // for reads and writes that do not wait; -1 where the system has none
+	patient      bool          // Read waits for input until the read deadline
+	writeTimeout time.Duration // how long the client may take to read our replies
+	peeked       []byte        // input that the waiting goroutine has read already (systems without epoll)
+	peekErr      error
+}
+
+// Read takes what has arrived. It returns errAgain if that is nothing, unless the connection is patient.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.peeked) > 0 {
+		n := copy(p, c.peeked)
+		c.peeked = c.peeked[n:]
+		return n, nil
+	}
+	switch {
+	case c.peekErr != nil:
+		return 0, c.peekErr
+	case c.patient:
+		return c.Conn.Read(p)
+	case c.fd < 0:
+		return 0, errAgain
+	}
+	return readNow(c.fd, p)
+}
+
+// Write sends p. What the socket's buffer takes at once costs no deadline.
+func (c *conn) Write(p []byte) (int, error) {
+	n := 0
+	if c.fd >= 0 {
+		n = writeNow(c.fd, p)
+		if n == len(p) {
+			return n, nil
+		}
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
+		return n, err
+	}
+	m, err := c.Conn.Write(p[n:])
+	return n + m, err
+}
+
+// peek waits for input until the deadline and keeps it for Read.
+func (c *conn) peek(deadline time.Time) error {
+	buf := make([]byte, 4096)
+	if err := c.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	n, err := c.Conn.Read(buf)
+	c.peeked = buf[:n]
+	if n > 0 {
+		return nil
+	}
+	if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {
+		c.peekErr = err
+		return nil // Read tells
+	}
+	return err
+}
+
+// hangUp closes the connection from our side. A socket closed with unread input is reset, and a reset may overtake
+// the last reply: so say that we are done, and take what the client has sent already.
+func (c *conn) hangUp() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil && c.fd >= 0 {
+		var waste [4096]byte
+		for range 16 {
+			if n, err := readNow(c.fd, waste[:]); n == 0 || err != nil {
+				break
+			}
+		}
+	}
+	c.Conn.Close()
+}
+
+var _ io.ReadWriter = (*conn)(nil)

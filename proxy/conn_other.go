@@ -1,0 +1,17 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"net"
+	"time"
+)
+
+// newConn wraps a connection that was just accepted. Without epoll a goroutine waits for input.
+func newConn(c net.Conn, writeTimeout time.Duration) *conn {
+	return &conn{Conn: c, fd: -1, writeTimeout: writeTimeout}
+}
+
+func readNow(int, []byte) (int, error) { return 0, errAgain }
+
+func writeNow(int, []byte) int { return 0 }

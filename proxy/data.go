@@ -1,0 +1,304 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/wire"
+)
+
+// incoming is a message on its way in.
+type incoming struct {
+	message *filters.Message // nil before DATA or BDAT
+	decoder wire.DataDecoder
+	chunked bool       // by BDAT
+	begun   time.Time  // when the first byte was asked for
+	size    int64      // bytes of the message so far
+	failed  wire.Reply // why the rest is thrown away, and the reply to it; Code 0: all is well
+	trash   []byte     // where the rest is decoded to then
+}
+
+var (
+	errKilled = errors.New("the proxy has to stop now")
+	errSlow   = errors.New("the client was silent for too long")
+)
+
+// data takes a message (RFC 5321, 4.1.1.4). The 354 is ours: whether the backend takes the message is found out when
+// it is complete and was judged.
+func (s *session) data(c wire.Command) {
+	switch {
+	case !s.inSequence():
+	case c.Arg != "":
+		s.fault(501, "5.5.4", "DATA takes no argument")
+	case s.tx != nil && s.tx.incoming.chunked:
+		s.fault(503, "5.5.1", "The message has begun with BDAT")
+	case !s.readyForMessage():
+	case s.startMessage(wire.Dots):
+		s.b.out = append(s.b.out, "354 End data with <CR><LF>.<CR><LF>\r\n"...)
+		if s.receive(-1) {
+			s.endOfData()
+		}
+	}
+}
+
+// readyForMessage tells whether there is somebody to send a message to, and answers if not.
+func (s *session) readyForMessage() bool {
+	switch {
+	case s.tx == nil:
+		s.outOfSequence("MAIL and RCPT come first")
+	case len(s.tx.rcpts) == 0 && s.tx.tried > 0: // no mistake of a client that pipelines (RFC 2920, 3.1)
+		s.say(554, "5.5.1", "No valid recipients")
+	case len(s.tx.rcpts) == 0:
+		s.fault(503, "5.5.1", "RCPT comes first")
+	default:
+		return true
+	}
+	return false
+}
+
+// startMessage asks the gate and lets the observations of the message begin.
+func (s *session) startMessage(framing wire.Framing) bool {
+	v := s.gate.Data(s.budget(s.service.Limits.EnvelopeBudget))
+	s.linger(v.Delay)
+	if stops(v) {
+		s.conclude(policy.Ending{Reply: record(s.speak(v)), Ours: true})
+		s.forgiving = true
+		return false
+	}
+	s.tx.incoming = incoming{
+		message: filters.NewMessage(s.claimMemory(), s.server.spill),
+		decoder: wire.NewDataDecoder(framing),
+		chunked: framing != wire.Dots,
+		begun:   time.Now(),
+	}
+	s.gate.Message(s.tx.incoming.message)
+	return true
+}
+
+// claimMemory tells how much of the message may stay in memory: none if other messages have taken all of limits.memory.
+func (s *session) claimMemory() int64 {
+	limits := &s.service.Limits
+	n := int64(limits.MessageMemory)
+	if s.server.memory.Add(n) > int64(limits.Memory) {
+		s.server.memory.Add(-n)
+		return 0
+	}
+	s.tx.memory = n
+	return n
+}
+
+// bdat takes a chunk of a message (RFC 3030, 2). Whatever is wrong, exactly its bytes are read: what is left of them
+// would be taken for commands.
+func (s *session) bdat(c wire.Command) {
+	size, last, err := wire.ParseBdat(c.Arg)
+	if err != nil {
+		// Where the chunk ends is unknown, so all that follows may be a part of it.
+		s.hangUp(501, "5.5.4", err.Error())
+		return
+	}
+	if !s.readyForChunk() {
+		if !s.over {
+			s.waste(size)
+		}
+		return
+	}
+	if !s.receive(size) {
+		return
+	}
+	in := &s.tx.incoming
+	switch {
+	case last:
+		s.keep(in.decoder.Finish(s.room()))
+		s.endOfData()
+	case in.failed.Code != 0: // RFC 3030, 2: the message has failed; chunks that are under way are answered with 503
+		s.relay(in.failed)
+		s.conclude(policy.Ending{Reply: record(in.failed), Ours: true})
+		s.forgiving = true
+	default:
+		s.say(250, "2.0.0", strconv.FormatInt(size, 10)+" bytes received")
+	}
+}
+
+// readyForChunk begins the message with its first chunk.
+func (s *session) readyForChunk() bool {
+	switch {
+	case s.over || !s.inSequence():
+		return false
+	case s.tx != nil && s.tx.incoming.chunked:
+		return true
+	case s.offered == nil || !s.offered.Chunking:
+		s.fault(502, "5.5.1", "BDAT was not offered")
+		return false
+	}
+	return s.readyForMessage() && s.startMessage(wire.Chunks)
+}
+
+// receive reads the message up to its end, or n bytes of it if n is not negative. False: the session is at its end.
+func (s *session) receive(n int64) bool {
+	for n != 0 {
+		input := s.b.unread()
+		if n > 0 {
+			input = input[:min(n, int64(len(input)))]
+		}
+		if len(input) == 0 {
+			if !s.more(s.tx.incoming.begun) {
+				return false
+			}
+			continue
+		}
+		used, done := s.take(input)
+		s.b.r += used
+		if n > 0 {
+			n -= int64(used)
+		}
+		if done {
+			break
+		}
+	}
+	s.b.shrink()
+	return true
+}
+
+// waste reads n bytes and forgets them. Replies that are due go out first.
+func (s *session) waste(n int64) {
+	begun := time.Now()
+	for n > 0 && !s.broken {
+		k := min(n, int64(len(s.b.unread())))
+		s.b.r += int(k)
+		if n -= k; n > 0 && !s.more(begun) {
+			return
+		}
+	}
+	s.b.shrink()
+}
+
+// take decodes input into the message. Copying is the decoder's work: it has to look at every byte anyway.
+func (s *session) take(input []byte) (used int, done bool) {
+	in := &s.tx.incoming
+	for used < len(input) && !done {
+		var written, n int
+		written, n, done = in.decoder.Decode(s.room(), input[used:])
+		used += n
+		s.keep(written)
+	}
+	return used, done
+}
+
+// room returns where to decode to.
+func (s *session) room() []byte {
+	in := &s.tx.incoming
+	if in.failed.Code == 0 {
+		return in.message.Space()
+	}
+	if in.trash == nil {
+		in.trash = make([]byte, trashSize)
+	}
+	return in.trash
+}
+
+const trashSize = 4 << 10
+
+// keep appends n bytes that were decoded into the room. After a failure the rest is still read, to its end: stopping
+// early would let it pass for commands.
+func (s *session) keep(n int) {
+	in := &s.tx.incoming
+	in.size += int64(n)
+	if in.failed.Code != 0 {
+		return
+	}
+	if limit := s.sizeLimit(); in.size > limit {
+		s.fail(s.failure(552, "5.3.4", "The message is larger than "+strconv.FormatInt(limit, 10)+" bytes"))
+		return
+	}
+	if err := in.message.Commit(n); err != nil {
+		if errors.Is(err, filters.ErrSpillFull) {
+			s.server.metrics.SpillFull.Add(1)
+		}
+		s.log().Error("no room for a message", "transaction", s.tx.envelope.ID, "size", in.size, "error", err)
+		s.fail(s.failure(452, "4.3.1", "No room for this message now, please try again later"))
+	}
+}
+
+// fail makes r the reply to the message, and stops those who read it.
+func (s *session) fail(r wire.Reply) {
+	s.tx.incoming.failed = r
+	s.tx.incoming.message.Abort(errAbandoned)
+}
+
+// more waits for input in the middle of a message that began at begun; all that was read is used up. A backend is not
+// kept waiting longer than backend.hold. False: the session is at its end.
+func (s *session) more(begun time.Time) bool {
+	if !s.flush() {
+		s.over, s.note = true, "client left"
+		return false
+	}
+	if !s.b.dry && s.b.w == len(s.b.input) {
+		s.b.grow()
+	}
+	limits := &s.service.Limits
+	s.conn.patient = true
+	defer s.impatient()
+	for {
+		now := time.Now()
+		limit := now.Add(time.Duration(limits.DataTimeout))
+		if whole := begun.Add(time.Duration(limits.MessageTimeout)); whole.Before(limit) {
+			limit = whole
+		}
+		deadline := limit
+		if s.backend != nil {
+			if hold := s.idle.Add(s.service.Hold); !now.Before(hold) {
+				s.releaseBackend()
+			} else if hold.Before(deadline) {
+				deadline = hold
+			}
+		}
+		s.conn.SetReadDeadline(deadline)
+		if s.server.killed.Load() { // its interruption may have come before our deadline
+			return s.giveUp(errKilled)
+		}
+		n, err := s.read()
+		switch {
+		case n > 0:
+			return true
+		case err == nil:
+		case !isTimeout(err):
+			return s.giveUp(err)
+		case !time.Now().Before(limit):
+			return s.giveUp(errSlow)
+		case s.server.killed.Load():
+			return s.giveUp(errKilled)
+		}
+	}
+}
+
+func (s *session) impatient() {
+	s.conn.patient = false
+	s.conn.SetReadDeadline(time.Time{})
+}
+
+// giveUp ends the session in the middle of a message.
+func (s *session) giveUp(why error) bool {
+	s.over = true
+	switch why {
+	case errSlow:
+		s.server.metrics.Timeouts.Add(1)
+		s.note = "timeout in the message"
+		s.say(421, "4.4.2", "Timeout in the message, closing the connection")
+	case errKilled:
+		s.note = "shutdown"
+		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")
+	default:
+		s.note = "client left in the message"
+		s.broken = true
+	}
+	return false
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}

@@ -1,0 +1,266 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/backend"
+	"gatepost/proxy/wire"
+	"gatepost/rules"
+)
+
+// endOfData judges a message that is complete, hands it to the backend if nothing is against it, and answers.
+func (s *session) endOfData() {
+	s.renew() // the end of the message is the client's latest command
+	in := &s.tx.incoming
+	s.server.metrics.Bytes.Add(in.size)
+	if in.size > int64(s.service.Limits.MessageMemory) {
+		s.server.metrics.Spilled.Add(1)
+	}
+	s.examine()
+	if in.failed.Code != 0 {
+		s.answer(in.failed, policy.Ending{Ours: true})
+		return
+	}
+	in.message.Complete()
+	if s.checkHeader(); in.failed.Code != 0 {
+		s.answer(in.failed, policy.Ending{Ours: true})
+		return
+	}
+	v, edits := s.gate.EndOfData(s.budget(s.service.Limits.MessageBudget))
+	s.linger(v.Delay)
+	switch {
+	case v.Action == rules.Discard:
+		s.server.metrics.Discarded.Add(1)
+		s.answer(wire.NewReply(250, "2.0.0", v.Reply.Text), policy.Ending{Ours: true, Note: "discarded"})
+	case stops(v):
+		r := s.verdictReply(v)
+		s.over = s.over || v.Close || r.Code == 421
+		if v.Action == rules.Drop {
+			r = wire.Reply{}
+		}
+		s.answer(r, policy.Ending{Ours: true})
+	default:
+		s.deliver(edits)
+	}
+}
+
+// examine refuses what line_endings does not allow.
+func (s *session) examine() {
+	in := &s.tx.incoming
+	if found := in.decoder.Found(); in.failed.Code == 0 && s.service.LineEndings.Refuses(found) {
+		text := "The message has NUL in it"
+		if found.NUL == 0 {
+			text = "The message has bare CR or LF in it; lines end with CR LF"
+		}
+		s.fail(s.failure(550, "5.6.0", text))
+	}
+}
+
+// checkHeader refuses header blocks that are too large, and loops (RFC 5321, 6.3).
+func (s *session) checkHeader() {
+	in := &s.tx.incoming
+	header, err := in.message.Header(s.budget(s.service.Limits.MessageBudget))
+	if err != nil {
+		s.log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
+		in.failed = s.failure(451, "4.3.0", "The message could not be kept, please try again later")
+		return
+	}
+	if header.Cut || header.Size > int(s.service.Limits.HeaderSize) {
+		in.failed = s.failure(552, "5.3.4", "The header of the message is too large")
+		return
+	}
+	hops := 0
+	for i := range header.Fields {
+		if strings.EqualFold(header.Fields[i].Name, "Received") {
+			hops++
+		}
+	}
+	if hops > s.service.Limits.Hops {
+		in.failed = s.failure(554, "5.4.6", "The message has passed through too many hosts; it is in a loop")
+	}
+}
+
+// linger holds the message back where a rule slows the client down. That must happen before the backend has it: a
+// client that loses patience afterwards would send it again.
+func (s *session) linger(d time.Duration) {
+	if d <= 0 || !s.flush() {
+		return
+	}
+	timer := time.NewTimer(min(d, s.patience()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.server.base.Done():
+	}
+	s.renew()
+}
+
+// answer gives the reply to a message and ends the transaction. The reply is written at once, not with those to come:
+// a client that hangs up without it sends the message again (RFC 1047).
+func (s *session) answer(r wire.Reply, e policy.Ending) {
+	in := &s.tx.incoming
+	switch r.Class() {
+	case 2:
+		if !e.Ours {
+			s.server.metrics.Accepted.Add(1)
+		}
+	case 4:
+		s.server.metrics.Deferred.Add(1)
+	case 5:
+		s.server.metrics.Refused.Add(1)
+	}
+	e.Reply = record(r)
+	if found := in.decoder.Found(); found.BareLF+found.BareCR > 0 && in.failed.Code == 0 {
+		e.Normalized = fmt.Sprintf("%d bare LF, %d bare CR", found.BareLF, found.BareCR)
+	}
+	if r.Code != 0 {
+		s.relay(r)
+	}
+	if !s.flush() {
+		e.Note = strings.TrimPrefix(e.Note+"; client left before the reply", "; ")
+	}
+	s.conclude(e)
+}
+
+// deliver hands the message to the backend, whose final reply is the client's. There is no other way to a 250.
+func (s *session) deliver(edits policy.Edits) {
+	const attempts = 3
+	note := ""
+	for n := range attempts {
+		s.renew()
+		ctx := s.budget(s.service.Limits.EnvelopeBudget)
+		r, refused, err := s.reattach(ctx, n > 0)
+		switch {
+		case err != nil:
+			s.answer(s.lossReply(err), policy.Ending{Ours: true, Note: note})
+			return
+		case refused:
+			s.log().Warn("the backend takes the transaction no more", "transaction", s.tx.envelope.ID, "reply", r.String())
+			s.answer(s.failure(451, "4.4.0", "The mail server behind this one has changed its mind, please try again later"),
+				policy.Ending{Ours: true, Note: "refused when said again: " + r.String()})
+			return
+		}
+		r, dotSent, err := s.send(edits)
+		switch {
+		case err == nil:
+			s.delivered(r)
+			return
+		case dotSent:
+			// It may have the message or not. Sending it again could deliver it twice; the client's own retry may, too,
+			// but only the client can know that it has to.
+			s.server.metrics.LostAfter.Add(1)
+			s.log().Error("the backend was lost after the end of the message", "transaction", s.tx.envelope.ID, "error", err)
+			s.answer(s.failure(451, "4.4.2", "The mail server behind this one was lost, please try again later"),
+				policy.Ending{Ours: true, Note: "backend lost after the end of the message"})
+			return
+		}
+		note = "backend lost in the message"
+		s.log().Warn("the backend was lost before the end of the message", "transaction", s.tx.envelope.ID, "error", err)
+	}
+	s.answer(s.failure(451, "4.4.2", "The mail server behind this one was lost, please try again later"),
+		policy.Ending{Ours: true, Note: note})
+}
+
+// reattach makes a backend ready for the message: one that knows the transaction, and nothing but it.
+func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refused bool, err error) {
+	if lost {
+		if err := s.redial(ctx); err != nil {
+			return r, false, err
+		}
+	}
+	if s.backend == nil || s.link != linkOpen {
+		s.server.metrics.Replays.Add(1)
+		return s.exchange(ctx, nil)
+	}
+	if time.Since(s.idle) < quiet {
+		return r, false, nil
+	}
+	// It may have gone meanwhile, and a message written into a dead connection cannot be told from one that was taken.
+	_, refused, err = s.exchange(ctx, noopLine)
+	return r, refused, err
+}
+
+// quiet is how long a backend is trusted to be there still. Asking costs a round trip, so fast clients are not made to
+// pay for it.
+const quiet = time.Second
+
+var noopLine = []byte("NOOP")
+
+// send transfers the message. Its time is the backend's own: block_timeout and final_timeout, also if the client leaves.
+func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err error) {
+	m := s.tx.incoming.message
+	prepend := edits.Prepend
+	if s.service.TraceField {
+		prepend = append(s.traceField(), prepend...)
+	}
+	size := m.Size() + int64(len(prepend))
+	for _, cut := range edits.Cut {
+		size -= cut.End - cut.Start
+	}
+	s.link = linkStale
+	return s.backend.SendMessage(s.server.base, backend.Parts{
+		Prepend: prepend,
+		Body:    excerpt{m, edits.Cut},
+		Size:    size,
+	}, 0)
+}
+
+// delivered relays the backend's final reply.
+func (s *session) delivered(r wire.Reply) {
+	e := policy.Ending{}
+	switch r.Class() {
+	case 2:
+		s.link = linkIdle
+		e.QueueID = queueID(r)
+	case 4, 5:
+	default:
+		r, e.Ours = s.unexpected(r), true
+	}
+	s.answer(r, e)
+}
+
+// excerpt is a complete message without some ranges of its bytes.
+type excerpt struct {
+	message *filters.Message
+	cut     []policy.Span
+}
+
+// WriteTo writes what is left.
+func (e excerpt) WriteTo(w io.Writer) (written int64, err error) {
+	start := int64(0)
+	for _, span := range e.cut {
+		n, err := e.message.WriteRange(w, start, span.Start)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		start = span.End
+	}
+	n, err := e.message.WriteRange(w, start, e.message.Size())
+	return written + n, err
+}
+
+// queueID finds the name under which the backend keeps the message, in the words of Postfix ("queued as ID"), Exim
+// ("OK id=ID"), and sendmail or OpenSMTPD ("ID Message accepted for delivery").
+func queueID(r wire.Reply) string {
+	text := r.Lines[len(r.Lines)-1]
+	if enhanced := r.Enhanced(); enhanced != "" {
+		text = strings.TrimPrefix(strings.TrimPrefix(text, enhanced), " ")
+	}
+	id := ""
+	if _, after, found := strings.Cut(text, "queued as "); found {
+		id = after
+	} else if _, after, found := strings.Cut(text, "id="); found {
+		id = after
+	} else if before, _, found := strings.Cut(text, " Message accepted for delivery"); found {
+		id = before
+	}
+	id, _, _ = strings.Cut(strings.TrimSpace(id), " ")
+	return id[:min(len(id), 64)]
+}

@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"gatepost/filters"
+)
+
+// accepted is the first run of a session: is the peer the client?
+func (s *session) accepted() (w wait, waits bool) {
+	s.b.began = time.Now()
+	peer, local := addrPort(s.conn.RemoteAddr()), addrPort(s.conn.LocalAddr())
+	s.introduce(peer, local, "")
+	if networks(s.listen.ProxyFrom).contain(peer.Addr()) {
+		s.phase, s.since = phaseHeader, s.b.began
+		return s.waitForHeader(), true
+	}
+	s.phase = phaseConnect
+	return wait{}, false
+}
+
+// introduce makes the description of the client that filters get.
+func (s *session) introduce(client, local netip.AddrPort, name string) {
+	now := s.server.clock.Now()
+	s.info = &filters.Session{
+		ID:       s.server.ids.next(now),
+		Client:   client,
+		Peer:     addrPort(s.conn.RemoteAddr()),
+		Local:    local,
+		Name:     name,
+		Trusted:  s.service.Engine.Trusts(client.Addr()),
+		Accepted: now,
+	}
+}
+
+// connect starts the session proper, now that the client's address is known: after accept, a PROXY header, or XCLIENT.
+func (s *session) connect() (w wait, waits bool) {
+	if s.claims == nil {
+		s.vouches = networks(s.listen.XClientFrom).contain(s.info.Client.Addr())
+	}
+	switch {
+	case !s.server.enterClient(s):
+		s.server.metrics.RefusedPerClient.Add(1)
+		return s.turnAway("4.7.0", "Too many connections from your network, please try again later"), true
+	case s.server.closing.Load():
+		return s.turnAway("4.3.2", "Shutting down, please try again"), true
+	case !s.service.Backend.Seen():
+		s.server.metrics.RefusedNoBackend.Add(1)
+		return s.turnAway("4.3.2", "The mail server behind this one has not been reached yet, please try again later"), true
+	}
+	s.gate = s.service.Engine.NewGate(s.info, s.service.Runtime)
+	pause := s.gate.Connect(s.budget(s.service.Limits.GreetingBudget))
+	s.phase, s.since = phasePause, time.Now()
+	// Behind XCLIENT the client has been greeted long ago.
+	if pause > 0 && s.claims == nil && len(s.b.unread()) == 0 {
+		return wait{input: true, limit: pause}, true
+	}
+	return wait{}, false
+}
+
+func (s *session) turnAway(enhanced, text string) wait {
+	s.say(421, enhanced, text+" ("+s.info.ID+")")
+	s.note = "turned away"
+	return s.finish()
+}
+
+// greet ends the pause before the greeting. A client that has spoken by then did not wait for it.
+func (s *session) greet(why wake) (w wait, waits bool) {
+	waited := time.Since(s.since)
+	s.renew()
+	switch {
+	case why == wakeShutdown || s.mustNotWait():
+		return s.turnAway("4.3.2", "Shutting down, please try again"), true
+	case why == wakeInput:
+		if n, err := s.read(); n == 0 && !errors.Is(err, errAgain) {
+			return s.left("client left before the greeting"), true
+		}
+	}
+	talked := s.claims == nil && len(s.b.unread()) > 0
+	v := s.gate.Greet(s.budget(s.service.Limits.GreetingBudget), talked, waited)
+	s.delay += v.Delay
+	if stops(v) {
+		s.speak(v)
+		// RFC 5321, 3.1: after a 554 greeting the client may say QUIT, everything else is 503.
+		s.refused = true
+	} else {
+		s.sayGreeting()
+	}
+	s.phase, s.since = phaseCommands, time.Now()
+	switch {
+	case s.delay > 0:
+		return s.holdReplies(), true
+	case s.over:
+		return s.finish(), true
+	}
+	s.b.dry = s.tls == nil && len(s.b.unread()) == 0 // it waits for the greeting: a read would find nothing
+	return wait{}, false
+}
+
+// sayGreeting has no enhanced code: RFC 2034, 4 exempts it.
+func (s *session) sayGreeting() {
+	s.b.out = append(append(append(s.b.out, "220 "...), s.service.Hostname...), " ESMTP\r\n"...)
+}
+
+// addrPort is an address of a TCP connection, IPv4 as such; zones mean nothing to others.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"gatepost/proxy/wire"
+)
+
+// obey reads commands and obeys them.
+func (s *session) obey(why wake) (w wait, waits bool) {
+	if w, waits := s.resume(why); waits {
+		return w, true
+	}
+	for s.phase == phaseCommands {
+		if s.commands == 0 && s.tls == nil && s.b.w > s.b.r && s.b.input[s.b.r] == clientHello {
+			s.note = "not SMTP"
+			s.hangUp(554, "5.5.1", "TLS starts with STARTTLS here")
+			return s.finish(), true
+		}
+		again, w, waits := s.step()
+		if waits {
+			return w, true
+		}
+		if again {
+			continue
+		}
+		switch {
+		case s.delay > 0:
+			return s.holdReplies(), true
+		case s.over:
+			return s.finish(), true
+		case s.b.due() && !s.flush():
+			return s.left("client left"), true
+		}
+	}
+	return wait{}, false
+}
+
+// step obeys the next line, or reads on.
+func (s *session) step() (again bool, w wait, waits bool) {
+	if s.skipping {
+		if s.skip(); !s.skipping {
+			return false, wait{}, false
+		}
+		w, waits = s.refill()
+		return true, w, waits
+	}
+	line, n, err := wire.NextLine(s.b.unread(), s.service.Limits.LineLength)
+	switch {
+	case err == nil:
+		s.b.r += n
+		s.line(line)
+	case errors.Is(err, wire.ErrIncomplete):
+		w, waits = s.refill()
+		return true, w, waits
+	default:
+		s.badLine(n, err)
+	}
+	return false, wait{}, false
+}
+
+// resume deals with the reason why a session that waited for a command runs again.
+func (s *session) resume(why wake) (w wait, done bool) {
+	if s.broken {
+		return wait{over: true}, true
+	}
+	if s.mustNotWait() {
+		s.b.out = append(s.b.out, s.held...)
+		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")
+		s.note = "shutdown"
+		return s.finish(), true
+	}
+	if s.holding {
+		if why == wakeShutdown {
+			return wait{limit: time.Second}, true // the transaction goes on in a moment
+		}
+		s.b.out = append(s.b.out, s.held...)
+		s.holding, s.held, s.since = false, nil, time.Now()
+		switch {
+		case s.over:
+			return s.finish(), true
+		case !s.flush():
+			return s.left("client left"), true
+		}
+		return wait{}, false
+	}
+	if why == wakeTime {
+		if time.Since(s.since) >= s.patience() {
+			s.server.metrics.Timeouts.Add(1)
+			s.say(421, "4.4.2", "Timeout, closing the connection")
+			s.note = "timeout"
+			return s.finish(), true
+		}
+		s.releaseBackend() // it has waited for backend.hold
+		return s.waitForCommand(), true
+	}
+	return wait{}, false
+}
+
+// patience is how long the client may take for a command.
+func (s *session) patience() time.Duration { return time.Duration(s.service.Limits.CommandTimeout) }
+
+// refill is called when there is no whole line. It writes the replies, as RFC 2920, 3.2 demands before waiting, and
+// reads. wait tells that the session must wait for its client.
+func (s *session) refill() (w wait, waits bool) {
+	n, err := 0, errAgain
+	if !s.b.dry {
+		n, err = s.read()
+	}
+	switch {
+	case n > 0:
+		return wait{}, false
+	case !s.flush():
+		return s.left("client left"), true
+	case errors.Is(err, errAgain):
+		return s.waitForCommand(), true
+	case errors.Is(err, io.EOF):
+		return s.left("client left"), true
+	default:
+		s.log().Debug("client lost", "error", err)
+		return s.left("connection lost"), true
+	}
+}
+
+// waitForCommand waits for a whole command, however many pieces it comes in; a backend is not kept waiting that long.
+func (s *session) waitForCommand() wait {
+	now := time.Now()
+	limit := s.patience() - now.Sub(s.since)
+	if s.backend != nil {
+		limit = min(limit, s.service.Hold-now.Sub(s.idle))
+	}
+	return wait{input: true, limit: max(limit, 0)}
+}
+
+// read takes input that is at hand, or the next that comes if the connection is patient.
+func (s *session) read() (n int, err error) {
+	space := s.b.space()
+	if s.tls != nil {
+		n, err = s.tls.Read(space) // may hold more records: only errAgain means dry
+	} else {
+		n, err = s.conn.Read(space)
+		s.b.dry = n < len(space)
+	}
+	s.b.w += n
+	return n, err
+}
+
+// line obeys one command line.
+func (s *session) line(line []byte) {
+	s.b.began = time.Now()
+	s.commands++
+	if s.commands > s.service.Limits.Commands {
+		s.settle()
+		s.server.metrics.LimitCommands.Add(1)
+		s.hangUp(421, "4.7.0", "Too many commands in one session")
+		return
+	}
+	s.obeyCommand(wire.ParseCommand(line))
+	s.since = time.Now()
+	s.idle = s.since
+}
+
+// badLine answers a line that cannot be a command. n is its length, 0 if its end is not known: then what there is of
+// it is thrown away until the end comes (RFC 5321, 4.5.3.1.4).
+func (s *session) badLine(n int, err error) {
+	s.b.began = time.Now()
+	s.settle()
+	s.since = time.Now()
+	if errors.Is(err, wire.ErrLineTooLong) {
+		s.skipping = true
+		return
+	}
+	s.b.r += n
+	s.commands++
+	s.fault(500, "5.5.2", "Not a command line: "+err.Error())
+}
+
+// skip throws away an overlong line, and answers it at its end.
+func (s *session) skip() {
+	n, done := wire.DiscardLine(s.b.unread())
+	s.b.r += n
+	if done {
+		s.skipping = false
+		s.commands++
+		s.fault(500, "5.5.2", "Line too long")
+	}
+}
+
+// holdReplies makes the client wait for its reply. Its further commands stay where they are.
+func (s *session) holdReplies() wait {
+	s.holding = true
+	s.held = append([]byte(nil), s.b.out...)
+	s.b.out = s.b.out[:0]
+	limit := min(s.delay, s.patience())
+	s.delay = 0
+	return wait{limit: limit}
+}

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Bound is an entry of `listen:` with its socket.
+type Bound struct {
+	Listen
+	net.Listener
+}
+
+// Bind opens the socket.
+func (l Listen) Bind(ctx context.Context) (Bound, error) {
+	// Keep-alive probes cost every connection three system calls; silent clients meet our own time-outs.
+	config := net.ListenConfig{KeepAlive: -1}
+	socket, err := config.Listen(ctx, "tcp", l.Address)
+	if err != nil {
+		return Bound{}, fmt.Errorf("listen on %s: %w", l.Address, err)
+	}
+	return Bound{l, socket}, nil
+}
+
+// listener is a Bound while it is served.
+type listener struct {
+	socket net.Listener
+	config atomic.Pointer[listenConfig]
+}
+
+// listenConfig is the part of a listener that a reload can change.
+type listenConfig struct {
+	Listen
+	tls *tls.Config // nil: STARTTLS is not offered
+}
+
+func newListenConfig(l Listen) (*listenConfig, error) {
+	c := &listenConfig{Listen: l}
+	if l.Certificate != "" {
+		var err error
+		if c.tls, err = loadTLS(l.Certificate, l.Key); err != nil {
+			return nil, fmt.Errorf("listen %s: %w", l.Address, err)
+		}
+	}
+	return c, nil
+}
+
+// Serve accepts clients until ctx ends or Shutdown is called, then closes the sockets; sessions go on until Shutdown.
+// An error means that nothing was served.
+func (s *Server) Serve(ctx context.Context, sockets ...Bound) error {
+	var served []*listener
+	for _, b := range sockets {
+		config, err := newListenConfig(b.Listen)
+		if err != nil {
+			return err
+		}
+		l := &listener{socket: b.Listener}
+		l.config.Store(config)
+		served = append(served, l)
+	}
+	if !s.open(served) {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { s.closeListeners(served) })
+	defer stop()
+	var accepting sync.WaitGroup
+	for _, l := range served {
+		accepting.Go(func() {
+			defer s.accepting.Done()
+			s.accept(ctx, l)
+		})
+	}
+	accepting.Wait()
+	return nil
+}
+
+// open registers listeners; false if the server is shutting down, which closes them.
+func (s *Server) open(ls []*listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		for _, l := range ls {
+			l.socket.Close()
+		}
+		return false
+	}
+	for _, l := range ls {
+		s.listeners[l] = struct{}{}
+		s.accepting.Add(1)
+	}
+	return true
+}
+
+func (s *Server) closeListeners(ls []*listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range ls {
+		l.socket.Close()
+		delete(s.listeners, l)
+	}
+}
+
+// accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
+func (s *Server) accept(ctx context.Context, l *listener) {
+	const longest = time.Second
+	pause := 5 * time.Millisecond
+	for {
+		c, err := l.socket.Accept()
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+			s.admit(l, c)
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, syscall.ECONNABORTED): // the client left while it was queued
+		default:
+			s.metrics.AcceptErrors.Add(1)
+			s.log.Warn("cannot accept connections; is the limit of open files too low?", "listen", l.socket.Addr(), "error", err, "pause", pause)
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.base.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, longest)
+		}
+	}
+}
+
+// admit makes a session of an accepted connection, or turns it away.
+func (s *Server) admit(l *listener, c net.Conn) {
+	service := s.current()
+	limits := &service.Limits
+	client := newConn(c, time.Duration(limits.CommandTimeout))
+	if s.metrics.Open.Add(1) > int64(limits.Connections) {
+		s.metrics.Open.Add(-1)
+		s.metrics.RefusedFull.Add(1)
+		service.release()
+		// The reply fits into an empty socket buffer: this does not wait.
+		fmt.Fprintf(client, "421 4.3.2 Too many connections, please try again later\r\n")
+		client.hangUp()
+		return
+	}
+	s.metrics.Sessions.Add(1)
+	session := s.newSession(service, l.config.Load(), client)
+	s.mu.Lock()
+	if s.sessions != nil {
+		s.sessions.prev = session
+	}
+	session.next, s.sessions = s.sessions, session
+	s.running.Add(1)
+	s.mu.Unlock()
+	go session.drive(wakeStart)
+}

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"bytes"
+	"strconv"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/wire"
+	"gatepost/rules"
+)
+
+// mail starts a mail transaction (RFC 5321, 4.1.1.2).
+func (s *session) mail(c wire.Command) {
+	s.forgiving = false
+	if !s.inSequence() {
+		return
+	}
+	if s.tx != nil {
+		s.fault(503, "5.5.1", "A mail transaction is in progress; RSET ends it")
+		return
+	}
+	path, params, err := wire.ParseMail(c.Arg)
+	if err != nil {
+		s.syntax(err)
+		return
+	}
+	size, problem := s.checkMail(path, params)
+	if problem != nil {
+		s.syntax(problem)
+		return
+	}
+	s.serial++
+	s.tx = &transaction{
+		envelope: &filters.Envelope{
+			ID:          s.info.ID + "." + strconv.Itoa(s.serial),
+			ReversePath: path.Address,
+			Params:      params,
+			Size:        size,
+			UTF8:        hasParam(params, "SMTPUTF8"),
+			Started:     s.server.clock.Now(),
+		},
+		mail: wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params),
+	}
+	v := s.gate.Mail(s.budget(s.service.Limits.EnvelopeBudget), s.tx.envelope)
+	s.delay += v.Delay
+	switch {
+	case stops(v):
+		s.mailRefused(s.speak(v), true)
+	case !s.gate.NeedsBackend(), s.service.Backend.Ready() != nil: // RCPT is going to be refused, and why is said there
+		s.say(250, "2.1.0", "Sender ok")
+	default:
+		// With RCPT at hand both go to the backend at once, and the client waits for two replies instead of one.
+		if s.tx.due = true; !s.nextIsRcpt() {
+			s.settle()
+		}
+	}
+}
+
+// nextIsRcpt looks at the input without using it up.
+func (s *session) nextIsRcpt() bool {
+	next := s.b.unread()
+	return len(next) > 5 && bytes.EqualFold(next[:5], []byte("RCPT ")) && bytes.Contains(next, []byte("\r\n"))
+}
+
+// settle asks the backend for its reply to MAIL if the client still waits for it.
+func (s *session) settle() {
+	if s.tx != nil && s.tx.due {
+		_, _, err := s.exchange(s.budget(s.service.Limits.EnvelopeBudget), nil)
+		s.settled(err)
+	}
+}
+
+// settled gives the client the backend's reply to MAIL. False: that ended the transaction.
+func (s *session) settled(err error) bool {
+	tx := s.tx
+	tx.due = false
+	r, ours := tx.mailReply, false
+	switch {
+	case err != nil:
+		r, ours = s.lossReply(err), !refusesClient(err)
+	case r.Class() == 2:
+		tx.told = true
+		s.relay(r)
+		return true
+	case r.Class() == 3:
+		r, ours = s.unexpected(r), true
+	}
+	s.relay(r)
+	s.mailRefused(r, ours)
+	return false
+}
+
+// mailRefused ends the transaction. What the client has sent behind MAIL was no mistake when it did: its 503s are not
+// counted.
+func (s *session) mailRefused(r wire.Reply, ours bool) {
+	s.forgiving = true
+	s.conclude(policy.Ending{Reply: record(r), Ours: ours})
+}
+
+// outOfSequence answers a command that needs a transaction.
+func (s *session) outOfSequence(text string) {
+	switch {
+	case s.over: // the last word was said
+	case s.forgiving:
+		s.say(503, "5.5.1", text)
+	default:
+		s.fault(503, "5.5.1", text)
+	}
+}
+
+// rcpt adds a recipient (RFC 5321, 4.1.1.3). Rules may refuse it without asking anyone; else the backend's word counts,
+// save that a 2xx may be taken back.
+func (s *session) rcpt(c wire.Command) {
+	path, params, err := wire.ParseRcpt(c.Arg)
+	if err == nil && s.tx != nil {
+		if problem := s.checkRcpt(path, params); problem != nil {
+			err = problem
+		}
+	}
+	limits := &s.service.Limits
+	if err != nil || s.greeting == nil || s.tx == nil || s.tx.incoming.message != nil || len(s.tx.rcpts) >= limits.Recipients {
+		s.settle() // the reply to MAIL comes first
+		s.badRcpt(err)
+		return
+	}
+	s.tx.tried++
+	v := s.gate.Rcpt(s.budget(limits.EnvelopeBudget), &filters.Recipient{ForwardPath: path.Address, Params: params})
+	s.delay += v.Delay
+	reason := s.service.Backend.Ready()
+	switch {
+	case stops(v):
+		if s.settle(); s.tx != nil {
+			s.speak(v)
+		} else {
+			s.outOfSequence("MAIL was refused")
+		}
+	case reason != nil: // the relay check; the group has told the operator what to do
+		s.log().Debug("a recipient is put off", "reason", reason)
+		r := s.failure(451, "4.3.0", "Not ready to take mail yet, please try again later")
+		s.gate.Refused(record(r))
+		if s.settle(); s.tx != nil {
+			s.relay(r)
+		} else {
+			s.outOfSequence("MAIL was refused")
+		}
+	default:
+		s.relayRcpt(wire.AppendParams(append([]byte("RCPT TO:"), path.Raw...), params))
+	}
+}
+
+// badRcpt answers an RCPT that neither gate nor backend is asked about.
+func (s *session) badRcpt(err error) {
+	switch {
+	case s.over:
+	case s.greeting == nil:
+		s.inSequence()
+	case s.tx == nil:
+		s.outOfSequence("MAIL comes first")
+	case err != nil:
+		s.syntax(err)
+	case s.tx.incoming.message != nil: // RFC 3030, 2: after BDAT there are only BDAT and RSET
+		s.fault(503, "5.5.1", "The message has begun")
+	default:
+		s.say(452, "4.5.3", "Too many recipients; send the others in another transaction")
+	}
+}
+
+// relayRcpt asks the backend.
+func (s *session) relayRcpt(line []byte) {
+	tx := s.tx
+	r, refused, err := s.exchange(s.budget(s.service.Limits.EnvelopeBudget), line)
+	if tx.due && (err != nil || tx.mailReply.Class() != 2) {
+		s.gate.Refused(rules.Reply{Code: 503})
+		s.settled(err)
+		s.outOfSequence("MAIL was refused")
+		return
+	}
+	if tx.due {
+		s.settled(nil)
+	}
+	switch {
+	case err != nil:
+		r = s.lossReply(err)
+	case refused && tx.told: // it took MAIL, and the recipients so far, before
+		r = s.failure(451, "4.4.0", "The mail server behind this one has changed its mind, please try again later")
+	case r.Class() == 2 && !refused:
+		s.rcptAccepted(r, line)
+		return
+	case r.Class() == 3:
+		r = s.unexpected(r)
+	}
+	s.gate.Refused(record(r))
+	s.relay(r)
+}
+
+// rcptAccepted asks the gate about a recipient that the backend takes.
+func (s *session) rcptAccepted(r wire.Reply, line []byte) {
+	v := s.gate.Accepted(s.budget(s.service.Limits.EnvelopeBudget))
+	s.delay += v.Delay
+	if stops(v) {
+		// The backend has a recipient now who must not get the message.
+		s.link = linkStale
+		s.speak(v)
+		return
+	}
+	s.tx.rcpts = append(s.tx.rcpts, line)
+	s.relay(r)
+}

@@ -1,0 +1,30 @@
+package proxy
+
+import "sync/atomic"
+
+// Metrics counts what the front end does. Every field is safe for concurrent use; all but Open only grow.
+type Metrics struct {
+	Open     atomic.Int64 // sessions now
+	Sessions atomic.Int64 // sessions ever
+	TLS      atomic.Int64 // STARTTLS handshakes that succeeded
+
+	RefusedFull      atomic.Int64 // connections refused by limits.connections
+	RefusedPerClient atomic.Int64 // connections refused by limits.connections_per_client
+	RefusedNoBackend atomic.Int64 // connections refused because no backend was ever seen
+	AcceptErrors     atomic.Int64
+	LimitCommands    atomic.Int64 // sessions ended by limits.commands
+	LimitErrors      atomic.Int64 // sessions ended by limits.errors
+	Timeouts         atomic.Int64 // sessions ended because the client was silent
+	Panics           atomic.Int64 // sessions ended by a mistake of ours
+
+	Accepted   atomic.Int64 // messages that the backend took
+	Refused    atomic.Int64 // messages refused for good (5yz), by us or by the backend
+	Deferred   atomic.Int64 // messages refused for now (4yz), by us or by the backend
+	Discarded  atomic.Int64 // messages that a rule threw away behind a 250 of ours
+	Bytes      atomic.Int64 // bytes of messages received
+	Spilled    atomic.Int64 // messages of which a part went to a file
+	SpillFull  atomic.Int64 // messages refused with 452 because the room for such files was used up
+	Replays    atomic.Int64 // transactions said again to a backend
+	LostAfter  atomic.Int64 // messages whose backend fell silent after the final dot
+	DialErrors atomic.Int64 // transactions for which no backend could be had
+}

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gatepost/filters"
+)
+
+// Options is what a Server is made with.
+type Options struct {
+	Service Service
+	Spill   filters.Spill // where large messages go
+	Log     *slog.Logger
+	Clock   filters.Clock // for time stamps; time-outs go by the machine's own
+}
+
+// Server is the SMTP front end. Its methods are safe for concurrent use.
+type Server struct {
+	spill   filters.Spill
+	log     *slog.Logger
+	clock   filters.Clock
+	metrics Metrics
+	ids     ids
+	lot     parker
+	service atomic.Pointer[service]
+	memory  atomic.Int64 // claimed for messages
+
+	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
+	base   context.Context
+	cancel context.CancelFunc
+	// closing: no new sessions, idle ones end. killed: all end, whatever they do.
+	closing, killed atomic.Bool
+	parking         sync.WaitGroup // the parker's goroutine
+	accepting       sync.WaitGroup // one for each listener
+	running         sync.WaitGroup // one for each session
+
+	mu        sync.Mutex // guards all below, and next and prev of every session
+	listeners map[*listener]struct{}
+	sessions  *session // head of an intrusive list
+	free      []*session
+	clients   map[netip.Prefix]int // connections per client network
+}
+
+// maxFree bounds the structs kept for sessions to come. Without them the garbage of a burst of sessions was measured
+// to double the memory of waiting ones.
+const maxFree = 1024
+
+// New makes a server that listens nowhere yet. It has to be shut down.
+func New(o Options) (*Server, error) {
+	if err := o.Service.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	lot, err := newParker()
+	if err != nil {
+		return nil, err
+	}
+	return newServer(o, lot), nil
+}
+
+func newServer(o Options, lot parker) *Server {
+	s := &Server{
+		spill: o.Spill, log: o.Log, clock: o.Clock, lot: lot,
+		listeners: make(map[*listener]struct{}),
+		clients:   make(map[netip.Prefix]int),
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.service.Store(newService(o.Service))
+	s.parking.Go(func() { lot.run(s.base) })
+	return s
+}
+
+// Metrics counts what the server does.
+func (s *Server) Metrics() *Metrics { return &s.metrics }
+
+// newSession takes a struct from the free list.
+func (s *Server) newSession(service *service, listen *listenConfig, c *conn) *session {
+	s.mu.Lock()
+	var recycled *session
+	if n := len(s.free); n > 0 {
+		recycled, s.free[n-1] = s.free[n-1], nil
+		s.free = s.free[:n-1]
+	}
+	s.mu.Unlock()
+	if recycled == nil {
+		recycled = new(session)
+	}
+	recycled.server, recycled.service, recycled.listen, recycled.conn = s, service, listen, c
+	return recycled
+}
+
+// retire forgets a session that has ended.
+func (s *Server) retire(ended *session) {
+	s.leaveClient(ended)
+	service := ended.service
+	s.mu.Lock()
+	if ended.prev != nil {
+		ended.prev.next = ended.next
+	} else {
+		s.sessions = ended.next
+	}
+	if ended.next != nil {
+		ended.next.prev = ended.prev
+	}
+	// The generation goes on counting: an event of the old session must not wake a new one.
+	*ended = session{place: place{generation: ended.place.generation}}
+	if len(s.free) < maxFree {
+		s.free = append(s.free, ended)
+	}
+	s.mu.Unlock()
+	s.metrics.Open.Add(-1)
+	service.release()
+	s.running.Done()
+}
+
+// Reload makes new sessions work with v, and sets the certificates and peers of listeners, matched by address. Which
+// addresses are listened on does not change. On error everything stays as it was.
+func (s *Server) Reload(v Service, listen []Listen) error {
+	if err := v.Limits.Validate(); err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		return errors.New("the proxy is shutting down")
+	}
+	fresh := make(map[*listener]*listenConfig)
+	for l := range s.listeners {
+		for _, entry := range listen {
+			if entry.Address != l.config.Load().Address {
+				continue
+			}
+			config, err := newListenConfig(entry)
+			if err != nil {
+				return err
+			}
+			fresh[l] = config
+		}
+	}
+	if len(fresh) != len(s.listeners) || len(fresh) != len(listen) {
+		s.log.Warn("the addresses under listen: changed; that needs a restart")
+	}
+	for l, config := range fresh {
+		l.config.Store(config)
+	}
+	s.service.Swap(newService(v)).release()
+	return nil
+}
+
+// Shutdown stops accepting and waits for the sessions: idle ones are told 421 4.3.2 now, busy ones after their
+// transaction. When ctx ends, all that are left are closed and ctx's error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing.Store(true)
+	for l := range s.listeners {
+		l.socket.Close()
+	}
+	clear(s.listeners)
+	s.mu.Unlock()
+	s.accepting.Wait()
+	s.eachSession(s.lot.rouse)
+
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	var err error
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+		s.killed.Store(true)
+		s.cancel()
+		s.eachSession(func(e *session) {
+			e.conn.SetDeadline(time.Unix(1, 0)) // interrupts a read or write that waits
+			s.lot.rouse(e)
+		})
+		<-ended
+	}
+	s.cancel()
+	s.parking.Wait()
+	if v := s.service.Swap(nil); v != nil {
+		v.release()
+	}
+	return err
+}
+
+// eachSession calls f for every session. None can end meanwhile.
+func (s *Server) eachSession(f func(*session)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.sessions; e != nil; e = e.next {
+		f(e)
+	}
+}
+
+// stack is the stack of a panic, short enough for a log.
+func stack() string {
+	text := debug.Stack()
+	return string(text[:min(len(text), 8<<10)])
+}

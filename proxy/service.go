@@ -1,0 +1,67 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"gatepost/policy"
+	"gatepost/proxy/backend"
+)
+
+// Service is what sessions work with. It is never written after it was handed over; a reload hands over another, and
+// running sessions finish on the one that they began with.
+type Service struct {
+	Hostname    string // our name in the greeting and in trace fields
+	Engine      *policy.Engine
+	Runtime     *policy.Runtime
+	Backend     *backend.Group
+	Limits      Limits
+	LineEndings LineEndings
+	// Hold is how long a backend waits for a client that is busy with something else (backend.hold).
+	Hold time.Duration
+	// TraceField adds a Received field: the backend does not learn the client's address in another way
+	// (client_address none).
+	TraceField bool
+	// Retired is called once, when the service was replaced and its last session has ended. May be nil.
+	Retired func()
+}
+
+// service counts who uses a Service: its sessions, and the server while it is the current one.
+type service struct {
+	Service
+	users atomic.Int64
+}
+
+func newService(s Service) *service {
+	v := &service{Service: s}
+	v.users.Store(1)
+	return v
+}
+
+// acquire fails when the service is retired already.
+func (v *service) acquire() bool {
+	for {
+		n := v.users.Load()
+		if n == 0 {
+			return false
+		}
+		if v.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (v *service) release() {
+	if v.users.Add(-1) == 0 && v.Retired != nil {
+		v.Retired()
+	}
+}
+
+// current returns the service for a new session; it has to be released.
+func (s *Server) current() *service {
+	for {
+		if v := s.service.Load(); v.acquire() {
+			return v
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/backend"
+)
+
+// phase says what a session does when it runs next.
+type phase uint8
+
+const (
+	phaseAccepted phase = iota // nothing was done yet
+	phaseHeader                // the peer's PROXY header is awaited
+	phaseConnect               // the client's address is known
+	phasePause                 // the greeting is held back
+	phaseCommands
+)
+
+// session is one client's connection. It belongs to the goroutine that runs it, or to the parker while it waits.
+//
+// It is kept small: there are thousands, and most of them wait.
+type session struct {
+	server  *Server
+	service *service
+	listen  *listenConfig
+	conn    *conn
+	tls     *tls.Conn // over conn; nil before STARTTLS
+
+	gate     *policy.Gate // nil until the client's address is known
+	info     *filters.Session
+	greeting *filters.Greeting   // nil until HELO or EHLO; forgotten at STARTTLS and XCLIENT
+	offered  *backend.Extensions // what our reply to EHLO announced; nil after HELO
+	vouches  bool                // the peer may use XCLIENT
+	claims   *claims             // what it said with it; nil: nothing
+	tx       *transaction        // from MAIL to its end
+	backend  *backend.Conn       // nil: none, or given back
+	link     linkState           // what the backend's session has seen of the transaction
+	idle     time.Time           // since when the backend has nothing to do
+
+	phase     phase
+	forgiving bool // MAIL or DATA was refused: what the client had sent behind it is no mistake of its own
+	refused   bool // the greeting was a refusal: only QUIT is left (RFC 5321, 3.1)
+	skipping  bool // the rest of an overlong line is thrown away
+	over      bool // the session ends when the replies are written
+	broken    bool // the client cannot be written to
+	commands  int
+	errors    int
+	serial    int           // of the latest transaction
+	since     time.Time     // since when the client is expected to give a command
+	delay     time.Duration // how long the latest reply is to be held back
+	rest      []byte        // input kept while waiting
+	holding   bool          // it waits with replies that are held back
+	held      []byte        // those replies
+	note      string        // why the session ended
+
+	b *buffers // while it runs
+
+	network    netip.Prefix // counted for limits.connections_per_client
+	timer      timer        // guarded by the parker
+	place      place        // guarded by the parker
+	interrupt  chan struct{}
+	next, prev *session // guarded by Server.mu
+}
+
+// drive runs the session until it waits in the parker, or ends.
+func (s *session) drive(why wake) {
+	for {
+		w := s.run(why)
+		if w.over {
+			s.end()
+			return
+		}
+		var here bool
+		if why, here = s.server.lot.park(s, w); !here {
+			return
+		}
+	}
+}
+
+// run lends the session its buffers. A panic ends this session and no other.
+func (s *session) run(why wake) (w wait) {
+	s.b = takeBuffers(s.rest)
+	s.rest = nil
+	defer func() {
+		if p := recover(); p != nil {
+			s.server.metrics.Panics.Add(1)
+			s.log().Error("panic in a session; please report it", "panic", p, "stack", stack())
+			s.note = "internal error"
+			s.b.out = s.b.out[:0]
+			s.say(421, "4.3.0", "Internal error, please try again later")
+			s.flush()
+			w = wait{over: true}
+		}
+		s.rest = s.b.giveBack()
+		s.b = nil
+	}()
+	return s.serve(why)
+}
+
+// serve runs while input is at hand, and says what the session waits for then.
+func (s *session) serve(why wake) wait {
+	for {
+		var w wait
+		var waits bool
+		switch s.phase {
+		case phaseAccepted:
+			w, waits = s.accepted()
+		case phaseHeader:
+			w, waits = s.readHeader(why)
+		case phaseConnect:
+			w, waits = s.connect()
+		case phasePause:
+			w, waits = s.greet(why)
+		case phaseCommands:
+			w, waits = s.obey(why)
+		}
+		if waits {
+			return w
+		}
+		why = wakeStart
+	}
+}
+
+// mustNotWait tells that the session has to end now instead of waiting for its client.
+func (s *session) mustNotWait() bool {
+	return s.server.killed.Load() || s.server.closing.Load() && s.tx == nil
+}
+
+// finish writes the last replies and ends the session.
+func (s *session) finish() wait {
+	s.flush()
+	if s.note == "" {
+		s.note = "closed"
+	}
+	return wait{over: true}
+}
+
+// left ends the session of a client that is gone.
+func (s *session) left(note string) wait {
+	s.broken = true
+	s.note = note
+	return wait{over: true}
+}
+
+// end gives everything back. A panic on the way must not keep the rest from being given back.
+func (s *session) end() {
+	guard := func(f func()) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.server.metrics.Panics.Add(1)
+				s.log().Error("panic at the end of a session; please report it", "panic", p, "stack", stack())
+			}
+		}()
+		f()
+	}
+	guard(func() { s.abandon(s.note) })
+	guard(s.releaseBackend)
+	if s.gate != nil {
+		guard(func() { s.gate.Close(s.note) })
+	}
+	if s.tls != nil && !s.broken {
+		s.tls.CloseWrite() // close_notify: the end is no truncation
+	}
+	if s.broken || s.note == "quit" {
+		s.conn.Close()
+	} else {
+		s.conn.hangUp()
+	}
+	s.server.retire(s)
+}
+
+// budget returns the context for what the client's command makes us wait for. Commands that come in one batch share one
+// as long as they are obeyed quickly: none loses more than an eighth of its time.
+func (s *session) budget(limit filters.Duration) context.Context {
+	b := s.b
+	if b.cancel != nil {
+		if b.limit == limit && b.began.Sub(b.start) < time.Duration(limit)/8 {
+			return b.ctx
+		}
+		b.cancel()
+	}
+	b.limit, b.start = limit, b.began
+	b.ctx, b.cancel = context.WithDeadline(s.server.base, b.began.Add(time.Duration(limit)))
+	return b.ctx
+}
+
+// renew makes the next budget start now: what came before has had its own.
+func (s *session) renew() {
+	s.b.began = time.Now()
+	s.b.endBudget()
+}
+
+func (s *session) log() *slog.Logger {
+	if s.info == nil {
+		return s.server.log
+	}
+	return s.server.log.With("session", s.info.ID, "client", s.info.Client.Addr())
+}

@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/backend"
+	"gatepost/proxy/wire"
+)
+
+// transaction is a mail transaction: MAIL, RCPT, and the message (RFC 5321, 3.3).
+type transaction struct {
+	envelope  *filters.Envelope
+	mail      []byte     // the command for the backend, as the client gave it
+	mailReply wire.Reply // of the latest backend that was told; Code 0: none was
+	due       bool       // the client waits for the reply to MAIL: it goes to the backend together with the first RCPT
+	told      bool       // mailReply was relayed
+	rcpts     [][]byte   // the commands of the recipients who were told 250, in order
+	tried     int        // RCPT commands
+	backend   string     // address of the latest backend that was asked
+	memory    int64      // claimed for the message
+	incoming  incoming   // its message
+}
+
+// linkState is what the backend's session has seen of the transaction.
+type linkState uint8
+
+const (
+	linkIdle  linkState = iota // no transaction
+	linkOpen                   // MAIL and the recipients of ours, nothing else
+	linkStale                  // something else: RSET is due
+)
+
+// conclude ends the transaction and tells the gate how.
+func (s *session) conclude(e policy.Ending) {
+	tx := s.tx
+	s.tx = nil
+	e.Backend = tx.backend
+	if s.link == linkOpen {
+		s.link = linkStale
+	}
+	s.server.memory.Add(-tx.memory)
+	if m := tx.incoming.message; m != nil {
+		m.Abort(errAbandoned)
+		defer m.Release()
+		e.Size = m.Size()
+	}
+	s.gate.Conclude(e)
+}
+
+// errAbandoned is what readers of a message get when it is not going to be complete.
+var errAbandoned = errors.New("the message was abandoned by its sender")
+
+// client is what the backend is told. Its name is the confirmed one: a backend that is told a name does not look itself.
+func (s *session) client(ctx context.Context) backend.Client {
+	name := s.info.Name
+	if name == "" {
+		name, _ = s.gate.ClientName(ctx)
+	}
+	return backend.Client{
+		Addr:     s.info.Client,
+		Local:    s.info.Local,
+		Name:     name,
+		Helo:     s.greeting.Name,
+		Extended: s.offered != nil, // what the client was promised counts, whatever it said to a proxy in front
+		Promised: s.offered,
+	}
+}
+
+// dial opens a session with a backend if there is none.
+func (s *session) dial(ctx context.Context) error {
+	if s.backend != nil {
+		return nil
+	}
+	conn, err := s.service.Backend.Dial(ctx, s.client(ctx))
+	if err != nil {
+		if refusesClient(err) {
+			s.log().Info("the backend refuses the client", "transaction", s.tx.envelope.ID, "error", err)
+			return err
+		}
+		s.server.metrics.DialErrors.Add(1)
+		s.log().Error("no backend can be had", "transaction", s.tx.envelope.ID, "error", err)
+		return err
+	}
+	s.backend, s.link, s.idle = conn, linkIdle, time.Now()
+	return nil
+}
+
+// redial replaces a session that was lost: by one with a backend that was not tried yet, or else, since a server that
+// was restarted is there again, with any.
+func (s *session) redial(ctx context.Context) error {
+	failed := s.backend
+	s.backend, s.link = nil, linkIdle
+	conn, err := s.service.Backend.DialNext(ctx, s.client(ctx), failed)
+	if err != nil {
+		return s.dial(ctx)
+	}
+	s.backend, s.idle = conn, time.Now()
+	return nil
+}
+
+// dropBackend closes the backend's session.
+func (s *session) dropBackend() {
+	if s.backend != nil {
+		s.backend.Close()
+		s.backend, s.link = nil, linkIdle
+	}
+}
+
+// releaseBackend gives the backend's session back.
+func (s *session) releaseBackend() {
+	if s.backend != nil {
+		s.backend.Release()
+		s.backend, s.link = nil, linkIdle
+	}
+}
+
+// batch bounds the commands that are sent before their replies are read: both ends' buffers hold them.
+const batch = 50
+
+// errRset says that a backend would not forget a transaction.
+var errRset = errors.New("RSET was refused")
+
+// exchange brings a backend's session to where the transaction stands, MAIL and the recipients that the client was told
+// 250 for, no more and no less; and then says line there, if it is not nil, and returns the reply. All of it goes in one
+// write if it can. With refused the backend did not want MAIL or a recipient (any more), and r is its word on that.
+//
+// A session that is lost is replaced, and everything said again: nothing of this hands over a message.
+func (s *session) exchange(ctx context.Context, line []byte) (r wire.Reply, refused bool, err error) {
+	const attempts = 3
+	for n := range attempts {
+		if n == 0 {
+			err = s.dial(ctx)
+		} else {
+			s.server.metrics.Replays.Add(1)
+			err = s.redial(ctx)
+		}
+		if err != nil {
+			return r, false, err
+		}
+		if r, refused, err = s.recite(ctx, line); err == nil {
+			return r, refused, nil
+		}
+		if refusesClient(err) {
+			break
+		}
+		s.log().Warn("the backend was lost", "transaction", s.tx.envelope.ID, "error", err)
+	}
+	s.dropBackend()
+	return r, false, err
+}
+
+// utterance is a command line for a backend, and what it is to the transaction.
+type utterance struct {
+	line []byte
+	kind utteranceKind
+}
+
+type utteranceKind uint8
+
+const (
+	sayReset utteranceKind = iota // forget what you know
+	sayMail
+	sayAgain // a recipient that the client was told 250 for
+	sayNext  // something new
+)
+
+// script is what a backend's session has to hear before it hears line.
+func (s *session) script(line []byte) []utterance {
+	script := make([]utterance, 0, 4)
+	if s.link == linkStale {
+		script = append(script, utterance{rsetLine, sayReset})
+	}
+	if s.link != linkOpen {
+		script = append(script, utterance{s.tx.mail, sayMail})
+		for _, rcpt := range s.tx.rcpts {
+			script = append(script, utterance{rcpt, sayAgain})
+		}
+	}
+	if line != nil {
+		script = append(script, utterance{line, sayNext})
+	}
+	return script
+}
+
+// recite is exchange with the session at hand.
+func (s *session) recite(ctx context.Context, line []byte) (r wire.Reply, refused bool, err error) {
+	s.tx.backend = s.backend.Address()
+	script := s.script(line)
+	s.link = linkStale
+	for len(script) > 0 {
+		part := script[:min(batch, len(script))]
+		script = script[len(part):]
+		for _, u := range part {
+			s.backend.Queue(u.line)
+		}
+		for _, u := range part {
+			answer, err := s.backend.Reply(ctx)
+			if err != nil {
+				return r, false, err
+			}
+			if u.kind == sayMail {
+				s.tx.mailReply = answer
+			}
+			switch {
+			case refused: // the rest of the batch has no meaning
+			case u.kind == sayNext:
+				r = answer
+			case u.kind == sayReset && answer.Class() != 2:
+				return r, false, errRset
+			case u.kind != sayReset:
+				r, refused = answer, answer.Class() != 2
+			}
+			if answer.Code == 421 { // its last word: the replies to the others will not come
+				return answer, refused, nil
+			}
+		}
+		if refused {
+			return r, true, nil
+		}
+	}
+	s.link = linkOpen
+	return r, false, nil
+}
+
+var rsetLine = []byte("RSET")
+
+// refusesClient tells a backend's word on this client from a failure.
+func refusesClient(err error) bool {
+	e, ok := errors.AsType[*backend.Error](err)
+	return ok && e.Refused && e.Reply.Class() >= 4
+}
+
+// lossReply is what the client hears when no backend could be had or kept. It tells nothing about addresses behind us.
+func (s *session) lossReply(err error) wire.Reply {
+	if e, ok := errors.AsType[*backend.Error](err); ok && refusesClient(err) {
+		return e.Reply
+	}
+	return s.failure(451, "4.4.1", "The mail server behind this one cannot be reached, please try again later")
+}
+
+// unexpected takes the place of a reply that has no meaning where it stands: a 2xx or 3xx that a client might take for
+// an acceptance.
+func (s *session) unexpected(r wire.Reply) wire.Reply {
+	s.log().Error("the backend gave a reply that makes no sense there", "transaction", s.id(), "reply", r.String())
+	s.dropBackend()
+	return s.failure(451, "4.3.0", "The mail server behind this one is not in order, please try again later")
+}
