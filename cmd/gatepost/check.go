@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"gatepost/filters"
+	"gatepost/filters/all"
+	"gatepost/policy"
+	"gatepost/proxy/config"
+	"gatepost/rules"
+)
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration without using the network, and print all that is wrong with it",
+		Args:  cobra.NoArgs,
+	}
+	file := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		specs := all.Specs()
+		c, engine, problems := load(*file, specs, filters.Env{})
+		for _, p := range problems {
+			fmt.Fprintln(cmd.OutOrStdout(), p)
+		}
+		if problems.Failed() {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: not usable\n", *file)
+			return exitStatus(1)
+		}
+		summarise(cmd.OutOrStdout(), *file, c, engine)
+		return nil
+	}
+	return cmd
+}
+
+// load reads a configuration and compiles its policy. Problems are those of both, warnings included.
+func load(file string, specs []filters.Spec, env filters.Env) (*config.Config, *policy.Engine, config.Problems) {
+	c, problems := config.Load(file, specs)
+	if c == nil {
+		return nil, nil, problems
+	}
+	env.Hostname, env.Domains = c.Hostname, c.Domains
+	engine, more := c.Compile(specs, env)
+	return c, engine, append(problems, more...)
+}
+
+// summarise prints what a good configuration amounts to: where mail comes in, where it goes, and the rules in the order
+// in which they decide.
+func summarise(w io.Writer, file string, c *config.Config, engine *policy.Engine) {
+	fmt.Fprintf(w, "%s: good\n\n", file)
+	for _, l := range c.Listen {
+		fmt.Fprintf(w, "  listen   %s\n", l.Address)
+	}
+	for _, address := range c.Backend.Address {
+		fmt.Fprintf(w, "  backend  %s (client address by %s)\n", address, c.Backend.ClientAddress)
+	}
+	for _, domain := range c.Domains {
+		fmt.Fprintf(w, "  domain   %s\n", domain)
+	}
+	set := engine.Rules().Rules()
+	fmt.Fprintf(w, "\n  %d rules, in the order in which they decide:\n", len(set))
+	for _, r := range set {
+		mode := ""
+		if r.Mode == rules.Observe {
+			mode = "  (observed only)"
+		}
+		fmt.Fprintf(w, "  %-8s %-20s %-9s %s:%d%s\n", filters.Stage(r.Stage), r.Name, r.Action, r.Pos.File, r.Pos.Line, mode)
+	}
+}

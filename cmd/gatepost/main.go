@@ -1,0 +1,58 @@
+// Command gatepost is a spam-filtering SMTP proxy. `gatepost help` lists what it can do.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// exitStatus is an error that has been told already and only sets the exit status.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func main() {
+	err := command().ExecuteContext(context.Background())
+	var status exitStatus
+	switch {
+	case err == nil:
+	case errors.As(err, &status):
+		os.Exit(int(status))
+	default:
+		fmt.Fprintln(os.Stderr, "gatepost:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "gatepost",
+		Short:         "A spam-filtering SMTP proxy in front of the mail server you already run",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		serveCommand(),
+		checkCommand(),
+		configCommand(),
+		evalCommand(),
+		demoCommand(),
+		bypassCommand(),
+		greylistCommand(),
+		versionCommand(),
+	)
+	return root
+}
+
+// configFlag adds -c, which every command that reads the configuration has.
+func configFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("config", "c", "/etc/gatepost/gatepost.yaml", "configuration `file`")
+}

@@ -1,0 +1,140 @@
+//go:build mta
+
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// mtaClient speaks SMTP as a stranger.
+type mtaClient struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func dialMTA(t *testing.T, address string) *mtaClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	c := &mtaClient{t: t, conn: conn, in: bufio.NewReader(conn)}
+	host, port, _ := net.SplitHostPort(address)
+	c.write(fmt.Sprintf("PROXY TCP4 %s %s 40000 %s\r\n", stranger, host, port))
+	c.expect("220")
+	return c
+}
+
+func (c *mtaClient) write(text string) {
+	c.t.Helper()
+	if _, err := c.conn.Write([]byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// expect reads one reply, which must start with prefix.
+func (c *mtaClient) expect(prefix string) string {
+	c.t.Helper()
+	var reply []string
+	for {
+		line, err := c.in.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("want %s, got %q and %v", prefix, reply, err)
+		}
+		reply = append(reply, strings.TrimRight(line, "\r\n"))
+		if len(line) < 4 || line[3] != '-' {
+			break
+		}
+	}
+	text := strings.Join(reply, "\n")
+	if !strings.HasPrefix(text, prefix) {
+		c.t.Fatalf("want %s, got %q", prefix, text)
+	}
+	return text
+}
+
+func (c *mtaClient) raw(bytes, want string) string {
+	c.t.Helper()
+	c.write(bytes)
+	return c.expect(want)
+}
+
+func (c *mtaClient) say(line, want string) string {
+	c.t.Helper()
+	return c.raw(line+"\r\n", want)
+}
+
+func (c *mtaClient) transaction(recipient, params string) {
+	c.t.Helper()
+	c.say("EHLO client.example.net", "250")
+	c.say("MAIL FROM:<bob@example.net>"+params, "250")
+	c.say("RCPT TO:<"+recipient+">", "250")
+}
+
+// message sends body by DATA, dots stuffed.
+func (c *mtaClient) message(body, want string) {
+	c.t.Helper()
+	c.say("DATA", "354")
+	stuffed := strings.ReplaceAll("\n"+body, "\n.", "\n..")[1:]
+	c.raw(stuffed+".\r\n", want)
+}
+
+func (c *mtaClient) startTLS(config *tls.Config) {
+	c.t.Helper()
+	secure := tls.Client(c.conn, config)
+	if err := secure.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.conn, c.in = secure, bufio.NewReader(secure)
+}
+
+// ready tells whether RCPT is answered by the mail server.
+func ready(t *testing.T, address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	host, port, _ := net.SplitHostPort(address)
+	in := bufio.NewReader(conn)
+	for _, step := range []struct{ say, want string }{
+		{fmt.Sprintf("PROXY TCP4 %s %s 40000 %s", stranger, host, port), "220 "},
+		{"HELO client.example.net", "250 "}, {"MAIL FROM:<bob@example.net>", "250 "}, {"RCPT TO:<alice@example.org>", "250 "},
+	} {
+		fmt.Fprintf(conn, "%s\r\n", step.say)
+		if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, step.want) {
+			return false
+		}
+	}
+	return true
+}
+
+// serveNothing runs a DNS server for which no name exists.
+func serveNothing(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		var answer dns.Msg
+		answer.SetRcode(q, dns.RcodeNameError)
+		w.WriteMsg(&answer)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); server.ActivateAndServe() }()
+	t.Cleanup(func() { server.Shutdown(); <-done })
+	return conn.LocalAddr().String()
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gatepost/filters"
+	"gatepost/filters/all"
+	"gatepost/proxy"
+	"gatepost/proxy/config"
+	"gatepost/proxy/telemetry"
+)
+
+// shutdownLimit is how long sessions may go on after SIGTERM.
+const shutdownLimit = 30 * time.Second
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy; SIGHUP reloads the configuration, SIGTERM ends it when the sessions are done",
+		Args:  cobra.NoArgs,
+	}
+	file := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), *file) }
+	return cmd
+}
+
+func serve(ctx context.Context, file string) error {
+	c, problems := config.Load(file, all.Specs())
+	if c == nil {
+		fmt.Fprintln(os.Stderr, problems.Error())
+		return exitStatus(1)
+	}
+	log := telemetry.NewLogger(c.Log, os.Stderr)
+	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
+	if err != nil {
+		return err
+	}
+	sockets, err := bind(ctx, c.Listen)
+	if err != nil {
+		h.close()
+		return err
+	}
+	h.awaitBackend(ctx)
+	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets), "backend", c.Backend.Address)
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	served := make(chan error, 1)
+	go func() { served <- h.server.Serve(ctx, sockets...) }()
+	for {
+		select {
+		case err := <-served:
+			h.close()
+			return err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				h.reloadAndLog()
+				continue
+			}
+			log.Info("ending: no new sessions; those that are open may finish", "signal", s.String(), "limit", shutdownLimit)
+			ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
+			defer cancel()
+			err := h.shutdown(ctx)
+			<-served
+			log.Info("ended")
+			return err
+		}
+	}
+}
+
+func (h *house) reloadAndLog() {
+	if err := h.reload(); err != nil {
+		h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file, "problems", err.Error())
+		return
+	}
+	h.log.Info("the new configuration is in force", "file", h.file)
+}
+
+// bind opens all sockets or none.
+func bind(ctx context.Context, listen []proxy.Listen) ([]proxy.Bound, error) {
+	var sockets []proxy.Bound
+	for _, l := range listen {
+		b, err := l.Bind(ctx)
+		if err != nil {
+			for _, open := range sockets {
+				open.Close()
+			}
+			return nil, err
+		}
+		sockets = append(sockets, b)
+	}
+	return sockets, nil
+}
+
+func addresses(sockets []proxy.Bound) []string {
+	list := make([]string, len(sockets))
+	for i, s := range sockets {
+		list[i] = s.Addr().String()
+	}
+	return list
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/filters/all"
+	"gatepost/policy"
+	"gatepost/proxy"
+	"gatepost/proxy/backend"
+	"gatepost/proxy/config"
+	"gatepost/proxy/control"
+	"gatepost/proxy/resolver"
+	"gatepost/proxy/store"
+	"gatepost/proxy/telemetry"
+)
+
+// house is a running proxy: everything that has an owner, put together here and nowhere else.
+type house struct {
+	file  string
+	specs []filters.Spec
+	log   *slog.Logger
+	clock filters.Clock
+
+	store       *store.Store
+	resolver    *resolver.Resolver
+	control     *control.Server
+	stopControl context.CancelFunc
+	server      *proxy.Server
+	spill       *proxy.Spill
+	runtime     *policy.Runtime
+	running     sync.WaitGroup // what runs beside the sessions
+
+	mu       sync.Mutex // guards all below; held while a reload is under way
+	config   *config.Config
+	engine   *policy.Engine
+	backends *backends
+}
+
+// backends is a group of backends while it is in use: by the current service and by older ones that still have sessions.
+type backends struct {
+	group *backend.Group
+	stop  context.CancelFunc
+	users sync.WaitGroup
+}
+
+// spillTotal bounds what large messages take on disk, all together.
+const spillTotal = 4 << 30
+
+// build opens everything that a configuration names. On error nothing is left open.
+func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
+	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, config: c}
+	h.runtime = &policy.Runtime{Recorder: recorder, Bypass: &policy.Bypass{}, Clock: clock}
+	if err := h.open(c); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+func (h *house) open(c *config.Config) (err error) {
+	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
+		return err
+	}
+	if h.resolver, err = resolver.New(c.Resolver, h.clock); err != nil {
+		return fmt.Errorf("resolver: %w", err)
+	}
+	spill := filepath.Join(c.Store.Path, "spill")
+	if err = os.MkdirAll(spill, 0o700); err != nil {
+		return err
+	}
+	if h.spill, err = proxy.NewSpill(spill, spillTotal); err != nil {
+		return err
+	}
+	service, err := h.service(c)
+	if err != nil {
+		return err
+	}
+	if h.server, err = proxy.New(proxy.Options{Service: service, Spill: h.spill, Log: h.log, Clock: h.clock}); err != nil {
+		return err
+	}
+	if h.control, err = control.Listen(controlSocket(c), h.log); err != nil {
+		return err
+	}
+	h.handleCommands()
+	ctx, stop := context.WithCancel(context.Background())
+	h.stopControl = stop
+	h.running.Go(func() {
+		if err := h.control.Serve(ctx); err != nil {
+			h.log.Error("commands are not answered any more", "error", err)
+		}
+	})
+	return nil
+}
+
+// awaitBackend waits, for a bounded time, until every backend has been asked once: clients that come before would be
+// sent away.
+func (h *house) awaitBackend(ctx context.Context) {
+	patience := time.NewTimer(5 * time.Second)
+	defer patience.Stop()
+	select {
+	case <-h.backends.group.Probed():
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
+// controlSocket is where commands find the process that owns the state.
+func controlSocket(c *config.Config) string { return filepath.Join(c.Store.Path, control.Name) }
+
+func (h *house) env(c *config.Config) filters.Env {
+	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Log: h.log}
+}
+
+// service compiles a configuration into what sessions work with. Its filters and backends run until its last session
+// has ended.
+func (h *house) service(c *config.Config) (proxy.Service, error) {
+	engine, problems := c.Compile(h.specs, h.env(c))
+	for _, p := range problems {
+		if p.Warning {
+			h.log.Warn(p.Message, "file", p.Pos.File, "line", p.Pos.Line)
+		}
+	}
+	if engine == nil {
+		return proxy.Service{}, problems
+	}
+	group := h.backends
+	if group == nil || !reflect.DeepEqual(c.Backend, h.config.Backend) {
+		var err error
+		if group, err = h.openBackends(c); err != nil {
+			return proxy.Service{}, err
+		}
+	}
+	if h.engine != nil {
+		engine.Adopt(h.engine)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h.running.Go(func() { engine.Run(ctx) })
+	group.users.Add(1)
+	h.config, h.engine, h.backends = c, engine, group
+	return proxy.Service{
+		Hostname:    c.Hostname,
+		Engine:      engine,
+		Runtime:     h.runtime,
+		Backend:     group.group,
+		Limits:      c.Limits,
+		LineEndings: c.LineEndings,
+		Hold:        time.Duration(c.Backend.Hold),
+		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
+		Retired: func() {
+			stop()
+			group.users.Done()
+		},
+	}, nil
+}
+
+// openBackends starts to probe the backends of c. They are given up when no service uses them any more.
+func (h *house) openBackends(c *config.Config) (*backends, error) {
+	group, err := backend.New(c.Backend, backend.Options{Hostname: c.Hostname, Log: h.log, Clock: h.clock, DomainsConfigured: len(c.Domains) > 0})
+	if err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &backends{group: group, stop: stop}
+	h.running.Go(func() { group.Run(ctx) })
+	return b, nil
+}
+
+// reload reads the file again. A bad one is refused as a whole: the old one stays in force.
+func (h *house) reload() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, problems := config.Load(h.file, h.specs)
+	if c == nil {
+		return problems
+	}
+	h.warnFixed(c)
+	previous := h.backends
+	service, err := h.service(c)
+	if err != nil {
+		return err
+	}
+	if err := h.server.Reload(service, c.Listen); err != nil {
+		return err
+	}
+	if previous != h.backends {
+		h.running.Go(func() { previous.users.Wait(); previous.stop() })
+	}
+	return nil
+}
+
+// warnFixed names the sections that a reload cannot change.
+func (h *house) warnFixed(c *config.Config) {
+	for _, section := range []struct {
+		name     string
+		old, new any
+	}{{"store", h.config.Store, c.Store}, {"resolver", h.config.Resolver, c.Resolver}, {"log", h.config.Log, c.Log}} {
+		if !reflect.DeepEqual(section.old, section.new) {
+			h.log.Warn("this section takes effect at the next start", "section", section.name)
+		}
+	}
+}
+
+// shutdown lets sessions finish until ctx ends, then closes everything.
+func (h *house) shutdown(ctx context.Context) error {
+	err := h.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		h.log.Warn("sessions were still busy and have been closed", "waited", "30s")
+		err = nil
+	}
+	return errors.Join(err, h.close())
+}
+
+// close closes what is open, in the order that keeps everybody's tools in place until he is done. It may be called
+// on a house that was built in part.
+func (h *house) close() error {
+	var errs []error
+	if h.stopControl != nil {
+		h.stopControl()
+	}
+	if h.server != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := h.server.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	if h.backends != nil {
+		h.backends.users.Wait()
+		h.backends.stop()
+	}
+	h.running.Wait()
+	if h.resolver != nil {
+		h.resolver.Close()
+	}
+	if h.store != nil {
+		errs = append(errs, h.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// newRecorder is what the log is told by.
+func newRecorder(log *slog.Logger) policy.Recorder { return telemetry.Recorder{Log: log} }

@@ -1,0 +1,104 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"gatepost/rules"
+)
+
+// maxFile bounds a configuration file. List files have their own bound.
+const maxFile = 8 << 20
+
+// document is one parsed YAML file with what has been found wrong in it. All mistakes are collected, so that an
+// operator sees them at once.
+type document struct {
+	file     string
+	lines    []string
+	root     ast.Node // nil for an empty file
+	problems Problems
+	places   map[string]rules.Pos // where the value of a key path stands
+}
+
+// parse reads YAML. A syntax error is the document's only problem, since nothing after it can be trusted.
+func parse(file string, text []byte) *document {
+	d := &document{
+		file:   file,
+		lines:  strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n"),
+		places: map[string]rules.Pos{},
+	}
+	if len(text) > maxFile {
+		d.problem(rules.Pos{File: file}, "the file is larger than %d bytes", maxFile)
+		return d
+	}
+	if !utf8.Valid(text) {
+		d.problem(rules.Pos{File: file}, "the file is not UTF-8 text")
+		return d
+	}
+	parsed, err := parser.ParseBytes(text, parser.ParseComments, parser.AllowDuplicateMapKey())
+	if err != nil {
+		d.syntaxProblem(err)
+		return d
+	}
+	for _, doc := range parsed.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if d.root != nil {
+			d.problem(d.pos(doc.Body.GetToken()), "a second YAML document; a configuration is one document")
+			return d
+		}
+		d.root = doc.Body
+	}
+	return d
+}
+
+func (d *document) syntaxProblem(err error) {
+	var syntax *yaml.SyntaxError
+	if errors.As(err, &syntax) {
+		d.problem(d.pos(syntax.GetToken()), "%s", syntax.GetMessage())
+		return
+	}
+	d.problem(rules.Pos{File: d.file}, "%v", err)
+}
+
+func (d *document) pos(t *token.Token) rules.Pos {
+	if t == nil || t.Position == nil {
+		return rules.Pos{File: d.file}
+	}
+	return rules.Pos{File: d.file, Line: t.Position.Line, Column: max(1, t.Position.Column)}
+}
+
+func (d *document) problem(at rules.Pos, format string, args ...any) {
+	d.add(rules.Problem{Pos: at, Message: fmt.Sprintf(format, args...)})
+}
+
+func (d *document) add(p rules.Problem) {
+	found := Problem{Problem: p}
+	if p.Pos.File == d.file && p.Pos.Line >= 1 && p.Pos.Line <= len(d.lines) {
+		found.excerpt = d.lines[p.Pos.Line-1]
+	}
+	d.problems = append(d.problems, found)
+}
+
+// place finds where the value of a key path stands, or the nearest enclosing one that is in the file.
+func (d *document) place(path string) rules.Pos {
+	for path != "" {
+		if at, ok := d.places[path]; ok {
+			return at
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			break
+		}
+		path = path[:cut]
+	}
+	return rules.Pos{File: d.file}
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"reflect"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"gatepost/rules"
+)
+
+// defaultRulesName stands for the rules that come with Gatepost, in messages and in `include:`.
+const defaultRulesName = "default"
+
+// defaultRulesFile is how problems in those rules name their place.
+const defaultRulesFile = "rules/default.yaml"
+
+// ruleEntry is one entry of the list under `rules:`.
+type ruleEntry struct {
+	Include rules.Source `yaml:"include"`
+	Name    rules.Source `yaml:"name"`
+	When    rules.Source `yaml:"when"`
+	Then    rules.Source `yaml:"then"`
+	Reply   rules.Source `yaml:"reply"`
+	At      rules.Source `yaml:"at"`
+	Mode    rules.Source `yaml:"mode"`
+	OnError rules.Source `yaml:"on_error"`
+	Header  rules.Source `yaml:"header"`
+	Points  rules.Source `yaml:"points"`
+	Delay   rules.Source `yaml:"delay"`
+}
+
+func (e *ruleEntry) definition() rules.Definition {
+	return rules.Definition{Name: e.Name, When: e.When, Then: e.Then, Reply: e.Reply, At: e.At, Mode: e.Mode,
+		OnError: e.OnError, Header: e.Header, Points: e.Points, Delay: e.Delay}
+}
+
+// decodeRules reads the list under `rules:`. An entry `include: default` stands for the rules that come with Gatepost.
+func (d *document) decodeRules(n ast.Node) []rules.Definition {
+	sequence, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.problem(d.start(n), "rules: a list of rules is expected here")
+		return nil
+	}
+	definitions := []rules.Definition{} // not nil: an empty list means that there are no rules
+	for _, item := range sequence.Values {
+		var e ruleEntry
+		d.decodeFields(item, "rules", reflect.ValueOf(&e).Elem())
+		switch {
+		case e.Include.Text == "":
+			if e.Name.Text == "" {
+				// The compiler says what is missing, and needs to know where.
+				e.Name.At = func(int) rules.Pos { return d.start(item) }
+			}
+			definitions = append(definitions, e.definition())
+		case e.Include.Text == defaultRulesName:
+			defaults, problems := DefaultRules()
+			d.problems = append(d.problems, problems...)
+			definitions = append(definitions, defaults...)
+		default:
+			d.problem(e.Include.At(0), "include: %q is not known; the rules that come with Gatepost are %q", e.Include.Text, defaultRulesName)
+		}
+	}
+	return definitions
+}
+
+// DefaultRules reads the rules that come with Gatepost.
+func DefaultRules() ([]rules.Definition, Problems) {
+	d := parse(defaultRulesFile, rules.Default)
+	if d.root == nil {
+		return nil, d.problems
+	}
+	return d.decodeRules(d.root), d.problems
+}

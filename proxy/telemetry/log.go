@@ -1,0 +1,205 @@
+// Package telemetry is what an operator reads at 3 a.m.: one log line for every mail transaction, and for every session
+// that ended without one.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"gatepost/filters"
+	"gatepost/policy"
+)
+
+// Config is the section `log:`.
+type Config struct {
+	// Format of the lines on standard error: text (key=value) or json.
+	Format string `yaml:"format"`
+	// Level below which nothing is logged: debug, info, warn or error.
+	Level slog.Level `yaml:"level"`
+}
+
+// Default returns text at level info.
+func Default() Config { return Config{Format: "text"} }
+
+// Validate answers with filters.KeyErrors.
+func (c *Config) Validate() error {
+	var errs filters.KeyErrors
+	if c.Format != "text" && c.Format != "json" {
+		errs.Add("format", "%q is neither text nor json", c.Format)
+	}
+	return errs.OrNil()
+}
+
+// NewLogger makes the process's logger.
+func NewLogger(c Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// Recorder writes records to a log. It is safe for concurrent use.
+type Recorder struct{ Log *slog.Logger }
+
+// Record writes one line. Sessions that had transactions are told by those; their own line is at level debug.
+func (r Recorder) Record(rec *policy.Record) {
+	level := slog.LevelInfo
+	if rec.Kind == policy.SessionRecord && rec.Ending.Reply.Code == 0 {
+		level = slog.LevelDebug
+	}
+	ctx := context.Background()
+	if !r.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 20)
+	attrs = append(attrs, slog.String("id", rec.ID), slog.String("client", rec.Session.Client.Addr().String()))
+	if rec.Greeting != nil {
+		attrs = append(attrs, slog.String("helo", rec.Greeting.Name))
+	}
+	if rec.Envelope != nil {
+		attrs = append(attrs, slog.String("from", "<"+rec.Envelope.ReversePath+">"), recipients(rec.Recipients))
+	}
+	attrs = append(attrs, slog.String("verdict", Verdict(rec)))
+	attrs = append(attrs, matches(rec.Matched)...)
+	attrs = append(attrs, ending(rec)...)
+	attrs = append(attrs, slog.Duration("took", rec.End.Sub(rec.Start).Round(100_000)), slog.String("facts", facts(rec)))
+	if failed := failures(rec.Filters); failed != "" {
+		attrs = append(attrs, slog.String("failed", failed))
+	}
+	r.Log.LogAttrs(ctx, level, rec.Kind, attrs...)
+}
+
+// Verdict names how a record ended: accept, reject, defer, or abandon where the client left or gave up.
+func Verdict(rec *policy.Record) string {
+	code := rec.Ending.Reply.Code
+	if code == 0 { // the message was never reached: the recipients tell
+		for _, rcpt := range rec.Recipients {
+			code = max(code, rcpt.Reply.Code)
+		}
+	}
+	switch code / 100 {
+	case 5:
+		return "reject"
+	case 4:
+		return "defer"
+	case 2:
+		if rec.Ending.Reply.Code != 0 {
+			return "accept"
+		}
+	}
+	return "abandon"
+}
+
+// maxRecipientsLogged keeps a line readable; the journal has them all.
+const maxRecipientsLogged = 10
+
+func recipients(all []policy.RecipientRecord) slog.Attr {
+	var b strings.Builder
+	for i, r := range all {
+		if i == maxRecipientsLogged {
+			fmt.Fprintf(&b, " and %d more", len(all)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "<%s>", r.Address)
+		if r.Reply.Code/100 != 2 {
+			fmt.Fprintf(&b, "=%d", r.Reply.Code)
+		}
+	}
+	return slog.String("to", b.String())
+}
+
+// matches names the rules that applied and those that were only watched, each once.
+func matches(all []policy.Match) []slog.Attr {
+	var enforced, observed []string
+	seen := map[string]bool{}
+	for _, m := range all {
+		text := fmt.Sprintf("%s@%s:%d", m.Rule.Name, m.Rule.Pos.File, m.Rule.Pos.Line)
+		if seen[text] {
+			continue
+		}
+		seen[text] = true
+		if m.Observed {
+			observed = append(observed, text)
+		} else {
+			enforced = append(enforced, text)
+		}
+	}
+	var attrs []slog.Attr
+	if len(enforced) > 0 {
+		attrs = append(attrs, slog.String("rule", strings.Join(enforced, " ")))
+	}
+	if len(observed) > 0 {
+		attrs = append(attrs, slog.String("observed", strings.Join(observed, " ")))
+	}
+	return attrs
+}
+
+// ending tells what the client was told last: at the end of data, or else to a recipient who was refused.
+func ending(rec *policy.Record) []slog.Attr {
+	e := rec.Ending
+	for _, rcpt := range rec.Recipients {
+		if e.Reply.Code == 0 && rcpt.Reply.Code/100 != 2 {
+			e.Reply = rcpt.Reply
+		}
+	}
+	var attrs []slog.Attr
+	text := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	if e.Reply.Code != 0 {
+		attrs = append(attrs, slog.String("reply", strings.TrimSpace(strconv.Itoa(e.Reply.Code)+" "+e.Reply.Enhanced)+" "+e.Reply.Text))
+	}
+	text("backend", e.Backend)
+	text("queue_id", e.QueueID)
+	if e.Size > 0 {
+		attrs = append(attrs, slog.Int64("size", e.Size))
+	}
+	text("line_endings", e.Normalized)
+	text("note", e.Note)
+	return attrs
+}
+
+// facts writes what filters found out as "name=value", lists with commas. What the gate itself knows stands in the line
+// already.
+func facts(rec *policy.Record) string {
+	var b strings.Builder
+	rec.Facts.All(func(name string, value any) {
+		if policy.Builtin(name) {
+			return
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(name)
+		b.WriteByte('=')
+		switch v := value.(type) {
+		case []string:
+			b.WriteString(strings.Join(v, ","))
+		case float64:
+			b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
+		default:
+			fmt.Fprint(&b, v)
+		}
+	})
+	return b.String()
+}
+
+func failures(all []policy.FilterRecord) string {
+	var texts []string
+	for _, f := range all {
+		if f.Status == "timeout" || f.Status == "error" {
+			texts = append(texts, fmt.Sprintf("%s: %s", f.Name, f.Error))
+		}
+	}
+	return strings.Join(texts, "; ")
+}
