@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"text/template"
+)
+
+// haproxyConfig is what a package's HAProxy does in TCP mode; time-outs are longer than any measurement.
+var haproxyConfig = template.Must(template.New("haproxy.cfg").Parse(`
+global
+    maxconn {{.Connections}}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 10m
+    timeout server 10m
+frontend smtp
+    bind {{.Listen}}
+    default_backend sink
+backend sink
+    server sink {{.Sink}}
+`))
+
+// gatepostConfig leaves everything at its default but limits that protect from exactly what a load generator does.
+var gatepostConfig = template.Must(template.New("gatepost.yaml").Parse(`
+hostname: mx.example.org
+domains: [example.org]
+listen:
+  - address: "{{.Listen}}"
+backend:
+  address: "{{.Sink}}"
+  client_address: xclient
+resolver: {servers: ["{{.Resolver}}"]}
+store: {path: "{{.Folder}}/state"}
+limits:
+  connections: {{.Connections}}
+  connections_per_client: 0
+  commands: 1000000
+  message_size: 2GiB
+`))
+
+// relayRules turn everything off.
+const relayRules = `
+filters:
+  ratelimit: {enabled: false}
+  earlytalker: {enabled: false}
+  dnsbl: {enabled: false}
+  rdns: {enabled: false}
+  helo: {enabled: false}
+  spf: {enabled: false}
+  dkim: {enabled: false}
+  dmarc: {enabled: false}
+  greylist: {enabled: false}
+rules: []
+`
+
+// fullRules have every filter work on every message: a fact that no enforced rule reads would not be waited for. No
+// rule applies to the mail that is sent. A filter that fails would make the proxy look fast: it has mail deferred, which
+// fails the measurement.
+const fullRules = `
+filters:
+  ratelimit:
+    on_error: defer
+    limits:
+      - {name: connections, count: connections, per: client, rate: 1000000000/1h}
+      - {name: messages, count: messages, per: client, rate: 1000000000/1h}
+      - {name: recipients, count: recipients, per: client, rate: 1000000000/1h}
+      - {name: unknown-recipients, count: refused, per: client, rate: 1000000000/1h}
+      - {name: bytes, count: bytes, per: client, rate: 1000000GiB/1h}
+  earlytalker: {pause: 100ms, on_error: defer}
+  dnsbl:
+    on_error: defer
+    zones:
+      - zone: ` + blockList + `
+        codes: {127.0.0.2-127.0.0.11: 4}
+        ipv6: "off"
+  rdns: {on_error: defer}
+  helo: {on_error: defer}
+  spf: {on_error: defer}
+  dkim: {on_error: defer}
+  dmarc: {on_error: defer}
+  greylist: {on_error: defer}
+rules:
+  - include: default
+  - name: unresolved
+    when: not helo.resolves or spf.helo_result == "fail"
+    then: reject
+    reply: 550 5.7.1 Your mail server greets with a name that is not its own
+  - name: stranger
+    when: greylist.state == "new" and spf.result != "pass"
+    then: greylist
+  - name: broken-signature
+    when: dkim.signatures > 0 and dkim.result != "pass"
+    then: reject
+    reply: 550 5.7.20 The signature of the message does not hold
+  - name: forged-enforced
+    when: dmarc.result == "fail" and dmarc.policy == "reject"
+    then: reject
+    reply: 550 5.7.26 The message fails the DMARC policy of {dmarc.domain}
+`
+
+// settings fill the templates.
+type settings struct {
+	Listen, Sink     netip.AddrPort
+	Resolver, Folder string
+	Connections      int
+}
+
+func (b *bench) settings(folder string, addr netip.AddrPort) settings {
+	return settings{Listen: addr, Sink: b.sink.Addr(), Resolver: b.dns.addr(), Folder: folder, Connections: b.idle + 500}
+}
+
+func haproxyCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	file := filepath.Join(folder, "haproxy.cfg")
+	return []string{"-db", "-f", file}, writeConfig(file, haproxyConfig, b.settings(folder, addr), "")
+}
+
+func relayCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	return gatepostCommand(b, folder, addr, relayRules)
+}
+
+func fullCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	return gatepostCommand(b, folder, addr, fullRules)
+}
+
+func gatepostCommand(b *bench, folder string, addr netip.AddrPort, rules string) ([]string, error) {
+	file := filepath.Join(folder, "gatepost.yaml")
+	return []string{"serve", "-c", file}, writeConfig(file, gatepostConfig, b.settings(folder, addr), rules)
+}
+
+func writeConfig(file string, t *template.Template, s settings, rest string) error {
+	var text bytes.Buffer
+	if err := t.Execute(&text, s); err != nil {
+		return err
+	}
+	text.WriteString(rest)
+	return os.WriteFile(file, text.Bytes(), 0o600)
+}

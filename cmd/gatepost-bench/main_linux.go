@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options is what the flags say.
+type options struct {
+	gatepost string
+	haproxy  string
+	rounds   int
+	time     time.Duration // of each turn
+	repeats  int           // of each measurement of memory
+	only     []string      // keys of peers, scenarios and memory measurements; empty: all
+	idle     int           // connections
+	large    int64         // bytes
+	chunking bool          // of the sink
+	out      string
+}
+
+func main() {
+	o, err := parseFlags(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gatepost-bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parseFlags(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("gatepost-bench", flag.ContinueOnError)
+	f.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "the `binary` to measure; left out if it is not there")
+	f.StringVar(&o.haproxy, "haproxy", "haproxy", "the `binary` to compare with; left out if it is not there")
+	f.IntVar(&o.rounds, "rounds", 5, "how often each peer has its turn in each scenario")
+	f.DurationVar(&o.time, "time", 1500*time.Millisecond, "length of a turn")
+	f.IntVar(&o.repeats, "repeats", 3, "how often memory is measured, each time with a new process")
+	f.IntVar(&o.idle, "idle", 3000, "idle connections to measure memory with")
+	f.Int64Var(&o.large, "large", 1<<30, "`bytes` of the one large message")
+	f.BoolVar(&o.chunking, "chunking", true, "whether the sink offers CHUNKING")
+	f.StringVar(&o.out, "out", "", "`file` to write the tables to as markdown")
+	only := f.String("only", "", "`keys` of the peers, scenarios and memory measurements to do, separated by commas: "+strings.Join(keys(), ","))
+	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 3 -time 300ms -repeats 1 -idle 1000 -large 268435456")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("%q is not a flag", f.Arg(0))
+	}
+	if *quick {
+		o.rounds, o.time, o.repeats, o.idle, o.large = 3, 300*time.Millisecond, 1, 1000, 256<<20
+	}
+	if o.rounds < 1 || o.repeats < 1 || o.time < 10*time.Millisecond || o.idle < 1 || o.large < 1<<20 {
+		return o, errors.New("-rounds, -repeats and -idle must be 1 at least, -time 10ms, -large 1 MiB")
+	}
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	for _, key := range o.only {
+		if !slices.Contains(keys(), key) {
+			return o, fmt.Errorf("-only: there is no %q, only %s", key, strings.Join(keys(), ", "))
+		}
+	}
+	return o, nil
+}
+
+// keys is what -only can name.
+func keys() []string {
+	var all []string
+	for _, p := range peers {
+		all = append(all, p.key)
+	}
+	for _, s := range scenarios {
+		all = append(all, s.key)
+	}
+	return append(all, idleKey, growthKey)
+}
+
+// wants tells whether -only leaves a key in. Peers and measurements are chosen apart: who names only peers wants all
+// measurements of them, and the other way round.
+func (o options) wants(key string) bool {
+	isPeer := func(key string) bool { return slices.ContainsFunc(peers, func(p peer) bool { return p.key == key }) }
+	sameKind := func(other string) bool { return isPeer(other) == isPeer(key) }
+	return slices.Contains(o.only, key) || !slices.ContainsFunc(o.only, sameKind)
+}
