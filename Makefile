@@ -1,0 +1,57 @@
+# Everything runs with Go, git and make alone; `make race` also wants a C compiler, `make test-mta` root and apt-get.
+SHELL       := /bin/bash
+GO          ?= go
+BUILD       := build
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+FUZZTIME    ?= 2s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race bench lint docs test-mta clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/gatepost
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gatepost ./cmd/gatepost
+
+run: build ## build it and watch it work: gatepost demo
+	bin/gatepost demo
+
+test: vet fmt unit fuzz-short ## vet, formatting, unit, dialogue and property tests, the public suites, short fuzzing
+
+vet:
+	$(GO) vet ./...
+
+fmt:
+	@unformatted=$$(gofmt -l cmd proxy filters policy rules); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+
+unit:
+	@.ci/gotest $(BUILD)/test.log $(GO) test -v ./...
+
+fuzz-short:
+	@.ci/fuzz $(FUZZTIME)
+
+fuzz: ## fuzz every parser for a minute each (FUZZTIME=10m for longer)
+	@.ci/fuzz $(if $(filter 2s,$(FUZZTIME)),1m,$(FUZZTIME))
+
+race: ## the tests under the race detector
+	@CGO_ENABLED=1 .ci/gotest $(BUILD)/race.log $(GO) test -v -race ./...
+
+bench: build ## throughput, latency, CPU and memory beside the bare sink and HAProxy
+	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost
+
+lint: ## staticcheck
+	$(GO) run $(STATICCHECK) ./...
+
+docs: ## write the generated parts of the manual anew
+	$(GO) run ./cmd/gatepost-docs
+
+test-mta: build ## against Debian's Postfix and Exim in a folder of their own (root)
+	@.ci/mta $(BUILD)/mta
+
+clean: ## remove what was built
+	rm -rf bin $(BUILD)
