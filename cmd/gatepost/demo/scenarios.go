@@ -10,6 +10,7 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 
+	"gatepost/policy"
 	"gatepost/proxy/wire"
 )
 
@@ -61,11 +62,7 @@ func (s *Stage) want(p *player, r wire.Reply, beginning, rule string) error {
 	p.say("QUIT")
 	p.close()
 	record, match := s.Records.Wait(rule)
-	if match != nil {
-		s.Paper.Verdict("%s by rule %s (%s:%d), id %s", match.Rule.Action, match.Rule.Name, match.Rule.Pos.File, match.Rule.Pos.Line, record.ID)
-	} else if rule == "" {
-		s.Paper.Verdict("no rule of ours: the mail server's own answer")
-	}
+	s.showVerdict(r, record, match)
 	switch {
 	case !strings.HasPrefix(r.String(), beginning):
 		return fmt.Errorf("the reply is %q and not %s", r.String(), beginning)
@@ -73,6 +70,20 @@ func (s *Stage) want(p *player, r wire.Reply, beginning, rule string) error {
 		return fmt.Errorf("rule %s is not on record", rule)
 	}
 	return nil
+}
+
+// showVerdict names what was decided, and by which rule at which place.
+func (s *Stage) showVerdict(r wire.Reply, record *policy.Record, match *policy.Match) {
+	if match == nil {
+		s.Paper.Verdict("no rule of ours: the mail server's own answer")
+		return
+	}
+	rule := fmt.Sprintf("%s (%s:%d)", match.Rule.Name, match.Rule.Pos.File, match.Rule.Pos.Line)
+	if r.Class() == 2 {
+		s.Paper.Verdict("accept: rule %s would %s, but the sender has come back; id %s", rule, match.Rule.Action, record.ID)
+		return
+	}
+	s.Paper.Verdict("%s by rule %s, id %s", match.Rule.Action, rule, record.ID)
 }
 
 func listed(s *Stage) error {
