@@ -45,9 +45,9 @@ func (r rewinding) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// A transaction on a kept connection costs two writes, and allocates for little more than the texts of the replies.
+// An eager transaction on a kept connection costs two writes, and allocates for little more than the texts of the replies.
 func TestTransactionIsCheap(t *testing.T) {
-	g, _ := newGroup(t, func(c *Config) { c.Address = []string{"127.0.0.1:1"} })
+	g, _ := newGroup(t, func(c *Config) { c.Address, c.Eager = []string{"127.0.0.1:1"}, true })
 	nc := &canned{}
 	link := newLink(nc)
 	link.ext = parseExtensions(mustReply(t, ehloReply), g.config.Extensions)

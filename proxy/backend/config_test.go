@@ -16,7 +16,7 @@ func TestConfig(t *testing.T) {
 		says   string
 	}{
 		"no address":      {func(c *Config) { c.Address = nil }, "address: the address of the MTA"},
-		"no port":         {func(c *Config) { c.Address = []string{"127.0.0.1"} }, "address[0]: \"127.0.0.1\" is neither"},
+		"no port":         {func(c *Config) { c.Address = []string{"127.0.0.1"} }, "address: \"127.0.0.1\" is neither"},
 		"port 0":          {func(c *Config) { c.Address = []string{"h:0"} }, "1 to 65535"},
 		"named port":      {func(c *Config) { c.Address = []string{"h:smtp"} }, "1 to 65535"},
 		"twice":           {func(c *Config) { c.Address = []string{"h:25", "h:25"} }, "address[1]: h:25 is already"},

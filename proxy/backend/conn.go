@@ -25,12 +25,15 @@ type Conn struct {
 	sent     int       // how many of them were sent
 	out      []byte    // lines not sent yet
 
-	offered     []string // XCLIENT attributes
-	tlsOffered  bool
-	transaction bool // MAIL was sent and nothing has ended it
-	kept        bool // the link has served another client before
-	heard       bool // the backend has answered on it since
-	probing     bool // it speaks in a stranger's name, and holds no place in the pool
+	introduced  Extensions // what is offered before the hand-over
+	transaction bool       // MAIL was sent and nothing has ended it
+	turnedAway  bool       // by a backend on which others of ours are
+	kept        bool       // the link has served another client before
+	heard       bool       // the backend has answered on it since
+	eager       bool       // what follows the hand-over was sent with it, and EHLO has not been answered yet
+	tooEager    bool       // the backend would not have that
+	flying      int        // bytes sent since all that had been sent was answered
+	probing     bool       // it speaks in a stranger's name, and holds no place in the pool
 }
 
 // command is what is remembered of a line until its reply comes.
@@ -53,6 +56,18 @@ const (
 
 func (k command) name() string { return string(bytes.TrimRight(k.verb[:], "\x00")) }
 
+func (k command) is(verb string) bool { return string(bytes.TrimRight(k.verb[:], "\x00")) == verb }
+
+// endsGroup tells whether nothing may be sent behind the command before it is answered (RFC 2920, 3.1; XCLIENT and
+// STARTTLS begin a session anew). Postfix hangs up on clients that do not wait (smtpd_forbid_unauth_pipelining).
+func (k command) endsGroup() bool {
+	switch string(bytes.TrimRight(k.verb[:], "\x00")) {
+	case "MAIL", "RCPT", "RSET":
+		return false
+	}
+	return true // those that the RFC names, and all that nobody knows
+}
+
 // Address is the backend's, as configured.
 func (c *Conn) Address() string { return c.server.address }
 
@@ -73,13 +88,22 @@ func (c *Conn) queue(line []byte, s step) {
 	}
 	k := command{step: s}
 	verb, _, _ := bytes.Cut(line, []byte{' '})
-	copy(k.verb[:], verb)
+	for i := range min(len(verb), len(k.verb)) {
+		k.verb[i] = upper(verb[i])
+	}
 	c.commands = append(c.commands, k)
 	c.out = append(append(c.out, line...), '\r', '\n')
 }
 
-// Flush sends the batch in one write if the backend can pipeline (RFC 2920), else its first line if none is under way.
-// It is only needed to send early: Reply does the same.
+func upper(b byte) byte {
+	if 'a' <= b && b <= 'z' {
+		b -= 'a' - 'A'
+	}
+	return b
+}
+
+// Flush sends what of the batch may be sent now, in one write: all up to the end of a group (RFC 2920, 3.1) if the
+// backend can pipeline, else the first line if none is under way. It is only needed to send early: Reply does the same.
 func (c *Conn) Flush(ctx context.Context) error {
 	if c.link == nil {
 		return c.fail("batch", errReleased)
@@ -92,7 +116,11 @@ func (c *Conn) Flush(ctx context.Context) error {
 }
 
 func (c *Conn) flush(ctx context.Context) error {
-	if len(c.out) == 0 || !c.pipelining && c.sent > 0 {
+	if c.sent == 0 {
+		c.flying = 0
+	}
+	batch, count := c.due()
+	if len(batch) == 0 {
 		return nil
 	}
 	if c.sent == 0 && c.link.r != c.link.w {
@@ -102,27 +130,48 @@ func (c *Conn) flush(ctx context.Context) error {
 		}
 		return c.failReply(c.commands[0].name(), r, err)
 	}
-	batch, count := c.out, len(c.commands)
-	if !c.pipelining {
-		batch, count = c.out[:bytes.IndexByte(c.out, '\n')+1], 1
-	}
-	for _, k := range c.commands[c.sent:count] {
-		c.transaction = c.transaction || k.verb[0]|0x20 == 'm'
+	for _, k := range c.commands[c.sent : c.sent+count] {
+		c.transaction = k.is("MAIL") || c.transaction && !k.is("RSET")
+		c.link.note(k)
 	}
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
 	if _, err := c.link.nc.Write(batch); err != nil {
 		return c.writeFailed(ctx, err)
 	}
-	c.sent = count
+	c.sent += count
+	c.flying += len(batch)
 	c.out = c.out[:copy(c.out, c.out[len(batch):])]
 	return nil
+}
+
+// maxFlying bounds the commands that were sent and not answered, in bytes: as much as every socket's send buffer takes at
+// once. So a write is never cut short, and no part of a line is left behind when we give up: sendmail executes that.
+const maxFlying = 8 << 10
+
+// due is the lines that may be sent now, and how many they are.
+func (c *Conn) due() (batch []byte, count int) {
+	end := 0
+	for i := c.sent; i < len(c.commands); i++ {
+		if i > 0 && !(c.pipelining && (c.eager || !c.commands[i-1].endsGroup())) {
+			break
+		}
+		length := bytes.IndexByte(c.out[end:], '\n') + 1
+		if i > 0 && c.flying+end+length > maxFlying {
+			break
+		}
+		end += length
+		count++
+	}
+	return c.out[:end], count
 }
 
 // writeFailed looks for the reason in what the backend said before it hung up.
 func (c *Conn) writeFailed(ctx context.Context, err error) error {
 	name := c.commands[0].name()
 	c.link.nc.SetReadDeadline(time.Now().Add(graceForLastWord))
-	if r, e := c.link.readReply(); e == nil {
+	r, e := c.link.readReply()
+	c.doubtEagerness(r, errors.Join(err, e))
+	if e == nil {
 		return c.failReply(name, r, nil)
 	}
 	return c.fail(name, ioError(ctx, err))
@@ -180,7 +229,7 @@ func (c *Conn) next(ctx context.Context) (command, wire.Reply, error) {
 		}
 		return k, r, err
 	}
-	c.heard = c.heard || k.step != resetting
+	c.heard = c.heard || k.step != resetting && r.Code != 421 // which is about the connection
 	c.commands = c.commands[:copy(c.commands, c.commands[1:])]
 	c.sent--
 	c.note(k, r)
@@ -204,13 +253,15 @@ func (c *Conn) note(k command, r wire.Reply) {
 		c.link.broken = true
 	case r.Class() >= 4:
 		c.link.errors++
-	case k.verb[0]|0x20 == 'r' && k.verb[1]|0x20 == 's': // RSET
-		c.transaction = false
+		c.link.broken = c.link.broken || k.is("RSET") // nobody knows what is left of the transaction
 	}
 }
 
 // stale tells that a kept connection died before it was of use to this client.
 func (c *Conn) stale() bool { return c.kept && !c.heard }
+
+// again tells that the failure says nothing about the backend: a new connection to the same one may do.
+func (c *Conn) again() bool { return c.stale() || c.tooEager }
 
 // fail closes the connection and says why.
 func (c *Conn) fail(step string, err error) *Error { return c.failReply(step, wire.Reply{}, err) }
@@ -253,6 +304,7 @@ func (c *Conn) Release() {
 			return
 		}
 		l.owed++
+		l.nonMail++
 	}
 	l.uses++
 	l.ext = c.extensions
@@ -262,7 +314,9 @@ func (c *Conn) Release() {
 
 // reusable tells whether another client may follow on the same connection.
 func (c *Conn) reusable() bool {
-	if !c.server.config.Reuse || c.probing || c.client.Login != "" || c.link.errors > maxErrors || c.link.uses >= maxUses {
+	l := c.link
+	if !c.server.config.Reuse || c.probing || c.client.Login != "" || l.authenticated ||
+		l.errors >= maxErrors || l.nonMail >= maxNonMail || l.uses >= maxUses {
 		return false
 	}
 	switch c.server.config.ClientAddress {

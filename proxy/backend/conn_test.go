@@ -24,10 +24,16 @@ func envelope(t testing.TB, c *Conn) {
 	}
 }
 
-// With a backend whose ways are known, hand-over, EHLO and the first commands are one segment.
+const (
+	xclientLine  = "XCLIENT NAME=client.example.org ADDR=203.0.113.7 PORT=40001 PROTO=ESMTP DESTADDR=198.51.100.1 DESTPORT=25 REVERSE_NAME=client.example.org HELO=helo.example.org\r\n"
+	ehloLine     = "EHLO helo.example.org\r\n"
+	envelopeText = "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\n"
+)
+
+// With eager, and a backend whose ways are known, hand-over, EHLO and the first commands are one segment.
 func TestKnownBackendGetsOneSegment(t *testing.T) {
-	s := start(t, backendtest.Behaviour{})
-	g, _ := newGroup(t, func(c *Config) { c.Reuse = false }, s)
+	s := start(t, backendtest.Behaviour{Lenient: true})
+	g, _ := newGroup(t, func(c *Config) { c.Reuse, c.Eager = false, true }, s)
 	for range 2 {
 		c := dial(t, g, testClient())
 		envelope(t, c)
@@ -35,8 +41,7 @@ func TestKnownBackendGetsOneSegment(t *testing.T) {
 		c.Release()
 	}
 	segments := s.Sessions()[1].Segments()
-	want := "XCLIENT NAME=client.example.org ADDR=203.0.113.7 PORT=40001 PROTO=ESMTP DESTADDR=198.51.100.1 DESTPORT=25 HELO=helo.example.org\r\n" +
-		"EHLO helo.example.org\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\n"
+	want := xclientLine + ehloLine + envelopeText
 	if len(segments) < 2 || segments[0] != want || segments[1] != "BDAT 3 LAST\r\nx\r\n" {
 		t.Errorf("segments: %q", segments)
 	}

@@ -12,11 +12,23 @@
 //
 // A backend that takes the proxy for the client trusts it: Postfix (mynetworks), sendmail and Courier let the machine
 // next to them relay anywhere. So the client's address is handed over before the first command, and a backend that
-// does not take it is out of order; nothing ever falls back to going without. With XCLIENT and a backend that pipelines,
-// the hand-over, EHLO and the caller's first commands leave in one segment: [Group.Dial] returns before the hand-over is
-// answered, and [Conn.Reply] reports its failure. Until a message is sent nothing depends on it.
+// does not take it is out of order; nothing ever falls back to going without.
+//
+// XCLIENT and EHLO are each the last of a group of commands (RFC 2920, 3.1), and Postfix since 3.9 hangs up on clients
+// that do not wait for the answers. So the hand-over is lock-step. With `eager`, and a backend that pipelines, hand-over,
+// EHLO and the caller's first commands leave in one segment: [Group.Dial] returns before the hand-over is answered, and
+// [Conn.Reply] reports its failure. Until a message is sent nothing depends on it. A backend that does not stand it gets
+// lock-step from then on, and [Group.DialNext] goes there again.
 //
 // EHLO carries the client's own name after a hand-over, so that the backend's Received field is true.
+//
+// # What a backend may do
+//
+// It may take one EHLO only, answer late, or count: errors, commands without a message, connections. A connection is given
+// up before its count is full, so that one client never pays for another; where connections are turned away while others
+// of ours are open, no more than those are used for a while, and clients wait for them or go to the next backend. Only
+// whole command lines are ever in a socket, since some execute what stands before the end of the stream, and a message
+// that is given up half-way ends with a reset.
 //
 // # Who may try again
 //

@@ -20,8 +20,8 @@ type Options struct {
 	Hostname string // our name in EHLO where no client's is handed over
 	Log      *slog.Logger
 	Clock    filters.Clock // for the age of what is known; nil: the system's
-	// RootCAs is the TLS configuration to start from, or nil.
-	RootCAs *tls.Config
+	// TLS is the configuration of the TLS client to start from, or nil.
+	TLS *tls.Config
 	// DomainsConfigured tells that `domains:` is set.
 	DomainsConfigured bool
 }
@@ -53,10 +53,10 @@ func New(c Config, o Options) (*Group, error) {
 			return nil, &filters.KeyError{Key: "ca", Err: err}
 		}
 		base := &tls.Config{}
-		if o.RootCAs != nil {
-			base = o.RootCAs.Clone()
+		if o.TLS != nil {
+			base = o.TLS.Clone()
 		}
-		base.RootCAs, o.RootCAs = roots, base
+		base.RootCAs, o.TLS = roots, base
 	}
 	g := &Group{config: c, probed: make(chan struct{})}
 	for i, address := range c.Address {
@@ -126,14 +126,15 @@ func (g *Group) Ready() error {
 // Probed is closed when Run has asked each backend once, successfully or not.
 func (g *Group) Probed() <-chan struct{} { return g.probed }
 
-// Dial opens a session for the client on the first backend that can be had: connect, greeting, hand-over, EHLO. Where the
-// backend's ways are known, the answers to hand-over and EHLO are awaited by the first [Conn.Reply] only.
+// Dial opens a session for the client on the first backend that can be had: connect, greeting, hand-over, EHLO. With
+// `eager`, where the backend's ways are known, the answers to hand-over and EHLO are awaited by the first [Conn.Reply] only.
 //
 // Every error is or wraps an *[Error]; one that is Refused is the backend's word on this client.
 func (g *Group) Dial(ctx context.Context, c Client) (*Conn, error) { return g.dial(ctx, c, nil) }
 
 // DialNext goes on with the backends after the one that failed: all that were not tried for this client yet. A kept
-// connection that turned out to be dead does not count as a try. failed is closed.
+// connection that turned out to be dead does not count as a try, nor does one where the backend did not take what `eager`
+// does. failed is closed.
 func (g *Group) DialNext(ctx context.Context, c Client, failed *Conn) (*Conn, error) {
 	failed.Close()
 	return g.dial(ctx, c, failed)
@@ -141,11 +142,11 @@ func (g *Group) DialNext(ctx context.Context, c Client, failed *Conn) (*Conn, er
 
 func (g *Group) dial(ctx context.Context, c Client, failed *Conn) (*Conn, error) {
 	var tried [maxBackends]bool
-	idle := true // a kept connection will do
+	var how manner
 	if failed != nil {
 		tried = failed.tried
-		if failed.stale() {
-			tried[failed.server.index], idle = false, false
+		if failed.again() {
+			tried[failed.server.index], how.fresh = false, failed.stale()
 		}
 	}
 	var errs []error
@@ -155,7 +156,8 @@ func (g *Group) dial(ctx context.Context, c Client, failed *Conn) (*Conn, error)
 			errs = append(errs, err)
 			continue
 		}
-		conn, err := g.attempt(ctx, s, c, idle, g.next(&tried) != nil)
+		how.patient = g.next(&tried) == nil
+		conn, err := g.attempt(ctx, s, c, how)
 		if err == nil {
 			conn.tried = tried
 			return conn, nil
@@ -194,11 +196,11 @@ func (g *Group) next(tried *[maxBackends]bool) *server {
 }
 
 // attempt leaves half of the time for the others if there are any.
-func (g *Group) attempt(ctx context.Context, s *server, c Client, idle, others bool) (*Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok && others {
+func (g *Group) attempt(ctx context.Context, s *server, c Client, how manner) (*Conn, error) {
+	if deadline, ok := ctx.Deadline(); ok && !how.patient {
 		short, cancel := context.WithDeadline(ctx, time.Now().Add(time.Until(deadline)/2))
 		defer cancel()
 		ctx = short
 	}
-	return s.dial(ctx, c, idle)
+	return s.dial(ctx, c, how)
 }

@@ -109,14 +109,14 @@ func TestDialNextGoesOn(t *testing.T) {
 // A hand-over that is refused when it is awaited late counts like any other.
 func TestLateRefusalOfHandOver(t *testing.T) {
 	var refuse atomic.Bool
-	first := start(t, backendtest.Behaviour{Answer: func(_ *backendtest.Session, line string) string {
+	first := start(t, backendtest.Behaviour{Lenient: true, Answer: func(_ *backendtest.Session, line string) string {
 		if refuse.Load() && strings.HasPrefix(line, "XCLIENT") {
 			return "550 5.7.0 insufficient authorization"
 		}
 		return ""
 	}})
 	second := start(t, backendtest.Behaviour{})
-	g, logs := newGroup(t, nil, first, second)
+	g, logs := newGroup(t, func(c *Config) { c.Eager = true }, first, second)
 	dial(t, g, testClient()).Close()
 	refuse.Store(true)
 	c := dial(t, g, testClient())

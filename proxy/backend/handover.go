@@ -10,12 +10,15 @@ import (
 
 // Client is what is handed over to a backend.
 type Client struct {
-	Addr     netip.AddrPort
-	Local    netip.AddrPort // the address that it connected to
-	Name     string         // its verified name, or empty
-	Helo     string         // the argument of its EHLO or HELO, as sent
-	Extended bool           // EHLO rather than HELO
-	Login    string         // authenticated user, or empty
+	Addr  netip.AddrPort
+	Local netip.AddrPort // the address that it connected to
+	Name  string         // its verified name, or empty
+	// ReverseName is the name that its address has in the DNS, verified or not; [Unavailable] if it is known to have none;
+	// empty: Name, if there is one, else nobody knows.
+	ReverseName string
+	Helo        string // the argument of its EHLO or HELO, as sent
+	Extended    bool   // EHLO rather than HELO
+	Login       string // authenticated user, or empty
 	// Promised is what the client was told in the answer to EHLO, if any: a backend that offers less of what a message may
 	// need is passed over.
 	Promised *Extensions
@@ -24,13 +27,14 @@ type Client struct {
 const (
 	maxCommandLine = 512 // RFC 5321, 4.5.3.1.4, CRLF included; Postfix's XCLIENT_README binds XCLIENT to it
 	maxXclientAttr = 255 // Postfix answers 501 to more, in decoded bytes; we count encoded ones
-	unavailable    = "[UNAVAILABLE]"
+	unknown        = "unknown"
 )
+
+// Unavailable is the value of an XCLIENT attribute that says that there is none.
+const Unavailable = "[UNAVAILABLE]"
 
 // appendXclient writes the command line without CRLF. Attributes that are not sent keep the value of the client before,
 // or of the proxy; so each attribute that the backend offers and that we know of is sent, unknown ones as unavailable.
-// REVERSE_NAME alone is never sent: we do not know it, and saying that there is none would let Postfix refuse
-// (reject_unknown_reverse_client_hostname) clients which have one.
 func appendXclient(dst []byte, c Client, offered []string) []byte {
 	start := len(dst)
 	dst = append(dst, "XCLIENT NAME="...)
@@ -57,25 +61,42 @@ func appendXclient(dst []byte, c Client, offered []string) []byte {
 		if c.Local.IsValid() {
 			dst = strconv.AppendUint(dst, uint64(c.Local.Port()), 10)
 		} else {
-			dst = append(dst, unavailable...)
+			dst = append(dst, Unavailable...)
 		}
 	}
-	// These two come last: what is too long for the line costs nothing else.
+	// These come last: what is too long for the line costs nothing else.
 	if c.Login != "" && slices.Contains(offered, "LOGIN") {
-		dst = appendIfRoom(dst, start, " LOGIN=", c.Login)
+		dst = appendIfRoom(dst, start, " LOGIN=", c.Login, Unavailable)
 	}
-	if slices.Contains(offered, "HELO") {
-		dst = appendIfRoom(dst, start, " HELO=", c.Helo)
+	if slices.Contains(offered, "REVERSE_NAME") {
+		dst = appendIfRoom(dst, start, " REVERSE_NAME=", c.reverseName(), unknown)
+	}
+	if slices.Contains(offered, "HELO") { // EHLO says it again
+		dst = appendIfRoom(dst, start, " HELO=", c.Helo, Unavailable)
 	}
 	return dst
 }
 
-// appendIfRoom writes an attribute into the line that begins at start, as unavailable if it would make the line too long.
-func appendIfRoom(dst []byte, start int, key, value string) []byte {
+// reverseName: where nobody knows, it is Postfix's own word for that. To say that there is none would let Postfix refuse
+// clients that have one (reject_unknown_reverse_client_hostname), to say nothing would leave the name of the client before.
+func (c Client) reverseName() string {
+	switch {
+	case c.ReverseName != "":
+		return c.ReverseName
+	case c.Name != "":
+		return c.Name
+	}
+	return unknown
+}
+
+// appendIfRoom writes an attribute into the line that begins at start, with the other value if it would make the line too
+// long.
+func appendIfRoom(dst []byte, start int, key, value, other string) []byte {
+	const rest = " REVERSE_NAME=" + Unavailable + " HELO=" + Unavailable + "\r\n" // what may still have to follow
 	before := len(dst)
 	dst = appendAttr(append(dst, key...), value)
-	if len(dst)-start+len(unavailable)+len(" HELO=\r\n") > maxCommandLine {
-		dst = append(append(dst[:before], key...), unavailable...)
+	if len(dst)-start+len(rest) > maxCommandLine {
+		dst = append(append(dst[:before], key...), other...)
 	}
 	return dst
 }
@@ -87,7 +108,7 @@ func appendAttr(dst []byte, value string) []byte {
 		dst = wire.AppendXtext(dst, value)
 	}
 	if n := len(dst) - start; n == 0 || n > maxXclientAttr {
-		dst = append(dst[:start], unavailable...)
+		dst = append(dst[:start], Unavailable...)
 	}
 	return dst
 }
@@ -96,7 +117,7 @@ func appendXclientAddr(dst []byte, ip netip.Addr) []byte {
 	ip = ip.Unmap().WithZone("")
 	switch {
 	case !ip.IsValid():
-		return append(dst, unavailable...)
+		return append(dst, Unavailable...)
 	case ip.Is6():
 		dst = append(dst, "IPV6:"...)
 	}

@@ -115,7 +115,7 @@ func TestRefusedHandOver(t *testing.T) {
 			return ""
 		}}, []string{`"550 5.7.0 Error: insufficient authorization"`, "XCLIENT", "smtpd_authorized_xclient_hosts"}},
 		{"PROXY v1 is taken for a command", ProxyV1, backendtest.Behaviour{}, []string{"502 5.5.2", "smtpd_upstream_proxy_protocol"}},
-		{"PROXY v2 is taken for commands", ProxyV2, backendtest.Behaviour{}, []string{"502 5.5.2", "smtpd_upstream_proxy_protocol"}},
+		{"PROXY v2 is taken for commands", ProxyV2, backendtest.Behaviour{Lenient: true}, []string{"502 5.5.2", "smtpd_upstream_proxy_protocol"}},
 		{"v1 for v2", ProxyV1, backendtest.Behaviour{Proxy: backendtest.ProxyV2}, []string{"421 4.3.0", "hosts_proxy"}},
 		{"no PROXY", ProxyV1, backendtest.Behaviour{Greeting: backendtest.Hangup}, []string{"greeting", "hosts_proxy"}},
 	} {
@@ -176,10 +176,14 @@ func TestXclientLine(t *testing.T) {
 		offered []string
 		want    string
 	}{
-		{"all", testClient(), all, "XCLIENT NAME=client.example.org ADDR=203.0.113.7 PORT=40001 PROTO=ESMTP DESTADDR=198.51.100.1 DESTPORT=25 HELO=helo.example.org"},
+		{"all", testClient(), all, "XCLIENT NAME=client.example.org ADDR=203.0.113.7 PORT=40001 PROTO=ESMTP DESTADDR=198.51.100.1 DESTPORT=25 REVERSE_NAME=client.example.org HELO=helo.example.org"},
 		{"only what is offered", testClient(), all[:2], "XCLIENT NAME=client.example.org ADDR=203.0.113.7"},
 		{"nothing known", Client{Addr: client6}, all,
-			"XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::7 PORT=40002 PROTO=SMTP DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE] HELO=[UNAVAILABLE]"},
+			"XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::7 PORT=40002 PROTO=SMTP DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE] REVERSE_NAME=unknown HELO=[UNAVAILABLE]"},
+		{"PTR record of no worth", Client{Addr: client4, ReverseName: "liar.example.net"}, []string{"NAME", "ADDR", "REVERSE_NAME"},
+			"XCLIENT NAME=[UNAVAILABLE] ADDR=203.0.113.7 REVERSE_NAME=liar.example.net"},
+		{"no PTR record", Client{Addr: client4, ReverseName: Unavailable}, []string{"NAME", "ADDR", "REVERSE_NAME"},
+			"XCLIENT NAME=[UNAVAILABLE] ADDR=203.0.113.7 REVERSE_NAME=[UNAVAILABLE]"},
 		{"syntax in values", Client{Addr: client4, Helo: "a b\r\nMAIL=+", Login: "u ser"}, []string{"NAME", "ADDR", "HELO", "LOGIN"},
 			"XCLIENT NAME=[UNAVAILABLE] ADDR=203.0.113.7 LOGIN=u+20ser HELO=a+20b+0D+0AMAIL+3D+2B"},
 		{"long", Client{Addr: client4, Helo: strings.Repeat("x", 256)}, []string{"NAME", "ADDR", "HELO"},
@@ -194,7 +198,7 @@ func TestXclientLine(t *testing.T) {
 func TestXclientLineIsAlwaysOneShortLine(t *testing.T) {
 	all := strings.Fields("NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT")
 	rapid.Check(t, func(t *rapid.T) {
-		c := Client{Addr: client6, Local: local6, Name: rapid.String().Draw(t, "name"), Helo: rapid.StringN(0, 600, 600).Draw(t, "helo"),
+		c := Client{Addr: client6, Local: local6, Name: rapid.StringN(0, 300, 300).Draw(t, "name"), ReverseName: rapid.StringN(0, 300, 300).Draw(t, "reverse name"), Helo: rapid.StringN(0, 600, 600).Draw(t, "helo"),
 			Login: rapid.StringN(0, 300, 300).Draw(t, "login")}
 		line := appendXclient(nil, c, all)
 		if len(line)+2 > 512 || bytes.ContainsAny(line, "\r\n\x00") || !bytes.Contains(line, []byte(" ADDR=IPV6:2001:db8::7 ")) {

@@ -17,7 +17,23 @@ import (
 	"gatepost/proxy/backend/backendtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// eager is what backend.eager is in this round of tests.
+var eager bool
+
+// rounds runs all tests twice: with lock-step hand-over and strict backends, and with `eager` and backends that allow it.
+type rounds struct{ m *testing.M }
+
+func (r rounds) Run() int {
+	for _, eager = range []bool{false, true} {
+		if code := r.m.Run(); code != 0 {
+			fmt.Println("failed with eager:", eager)
+			return code
+		}
+	}
+	return 0
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(rounds{m}) }
 
 var (
 	client4 = netip.MustParseAddrPort("203.0.113.7:40001")
@@ -38,11 +54,17 @@ func testContext(t testing.TB) context.Context {
 
 func start(t testing.TB, b backendtest.Behaviour) *backendtest.Server {
 	t.Helper()
+	b.Lenient = b.Lenient || eager
 	s, err := backendtest.Start(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		s.Close()
+		if v := s.Violations(); len(v) > 0 && !b.Lenient {
+			t.Errorf("the backend complains: %q", v)
+		}
+	})
 	return s
 }
 
@@ -68,13 +90,14 @@ func (l *logBuffer) String() string {
 func newGroup(t testing.TB, change func(*Config), servers ...*backendtest.Server) (*Group, *logBuffer) {
 	t.Helper()
 	c := Default()
-	c.RelayCheck = false
+	c.RelayCheck, c.Eager = false, eager
 	for _, s := range servers {
 		c.Address = append(c.Address, s.Address())
 	}
 	if change != nil {
 		change(&c)
 	}
+	c.Eager = c.Eager && c.ClientAddress == XClient
 	logs := &logBuffer{}
 	g, err := New(c, Options{Hostname: "mx.example.org", DomainsConfigured: true, Log: slog.New(slog.NewTextHandler(logs, nil))})
 	if err != nil {

@@ -29,7 +29,10 @@ type link struct {
 	deadline time.Time // as set on nc
 	broken   bool      // not to be used for another command
 
+	authenticated bool // AUTH was sent on it
+
 	errors    int        // error replies since it was opened: backends count them too and close at a limit
+	nonMail   int        // commands since the last message that do not belong to one: these are counted, too
 	uses      int        // clients served so far
 	ext       Extensions // as seen by the last client
 	owed      int        // replies to RSET that were not waited for
@@ -44,6 +47,31 @@ func newLink(nc net.Conn) *link {
 	l := &link{nc: nc, buf: *readBuffers.Get().(*[]byte)}
 	l.interrupt = func() { l.nc.SetDeadline(time.Unix(1, 0)) }
 	return l
+}
+
+// note keeps account of a command that is sent.
+func (l *link) note(k command) {
+	switch {
+	case k.is("AUTH"):
+		l.authenticated = true
+	case k.is("MAIL"), k.is("RCPT"), k.is("XCLIENT"):
+	default:
+		l.nonMail++
+	}
+}
+
+// abort drops the connection in the middle of a message. A TCP peer gets an error instead of the end of the stream, which
+// it could take for the end of the message.
+func (l *link) abort() {
+	nc := l.nc
+	if wrapped, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = wrapped.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	nc.Close() // without TLS's own end of the stream
+	l.close()
 }
 
 // close drops the connection at once.

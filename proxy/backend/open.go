@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,21 +10,24 @@ import (
 	"gatepost/proxy/wire"
 )
 
-// errTLS marks a handshake that failed.
-var errTLS = errors.New("no TLS")
+// How a session may be had.
+type manner struct {
+	fresh   bool // on a new connection: a kept one was found dead
+	patient bool // there is no other backend to go to: wait where too many of our connections are the trouble
+}
 
-// dial opens a session for the client, on a kept connection if there is one and idle says that it will do.
-func (s *server) dial(ctx context.Context, cl Client, idle bool) (*Conn, error) {
-	if !idle {
+// dial opens a session for the client, on a kept connection if there is one.
+func (s *server) dial(ctx context.Context, cl Client, how manner) (*Conn, error) {
+	if how.fresh {
 		s.pool.drain()
 	}
 	l, err := s.pool.get(ctx, s.clock.Now())
 	if err != nil {
 		return nil, &Error{Address: s.address, Step: "connect",
-			Err:    fmt.Errorf("all %d connections are in use: %w", s.config.Connections, err),
+			Err:    fmt.Errorf("all %d connections are in use: %w", s.pool.bound(), err),
 			Advice: "raise backend.connections and the backend's own limit, or find out why it is slow"}
 	}
-	c := &Conn{server: s, client: cl, link: l, kept: l != nil && idle}
+	c := &Conn{server: s, client: cl, link: l, kept: l != nil && !how.fresh}
 	if l != nil {
 		err = c.reopen(ctx)
 	} else {
@@ -35,9 +37,29 @@ func (s *server) dial(ctx context.Context, cl Client, idle bool) (*Conn, error) 
 	case err == nil:
 		return c, nil
 	case c.stale():
-		return s.dial(ctx, cl, false)
+		how.fresh = true
+		return s.dial(ctx, cl, how)
+	case c.turnedAway && how.patient && sleep(ctx, jitter(turnedAwayPause)):
+		if c, again := s.dial(ctx, cl, how); again == nil || ctx.Err() == nil {
+			return c, again
+		}
 	}
 	return nil, err
+}
+
+// turnedAwayPause is for the backend to notice that others of our connections have ended.
+const turnedAwayPause = 50 * time.Millisecond
+
+// sleep tells whether the time has passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // openNew connects and opens the session. An opportunistic handshake that fails is left out for a while.
@@ -68,56 +90,59 @@ func (c *Conn) openNew(ctx context.Context) error {
 	}
 }
 
-// open speaks from the greeting to the EHLO in the client's name. Where the backend is known to pipeline after XCLIENT,
-// the last part is left to the first Reply.
+// open speaks from the greeting to the EHLO in the client's name. With `eager`, where the backend is known to pipeline
+// after XCLIENT, the last part is left to the first Reply.
 func (c *Conn) open(ctx context.Context) error {
 	s := c.server
 	if err := c.awaitGreeting(ctx); err != nil {
 		return err
 	}
-	secure := s.tlsMode != TLSNone && s.noTLS.Load() <= s.clock.Now().UnixNano()
-	known := s.fresh()
-	if xclient := s.config.ClientAddress == XClient; secure || xclient && (known == nil || c.probing) {
-		if err := c.introduce(ctx, secure); err != nil {
+	introduced, secure := false, s.wantsTLS()
+	if secure {
+		if err := c.introduce(ctx); err != nil {
 			return err
 		}
-		known = nil
-	} else if xclient {
-		c.offered = known.offered
+		secured, err := c.secure(ctx)
+		if err != nil {
+			return err
+		}
+		introduced = !secured
 	}
-	if known != nil && s.config.ClientAddress == XClient {
+	xclient, known := s.config.ClientAddress == XClient, s.fresh()
+	switch {
+	case introduced && !xclient:
+		return c.greeted(ctx, c.introduced)
+	case introduced, !xclient:
+		return c.handOver(ctx, noExtensions)
+	case known != nil && !c.probing && !secure:
+		c.introduced = Extensions{XClient: known.offered}
 		return c.handOver(ctx, known.extensions)
+	}
+	if err := c.introduce(ctx); err != nil {
+		return err
 	}
 	return c.handOver(ctx, noExtensions)
 }
 
-// introduce asks what the backend takes, and secures the connection.
-func (c *Conn) introduce(ctx context.Context, secure bool) error {
-	ehlo := []byte("EHLO " + c.server.host)
-	c.queue(ehlo, introducing)
-	if err := c.settle(ctx); err != nil {
-		return err
+// introduce asks what the backend takes. The name is already the client's where that is the last EHLO: OpenSMTPD answers
+// 503 to another.
+func (c *Conn) introduce(ctx context.Context) error {
+	if c.server.config.ClientAddress == XClient {
+		c.queue([]byte("EHLO "+c.server.host), introducing)
+	} else {
+		client := c.client
+		client.Extended = true
+		c.queue(c.hello(nil, client), introducing)
 	}
-	if !secure {
-		return nil
-	}
-	if !c.tlsOffered {
-		if c.server.tlsMode == TLSOpportunistic {
-			return nil
-		}
-		return c.blame(ctx, c.advise(c.fail("EHLO", errors.New("STARTTLS is not offered")),
-			"give the backend a certificate, or set backend.tls"))
-	}
-	if err := c.startTLS(ctx); err != nil {
-		return err
-	}
-	// RFC 3207, 4.2: what was learned before the handshake is forgotten.
-	c.offered = nil
-	if c.server.config.ClientAddress != XClient {
-		return nil
-	}
-	c.queue(ehlo, introducing)
 	return c.settle(ctx)
+}
+
+// hello writes EHLO or HELO in the client's name, or in ours where we are the client.
+func (c *Conn) hello(dst []byte, client Client) []byte {
+	if c.server.handsOver() {
+		return appendHello(dst, client)
+	}
+	return append(append(dst, "EHLO "...), c.server.host...)
 }
 
 // reopen prepares a kept connection for its next client.
@@ -126,7 +151,7 @@ func (c *Conn) reopen(ctx context.Context) error {
 		c.commands = append(c.commands, command{verb: [8]byte{'R', 'S', 'E', 'T'}, step: resetting})
 	}
 	c.sent, c.link.owed = len(c.commands), 0
-	c.offered = c.link.ext.XClient
+	c.introduced, c.pipelining = c.link.ext, c.link.ext.Pipelining
 	if c.server.config.ClientAddress == XClient {
 		return c.handOver(ctx, c.link.ext)
 	}
@@ -143,17 +168,14 @@ func (c *Conn) reopen(ctx context.Context) error {
 func (c *Conn) handOver(ctx context.Context, expected Extensions) error {
 	var line [maxCommandLine]byte
 	if c.server.config.ClientAddress == XClient {
-		if !takesXclient(c.offered) {
+		if !takesXclient(c.introduced.XClient) {
 			return c.blame(ctx, c.advise(c.fail("EHLO", errors.New("XCLIENT with NAME and ADDR is not offered")), c.server.handOverAdvice()))
 		}
-		c.queue(appendXclient(line[:0], c.client, c.offered), handingOver)
+		c.queue(appendXclient(line[:0], c.client, c.introduced.XClient), handingOver)
 	}
-	if c.server.handsOver() {
-		c.queue(appendHello(line[:0], c.client), greeting)
-	} else {
-		c.queue(append(append(line[:0], "EHLO "...), c.server.host...), greeting)
-	}
-	if expected.Pipelining && (c.client.Extended || !c.server.handsOver()) {
+	c.queue(c.hello(line[:0], c.client), greeting)
+	if c.server.eager() && expected.Pipelining && c.client.Extended {
+		c.eager = true
 		return c.offer(ctx, expected)
 	}
 	return c.settle(ctx)
@@ -182,6 +204,9 @@ func (c *Conn) awaitGreeting(ctx context.Context) error {
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
 	r, err := c.link.readReply()
 	unwatch()
+	if !c.probing && (r.Code == 421 || isHangup(err)) {
+		c.turnedAway = c.server.turnsAway()
+	}
 	switch {
 	case err != nil:
 		return c.blame(ctx, c.advise(c.fail("greeting", ioError(ctx, err)), c.greetingAdvice()))
@@ -221,6 +246,7 @@ func (c *Conn) settleOne(ctx context.Context) error {
 	k, r, err := c.next(ctx)
 	switch {
 	case err != nil:
+		c.doubtEagerness(wire.Reply{}, err)
 		if c.server.config.ClientAddress != XClient { // XCLIENT is refused in words, a PROXY header often by hanging up
 			err = c.advise(err, c.server.handOverAdvice())
 		}
@@ -228,14 +254,15 @@ func (c *Conn) settleOne(ctx context.Context) error {
 	case k.step == handingOver && r.Code == 220, k.step == resetting && r.Class() == 2, k.step == securing && r.Code == 220:
 		return nil
 	case k.step == introducing && r.Code == 250:
-		e := parseExtensions(r, c.server.config.Extensions)
-		c.offered, c.tlsOffered = e.XClient, e.StartTLS
+		c.introduced = parseExtensions(r, c.server.config.Extensions)
 		return nil
 	case k.step == greeting && r.Code == 250:
-		return c.greeted(ctx, r)
+		return c.greeted(ctx, parseExtensions(r, c.server.config.Extensions))
 	}
+	c.doubtEagerness(r, nil)
 	e := c.failReply(k.name(), r, nil)
 	switch {
+	case c.tooEager:
 	case k.step == securing:
 		return c.withoutTLS(ctx, e)
 	case c.isRefusal(k, r):
@@ -251,6 +278,9 @@ func (c *Conn) isRefusal(k command, r wire.Reply) bool {
 	if r.Class() < 4 || r.Code == 421 || !c.server.handsOver() {
 		return false
 	}
+	if k.step == introducing && c.server.config.ClientAddress != XClient {
+		k.step = greeting
+	}
 	switch k.step {
 	case handingOver:
 		// XCLIENT_README: 501, 503 and 550 are about the command; anything else is the greeting to the client.
@@ -262,17 +292,17 @@ func (c *Conn) isRefusal(k command, r wire.Reply) bool {
 	return false
 }
 
-// greeted takes the answer to the EHLO or HELO in the client's name.
-func (c *Conn) greeted(ctx context.Context, r wire.Reply) error {
+// greeted takes what the answer to the last EHLO offers; to HELO that is nothing.
+func (c *Conn) greeted(ctx context.Context, e Extensions) error {
 	s := c.server
+	c.eager = false
 	if !c.client.Extended && s.handsOver() {
 		s.works()
 		return c.offer(ctx, noExtensions)
 	}
-	e := parseExtensions(r, s.config.Extensions)
 	switch known := s.fresh(); {
 	case c.probing || known == nil:
-		s.learn(&knowledge{extensions: e, offered: c.offered, seen: s.clock.Now()})
+		s.learn(&knowledge{extensions: e, offered: c.introduced.XClient, seen: s.clock.Now()})
 	case !known.extensions.equal(e):
 		s.nudge()
 	}
@@ -284,7 +314,7 @@ func (c *Conn) greeted(ctx context.Context, r wire.Reply) error {
 func (c *Conn) blame(ctx context.Context, err error) error {
 	c.Close()
 	var e *Error
-	if errors.As(err, &e) && e.Refused || c.stale() || errors.Is(ctx.Err(), context.Canceled) {
+	if errors.As(err, &e) && e.Refused || c.again() || c.turnedAway || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	c.server.failed(err)
@@ -297,37 +327,4 @@ func (c *Conn) advise(err error, advice string) error {
 		e.Advice = advice
 	}
 	return err
-}
-
-// startTLS secures the connection (RFC 3207).
-func (c *Conn) startTLS(ctx context.Context) error {
-	c.queue([]byte("STARTTLS"), securing)
-	if err := c.settle(ctx); err != nil {
-		return err
-	}
-	if c.link.r != c.link.w {
-		// What came in the clear behind the 220 is not the backend's (CVE-2011-0411).
-		return c.blame(ctx, c.fail("STARTTLS", errUnasked))
-	}
-	unwatch := c.link.watch(ctx)
-	c.link.arm(ctx, time.Duration(c.server.config.ConnectTimeout))
-	secured := tls.Client(c.link.nc, c.server.tls)
-	err := secured.HandshakeContext(ctx)
-	unwatch()
-	if err != nil {
-		return c.withoutTLS(ctx, c.fail("STARTTLS", ioError(ctx, err)))
-	}
-	c.link.nc = secured
-	c.link.deadline = time.Time{}
-	return nil
-}
-
-// withoutTLS is the failure of STARTTLS; if TLS is opportunistic, openNew goes on without.
-func (c *Conn) withoutTLS(ctx context.Context, e *Error) error {
-	e.Err = errors.Join(errTLS, e.Err)
-	e.Advice = "check the backend's certificate, backend.tls and backend.ca"
-	if c.server.tlsMode == TLSOpportunistic {
-		return e
-	}
-	return c.blame(ctx, e)
 }

@@ -15,6 +15,11 @@ const (
 	// maxErrors is the number of error replies after which a connection is not reused. XCLIENT does not reset Postfix's
 	// counter, which delays from 10 on and closes at 21; Exim closes after 3 protocol errors.
 	maxErrors = 3
+	// shrunk is how long a backend that has turned a connection away gets no more than it took then.
+	shrunk = time.Minute
+	// maxNonMail is the number of commands without a message after which a connection is not reused: Exim closes at 11,
+	// Postfix counts them as errors from 101 on.
+	maxNonMail = 8
 )
 
 // pool bounds the links to one backend and keeps idle ones. The last one given back is the first to be used again, so
@@ -24,6 +29,8 @@ type pool struct {
 	idle    []*link
 	open    int // links in use, idle or being opened
 	max     int
+	limit   int // until limited: what the backend takes
+	limited time.Time
 	waiting list.List // of chan *link, first come first served
 	closed  bool      // nothing is kept any more
 }
@@ -41,7 +48,10 @@ func (p *pool) get(ctx context.Context, now time.Time) (*link, error) {
 		p.open--
 		l.close()
 	}
-	if p.open < p.max {
+	if now.After(p.limited) {
+		p.limit = p.max
+	}
+	if p.open < p.limit {
 		p.open++
 		p.mu.Unlock()
 		return nil, nil
@@ -75,7 +85,7 @@ func (p *pool) put(l *link) {
 		l.quit()
 		l = nil
 	}
-	if first := p.waiting.Front(); first != nil {
+	if first := p.waiting.Front(); first != nil && (l != nil || p.open <= p.limit) {
 		p.waiting.Remove(first)
 		first.Value.(chan *link) <- l
 		return
@@ -85,6 +95,25 @@ func (p *pool) put(l *link) {
 		return
 	}
 	p.idle = append(p.idle, l)
+}
+
+// bound is how many links there may be at present.
+func (p *pool) bound() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limit
+}
+
+// shrink notes that the backend turned the caller's connection away while left others of ours are open: as long as
+// it lasts, no more are. first tells that this is news.
+func (p *pool) shrink(now time.Time) (left int, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left, first = p.open-1, now.After(p.limited)
+	if left > 0 {
+		p.limit, p.limited = min(p.max, left), now.Add(shrunk)
+	}
+	return left, first
 }
 
 // expire says goodbye to links that have been idle for too long.

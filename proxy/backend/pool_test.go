@@ -120,9 +120,12 @@ func TestConnectionsThatAreNotKept(t *testing.T) {
 		"reuse off":         {change: func(c *Config) { c.Reuse = false }},
 		"authenticated":     {client: func(c *Client) { c.Login = "user" }},
 		"many errors": {b: backendtest.Behaviour{Answer: errorReply}, before: func(t *testing.T, c *Conn) {
-			for range maxErrors + 1 {
+			for range maxErrors {
 				ask(t, c, "VRFY x", 550)
 			}
+		}},
+		"AUTH": {b: backendtest.Behaviour{Answer: answering("auth", "235 2.7.0 welcome")}, before: func(t *testing.T, c *Conn) {
+			ask(t, c, "auth PLAIN AHUAcA==", 235)
 		}},
 		"many clients": {before: func(_ *testing.T, c *Conn) { c.link.uses = maxUses }},
 	} {
@@ -191,7 +194,7 @@ func TestDeadKeptConnections(t *testing.T) {
 			c.Release()
 			hangup.Store(true)
 			c = dial(t, g, testClient())
-			if keywords == nil {
+			if eager && keywords == nil {
 				if _, err := c.Command(testContext(t), []byte("MAIL FROM:<>")); err == nil {
 					t.Fatal("MAIL was answered")
 				}

@@ -93,14 +93,21 @@ func (c *Conn) concluded(ctx context.Context, r wire.Reply, ended bool, sendErr,
 	switch {
 	case sendErr == nil && replyErr == nil:
 		c.transaction = false
+		c.link.nonMail = 0
 		c.note(command{}, r)
 		return r, true, nil
 	case sendErr == nil:
 		return wire.Reply{}, ended, c.fail("message", ioError(ctx, replyErr))
 	case replyErr == nil && r.Class() >= 4 && r.Code != 421:
 		// It refused before it had all: we cannot stop in the middle but by hanging up.
+		c.link.abort()
 		c.Close()
 		return r, ended, nil
+	}
+	if !ended {
+		c.link.abort()
+	}
+	switch {
 	case replyErr == nil:
 		return wire.Reply{}, ended, c.failReply("message", r, errEarlyReply)
 	}

@@ -40,6 +40,7 @@ type server struct {
 	failures  atomic.Int32              // in a row
 	downUntil atomic.Int64              // Unix nanoseconds
 	noTLS     atomic.Int64              // until then, Unix nanoseconds
+	lockStep  atomic.Bool               // it did not like what `eager` does
 	wake      chan struct{}             // asks the prober to look soon
 	changed   func()                    // tells the group that known has changed
 }
@@ -68,8 +69,8 @@ func newServer(index int, address string, c *Config, o Options, changed func()) 
 		}
 	}
 	s.tls = &tls.Config{}
-	if o.RootCAs != nil {
-		s.tls = o.RootCAs.Clone()
+	if o.TLS != nil {
+		s.tls = o.TLS.Clone()
 	}
 	s.tls.ServerName, _, _ = net.SplitHostPort(address)
 	// Without a name to check, a certificate proves nothing: opportunistic and required keep listeners out, not impostors
@@ -97,6 +98,11 @@ func (s *server) learn(k *knowledge) {
 // handsOver tells that clients and strangers can be told apart by the backend.
 func (s *server) handsOver() bool { return s.config.ClientAddress != NoAddress }
 
+// wantsTLS tells whether connections are to be secured.
+func (s *server) wantsTLS() bool {
+	return s.tlsMode != TLSNone && s.noTLS.Load() <= s.clock.Now().UnixNano()
+}
+
 // usable is why no client may be taken there, or nil.
 func (s *server) usable() error {
 	if !s.config.RelayCheck || !s.handsOver() {
@@ -122,6 +128,21 @@ func (s *server) failed(err error) {
 	}
 	s.log.Log(context.Background(), level, "backend out of order", "error", err.Error())
 	s.nudge()
+}
+
+// turnsAway notes that the backend did not want one more connection. It is false if none of ours can be the
+// reason.
+func (s *server) turnsAway() bool {
+	left, first := s.pool.shrink(s.clock.Now())
+	if left == 0 {
+		return !first
+	}
+	s.downUntil.Store(s.clock.Now().Add(jitter(time.Second)).UnixNano()) // others first
+	if first {
+		s.log.Warn("the backend turns connections away; no more than those that are open are used for a while",
+			"open", left, "advice", "lower backend.connections, or raise the backend's own limit")
+	}
+	return true
 }
 
 // works notes that a session could be had.

@@ -23,6 +23,9 @@ func (s *Session) xclient(arg string) bool {
 		return s.answer("501 5.5.4 Error: line too long")
 	}
 	addr, port := s.Client.Addr(), s.Client.Port()
+	if s.attributes == nil {
+		s.attributes = map[string]string{}
+	}
 	for _, attr := range strings.Fields(arg) {
 		name, value, ok := strings.Cut(attr, "=")
 		value, okText := unxtext(value)
@@ -32,9 +35,15 @@ func (s *Session) xclient(arg string) bool {
 		if value == "[UNAVAILABLE]" {
 			value = ""
 		}
+		if name != "LOGIN" {
+			s.attributes[name] = value
+		}
 		switch name {
 		case "NAME":
 			s.ClientName = value
+			if value != "" { // a name that was verified is the unverified one as well
+				s.attributes["REVERSE_NAME"] = value
+			}
 		case "ADDR":
 			ip, err := netip.ParseAddr(strings.TrimPrefix(value, "IPV6:"))
 			if err != nil || ip.Is6() != strings.HasPrefix(value, "IPV6:") {

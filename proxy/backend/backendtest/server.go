@@ -1,8 +1,9 @@
 // Package backendtest is a small SMTP server that stands in for an MTA: in tests as a scripted backend that can be made
 // to behave well or badly, and wherever mail needs a place to go without an MTA at hand.
 //
-// Out of the box it behaves like Postfix: it takes XCLIENT on every connection as often as it comes, pipelines, and knows
-// BDAT. [Behaviour] changes that. It shares no code with what it tests.
+// Out of the box it behaves like Postfix 3.9: it takes XCLIENT on every connection as often as it comes, pipelines, knows
+// BDAT, and hangs up on clients that pipeline where RFC 2920 forbids it. [Behaviour] changes that. It shares no code with
+// what it tests.
 package backendtest
 
 import (
@@ -15,10 +16,11 @@ import (
 )
 
 // Hangup and Stall may stand at the end of a scripted answer: the connection is closed after it, or the server reads no
-// more until it is closed itself. Both may stand alone.
+// more until it is closed itself. Both may stand alone. Silence alone is no answer at all.
 const (
-	Hangup = "\x00hangup"
-	Stall  = "\x00stall"
+	Hangup  = "\x00hangup"
+	Stall   = "\x00stall"
+	Silence = "\x00silence"
 )
 
 // XClientUse says whether clients may use XCLIENT.
@@ -42,7 +44,7 @@ const (
 // PostfixKeywords is what Postfix 3.7 offers.
 var PostfixKeywords = []string{"PIPELINING", "SIZE 10240000", "VRFY", "ETRN", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8", "CHUNKING"}
 
-// Behaviour is how a server behaves. The zero value is a patient Postfix that takes mail for everybody but domains under
+// Behaviour is how a server behaves. The zero value is a Postfix 3.9 that takes mail for everybody but domains under
 // .invalid.
 type Behaviour struct {
 	Hostname string   // default backend.test
@@ -58,6 +60,22 @@ type Behaviour struct {
 
 	// LockStep ends sessions of clients that send two commands at once, as OpenSMTPD does.
 	LockStep bool
+	// Lenient lets clients send more behind a command that ends a group (RFC 2920, 3.1), as Postfix does with
+	// smtpd_forbid_unauth_pipelining=no. It is noted in Violations all the same.
+	Lenient bool
+	// OneHello answers 503 to EHLO and HELO where one was answered already, as OpenSMTPD does.
+	OneHello bool
+	// MaxNonMail is the number of commands other than MAIL, RCPT, DATA, BDAT, STARTTLS, XCLIENT and QUIT in a row after
+	// which the next one ends the session, as Exim has it; the first EHLO and RSET after a message are not counted. 0: no
+	// limit.
+	MaxNonMail int
+	// RunsPartialLine takes what stands before the end of the stream for a command line, as sendmail does.
+	RunsPartialLine bool
+	// Pause is how long each 5xx answer of a session is held back: once, twice, four times, ... as Courier does.
+	Pause time.Duration
+	// MaxSessions is the number of sessions at a time above which a client is turned away with TooMany; 0: no limit.
+	MaxSessions int
+	TooMany     string
 	// Greeting replaces the first reply; without CRLF.
 	Greeting string
 	// Answer replaces the reply to a command line where it returns something; lines are separated by CRLF, the last has
@@ -81,6 +99,7 @@ type Message struct {
 	Helo       string
 	Extended   bool // EHLO rather than HELO
 	Login      string
+	Attributes map[string]string // of XCLIENT, whatever client they were said of last; LOGIN is not kept
 	TLS        bool
 	From       string // the argument of MAIL after "FROM:", parameters included
 	To         []string
@@ -103,6 +122,7 @@ type Server struct {
 	messages []*Message
 	sessions []*Session
 	count    int
+	wrong    []string
 }
 
 // Start listens on a free port of 127.0.0.1.
@@ -176,6 +196,13 @@ func (s *Server) Sessions() []*Session {
 	return append([]*Session(nil), s.sessions...)
 }
 
+// Violations is what clients sent where RFC 2920 wants them to wait, in the words of Postfix's log.
+func (s *Server) Violations() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.wrong...)
+}
+
 func (s *Server) accept() {
 	for {
 		nc, err := s.listener.Accept()
@@ -193,10 +220,12 @@ func (s *Server) accept() {
 		}
 		s.conns[nc] = true
 		s.sessions = append(s.sessions, sess)
+		sess.turnedAway = s.MaxSessions > 0 && len(s.conns) > s.MaxSessions
 		s.mu.Unlock()
 		s.wg.Go(func() {
 			defer func() {
 				nc.Close()
+				sess.over()
 				s.mu.Lock()
 				delete(s.conns, nc)
 				s.mu.Unlock()

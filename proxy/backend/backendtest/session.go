@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Session is one connection as the server sees it. The exported fields may be read by Answer and During, and by anybody
@@ -26,13 +28,25 @@ type Session struct {
 	From       string // of the open transaction; empty: none
 	To         []string
 
+	attributes  map[string]string
 	message     *Message
 	xclientUsed bool
+	turnedAway  bool
+	nonMail     int // commands in a row that do not belong to a message
+	refusals    int
 
-	mu       sync.Mutex // guards lines, segments, received
+	mu       sync.Mutex // guards all below
 	lines    []string
 	segments []string
 	received int64
+	end      error
+}
+
+// End is the error that ended the session: io.EOF where the client closed the connection properly; nil as long as it lasts.
+func (s *Session) End() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
 }
 
 // Lines is the commands received so far.
@@ -51,6 +65,15 @@ func (s *Session) Segments() []string {
 
 var errEnd = errors.New("end of session")
 
+// over notes that the server ended the session, if the client did not.
+func (s *Session) over() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end == nil {
+		s.end = errEnd
+	}
+}
+
 // Read reads from the connection, keeps a copy of the first megabyte, and drops the connection where that is asked for.
 func (s *Session) Read(p []byte) (int, error) {
 	if limit := s.server.DropAfter; limit > 0 {
@@ -68,6 +91,9 @@ func (s *Session) Read(p []byte) (int, error) {
 		s.segments = append(s.segments, string(p[:n]))
 	}
 	s.received += int64(n)
+	if err != nil && s.end == nil {
+		s.end = err
+	}
 	s.mu.Unlock()
 	return n, err
 }
@@ -76,6 +102,17 @@ func (s *Session) Read(p []byte) (int, error) {
 func (s *Session) answer(text string) bool {
 	text, hangup := strings.CutSuffix(text, Hangup)
 	text, stall := strings.CutSuffix(text, Stall)
+	if text == Silence {
+		return true
+	}
+	if s.server.Pause > 0 && strings.HasPrefix(text, "5") {
+		select {
+		case <-time.After(s.server.Pause << s.refusals):
+		case <-s.server.done:
+			return false
+		}
+		s.refusals++
+	}
 	if text != "" {
 		if _, err := s.conn.Write([]byte(text + "\r\n")); err != nil {
 			return false
@@ -102,12 +139,16 @@ func (s *Session) run() {
 			s.Client = client
 		}
 	}
+	if s.turnedAway {
+		s.answer(s.server.TooMany + Hangup)
+		return
+	}
 	if !s.greet() {
 		return
 	}
 	for {
 		line, err := s.r.ReadString('\n')
-		if err != nil {
+		if err != nil && (line == "" || !s.server.RunsPartialLine) {
 			return
 		}
 		line = strings.TrimRight(line, "\r\n")
@@ -118,10 +159,45 @@ func (s *Session) run() {
 			s.answer("500 5.5.0 Invalid command: Pipelining not supported" + Hangup)
 			return
 		}
-		if !s.command(line) {
+		if !s.mayFollow(line) {
+			s.answer("554 5.5.0 Error: SMTP protocol synchronization" + Hangup)
+			return
+		}
+		if s.tooMuch(line) {
+			s.answer("554 Too many nonmail commands" + Hangup)
+			return
+		}
+		if !s.command(line) || err != nil {
 			return
 		}
 	}
+}
+
+// lastInGroup is the commands behind which a client must wait (RFC 2920, 3.1), as Postfix has them.
+var lastInGroup = []string{"HELO", "EHLO", "XCLIENT", "STARTTLS", "NOOP", "VRFY", "EXPN", "DATA", "QUIT"}
+
+// mayFollow tells whether what stands behind the line may stand there.
+func (s *Session) mayFollow(line string) bool {
+	verb, _, _ := strings.Cut(line, " ")
+	if s.r.Buffered() == 0 || !containsFold(lastInGroup, verb) {
+		return true
+	}
+	behind, _ := s.r.Peek(s.r.Buffered())
+	s.server.mu.Lock()
+	s.server.wrong = append(s.server.wrong, fmt.Sprintf("improper command pipelining after %s: %.200q", verb, behind))
+	s.server.mu.Unlock()
+	return s.server.Lenient
+}
+
+// tooMuch counts commands that do not belong to a message.
+func (s *Session) tooMuch(line string) bool {
+	verb, _, _ := strings.Cut(line, " ")
+	switch strings.ToUpper(verb) {
+	case "MAIL", "RCPT", "DATA", "BDAT", "STARTTLS", "XCLIENT", "QUIT":
+		return false
+	}
+	s.nonMail++
+	return s.server.MaxNonMail > 0 && s.nonMail > s.server.MaxNonMail+2
 }
 
 func (s *Session) greet() bool {
@@ -184,6 +260,9 @@ func (s *Session) offers(keyword string) bool {
 }
 
 func (s *Session) hello(verb, name string) bool {
+	if s.server.OneHello && s.Helo != "" {
+		return s.answer("503 5.5.1 Invalid command: Already identified")
+	}
 	s.reset()
 	s.Helo, s.Extended = name, verb == "EHLO"
 	if !s.Extended {
@@ -212,7 +291,7 @@ func (s *Session) startTLS() bool {
 	if err := secured.Handshake(); err != nil {
 		return false
 	}
-	s.conn, s.TLS = secured, true
+	s.conn, s.TLS, s.Helo = secured, true, ""
 	s.r.Reset(s)
 	s.reset()
 	return true

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,7 +23,7 @@ func (s *Session) mail(arg string) bool {
 	}
 	s.From = from
 	s.message = &Message{Client: s.Client, ClientName: s.ClientName, Helo: s.Helo, Extended: s.Extended, Login: s.Login, TLS: s.TLS,
-		From: from, Sender: address}
+		Attributes: maps.Clone(s.attributes), From: from, Sender: address}
 	return s.answer("250 2.1.0 Ok")
 }
 
@@ -135,6 +136,7 @@ func (s *Session) interrupted(received int64) bool {
 func (s *Session) finish() bool {
 	m := s.message
 	s.reset()
+	s.nonMail = 0
 	if limit := s.server.MaxSize; limit > 0 && int64(len(m.Data)) > limit {
 		return s.answer("552 5.3.4 Error: message file too big")
 	}
