@@ -145,17 +145,23 @@ func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 	return g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0, &tx.carried), tx.facts)
 }
 
-// ClientName returns the client's confirmed host name, as the filter rdns found it, empty if it has none. known is
-// false while that could not be found out. It waits for the filter.
-func (g *Gate) ClientName(ctx context.Context) (name string, known bool) {
+// ClientNames returns what the filter rdns found out: the client's confirmed host name and the first one that its
+// address claims, each empty if there is none. known is false while that could not be found out. It waits for the
+// filter.
+func (g *Gate) ClientNames(ctx context.Context) (confirmed, claimed string, known bool) {
 	for i, o := range g.engine.observations {
 		if o.filter == "rdns" {
 			g.join(ctx, []int{i})
 		}
 	}
-	value, known := g.facts.Lookup("rdns.name")
-	name, _ = value.(string)
-	return name, known
+	name, known := g.facts.Lookup("rdns.name")
+	confirmed, _ = name.(string)
+	if names, ok := g.facts.Lookup("rdns.names"); ok {
+		if list, ok := names.([]string); ok && len(list) > 0 {
+			claimed = list[0]
+		}
+	}
+	return confirmed, claimed, known
 }
 
 // Data decides at DATA or the first BDAT, before anything is asked of the backend. With a zero Verdict

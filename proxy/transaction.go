@@ -54,20 +54,26 @@ func (s *session) conclude(e policy.Ending) {
 // errAbandoned is what readers of a message get when it is not going to be complete.
 var errAbandoned = errors.New("the message was abandoned by its sender")
 
-// client is what the backend is told. Its name is the confirmed one: a backend that is told a name does not look itself.
+// client is what the backend is told. That includes the client's names: a backend that is handed an address does not look
+// them up itself.
 func (s *session) client(ctx context.Context) backend.Client {
-	name := s.info.Name
-	if name == "" {
-		name, _ = s.gate.ClientName(ctx)
-	}
-	return backend.Client{
+	c := backend.Client{
 		Addr:     s.info.Client,
 		Local:    s.info.Local,
-		Name:     name,
+		Name:     s.info.Name,
 		Helo:     s.greeting.Name,
 		Extended: s.offered != nil, // what the client was promised counts, whatever it said to a proxy in front
 		Promised: s.offered,
 	}
+	if c.Name != "" { // a peer in front has looked
+		return c
+	}
+	confirmed, claimed, known := s.gate.ClientNames(ctx)
+	c.Name, c.ReverseName = confirmed, claimed
+	if known && claimed == "" {
+		c.ReverseName = backend.Unavailable
+	}
+	return c
 }
 
 // dial opens a session with a backend if there is none.
