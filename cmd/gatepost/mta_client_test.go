@@ -121,16 +121,34 @@ func ready(t *testing.T, address string) bool {
 	return true
 }
 
-// serveNothing runs a DNS server for which no name exists.
-func serveNothing(t *testing.T) string {
+// strangerName is the confirmed name of the stranger.
+const strangerName = "mail.stranger.test"
+
+// serveDNS runs a DNS server that knows the stranger's name, and no other.
+func serveDNS(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	records := map[string]string{
+		"7.100.51.198.in-addr.arpa. PTR": strangerName + ".",
+		strangerName + ". A":             stranger,
+	}
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		var answer dns.Msg
-		answer.SetRcode(q, dns.RcodeNameError)
+		question := q.Question[0]
+		key := question.Name + " " + dns.TypeToString[question.Qtype]
+		if value, ok := records[key]; ok {
+			answer.SetReply(q)
+			rr, err := dns.NewRR(strings.Replace(key, " ", " 60 IN ", 1) + " " + value)
+			if err != nil {
+				t.Error(err)
+			}
+			answer.Answer = []dns.RR{rr}
+		} else {
+			answer.SetRcode(q, dns.RcodeNameError)
+		}
 		w.WriteMsg(&answer)
 	})}
 	done := make(chan struct{})

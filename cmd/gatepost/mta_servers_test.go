@@ -25,6 +25,7 @@ type mailServer struct {
 	proxy   string // address that wants a PROXY header
 	folder  string // where alice's mail arrives, a Maildir
 	log     string
+	names   bool // it shows the client's name that we hand over
 	process *exec.Cmd
 }
 
@@ -199,8 +200,8 @@ maillog_file_prefixes = /var
 		}
 		services.WriteString(line)
 	}
-	fmt.Fprintf(&services, "%s inet n - n - - smtpd\n  -o smtpd_authorized_xclient_hosts=127.0.0.1\n  -o smtpd_client_connection_count_limit=0\n", m.xclient)
-	fmt.Fprintf(&services, "%s inet n - n - - smtpd\n  -o smtpd_upstream_proxy_protocol=haproxy\n  -o smtpd_client_connection_count_limit=0\n", m.proxy)
+	fmt.Fprintf(&services, "%s inet n - n - - smtpd\n  -o smtpd_authorized_xclient_hosts=static:all\n  -o smtpd_forbid_unauth_pipelining=yes\n  -o smtpd_client_connection_count_limit=0\n", m.xclient)
+	fmt.Fprintf(&services, "%s inet n - n - - smtpd\n  -o smtpd_upstream_proxy_protocol=haproxy\n  -o smtpd_forbid_unauth_pipelining=yes\n  -o smtpd_client_connection_count_limit=0\n", m.proxy)
 	write(t, filepath.Join(configuration, "master.cf"), services.String())
 	box := filepath.Join(m.root, m.folder)
 	os.RemoveAll(box)

@@ -27,6 +27,7 @@ const stranger = "198.51.100.7"
 
 func TestMTAPostfixByXCLIENT(t *testing.T) {
 	m := startPostfix(t)
+	m.names = true // it takes the name from us, and does not look itself
 	runMTA(t, m, m.xclient, "xclient", "550 5.1.1 <nobody@example.org>: Recipient address rejected: User unknown")
 }
 
@@ -52,6 +53,9 @@ func runMTA(t *testing.T, m *mailServer, backend, handOver, unknownUser string) 
 		arrived := deliver(t, m, address, nil, "alice@example.org", body, "")
 		if !bytes.Contains(bytes.ReplaceAll(arrived, []byte("\n\t"), []byte(" ")), []byte("["+stranger+"]")) {
 			t.Errorf("no [%s] in:\n%s", stranger, arrived)
+		}
+		if m.names && !bytes.Contains(arrived, []byte(strangerName+" ["+stranger+"]")) {
+			t.Errorf("no %s [%s] in:\n%s", strangerName, stranger, arrived)
 		}
 		mustEnd(t, arrived, body)
 	})
@@ -114,6 +118,17 @@ func runMTA(t *testing.T, m *mailServer, backend, handOver, unknownUser string) 
 		body := header + "Subject: tls\r\n\r\nSecret.\r\n"
 		arrived := deliver(t, m, address, &tls.Config{InsecureSkipVerify: true}, "alice@example.org", body, "")
 		mustEnd(t, arrived, body)
+	})
+	t.Run("the server has nothing to complain of", func(t *testing.T) {
+		log, err := os.ReadFile(filepath.Join(m.root, m.log))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, complaint := range []string{"improper command pipelining", "synchronization error"} {
+			if bytes.Contains(log, []byte(complaint)) {
+				t.Errorf("%s's log has %q:\n%s", m.name, complaint, tail(string(log), 20))
+			}
+		}
 	})
 	t.Run("the server dies in mid-message", func(t *testing.T) {
 		c := dialMTA(t, address)
@@ -181,7 +196,7 @@ filters:
   greylist: {delay: 1s}
 rules:
   - {name: grey, when: 'mail.address == "grey@example.com"', then: greylist}
-`, address, folder, folder, backend, handOver, folder, serveNothing(t)))
+`, address, folder, folder, backend, handOver, folder, serveDNS(t)))
 	process := exec.Command(binary(t), "serve", "-c", file)
 	var output bytes.Buffer
 	process.Stdout, process.Stderr = &output, &output
