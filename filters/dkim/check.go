@@ -1,10 +1,9 @@
 package dkim
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +39,7 @@ type check struct {
 
 	count      int // DKIM-Signature fields
 	signatures []*signature
+	verifier   *verifier // nil before the message is complete
 	// refused is the result for all signatures of a message that is out of bounds.
 	refused verdict
 }
@@ -55,15 +55,20 @@ func (c *check) run(ctx context.Context, m *filters.Message) error {
 	if c.refused = outOfBounds(header, len(found)); c.refused.result != "" || len(found) == 0 {
 		return nil
 	}
-	index := newFieldIndex(header.Fields)
+	hasFrom := slices.ContainsFunc(header.Fields, func(f filters.Field) bool { return strings.EqualFold(f.Name, "from") })
+	open := false
 	for _, field := range found[:min(len(found), maxSignatures)] {
 		s := readSignature(field, c.now)
-		if s.result == "" && !index.has("from") {
+		if s.result == "" && !hasFrom {
 			s.decide(PermError, "the message has no From")
 		}
+		open = open || s.result == ""
 		c.signatures = append(c.signatures, s)
 	}
-	return c.verify(ctx, m, header, index)
+	if !open {
+		return nil
+	}
+	return c.verify(ctx, m, header)
 }
 
 // signatureFields finds the signatures from the top down.
@@ -100,102 +105,95 @@ func outOfBounds(header *filters.Header, signatures int) verdict {
 	return verdict{}
 }
 
-// verify asks for the keys while the body is read, and then compares.
-func (c *check) verify(ctx context.Context, m *filters.Message, header *filters.Header, index *fieldIndex) error {
-	reader := c.bodyReader(header)
-	if reader == nil {
-		return nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers, asked := askForKeys(ctx, c.resolver, c.signatures)
-	_, err := m.Reader(ctx).WriteTo(reader)
-	if err == nil && reader.ends.open {
-		err = errLineEnds
-	}
-	if err != nil {
+// verify asks for the keys while the message arrives, and has each signature verified when both are there.
+func (c *check) verify(ctx context.Context, m *filters.Message, header *filters.Header) error {
+	lookups, cancel := context.WithCancel(ctx)
+	answers := askForKeys(lookups, c.resolver, c.signatures)
+	pending := cap(answers)
+	defer func() {
 		cancel()
-	}
-	asked.Wait()
-	if errors.Is(err, errLineEnds) {
-		c.refused = verdict{PermError, err.Error()}
+		for ; pending > 0; pending-- {
+			<-answers
+		}
+	}()
+	g := &guard{skip: int64(header.Size) + 2} // the empty line
+	_, err := m.Reader(ctx).WriteTo(g)
+	switch {
+	case errors.Is(err, errBlank):
+		c.refused = verdict{Policy, err.Error()}
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, errLineEnds), err == nil && g.ends.open:
+		c.refused = verdict{PermError, errLineEnds.Error()}
+		return nil
+	case err != nil:
 		return err
 	}
-	simple, relaxed := reader.sums()
-	var signed []byte
+	c.verifier = newVerifier(m, header, c.count)
 	for _, s := range c.signatures {
 		if s.result != "" {
 			continue
 		}
-		body := simple
-		if s.bodyRelaxed {
-			body = relaxed
+		if s.body = c.verifier.bodyOf(s); s.body == nil {
+			s.decide(Policy, "too many different bodies for a message of this size")
 		}
-		signed = index.appendSigned(signed[:0], s)
-		s.verdict = c.judge(s, answerFor(answers, s.keyName()), bytes.Equal(body, s.bodyHash), signed)
+	}
+	for pending > 0 {
+		a := <-answers
+		pending--
+		for _, s := range c.signatures {
+			if s.result != "" || s.keyName() != a.name {
+				continue
+			}
+			if s.verdict, err = c.judge(ctx, s, &a); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// bodyReader has the hashes that the open signatures want. It is nil if there is none.
-func (c *check) bodyReader(header *filters.Header) *bodyReader {
-	r := &bodyReader{skip: int64(header.Size) + 2} // the empty line
-	for _, s := range c.signatures {
-		switch {
-		case s.result != "":
-		case s.bodyRelaxed && r.relaxed == nil:
-			r.relaxed = newBodyHash()
-		case !s.bodyRelaxed && r.simple == nil:
-			r.simple = newBodyHash()
-		}
-	}
-	if r.simple == nil && r.relaxed == nil {
-		return nil
-	}
-	return r
-}
-
 // judge tries each key record, of which there should be only one (RFC 6376, 3.6.2.2): the first that verifies counts.
 // Without one, a key that did not verify tells more than a record that could not be used.
-func (c *check) judge(s *signature, a *answer, bodyOK bool, signed []byte) verdict {
+func (c *check) judge(ctx context.Context, s *signature, a *answer) (verdict, error) {
 	v := a.failure()
 	if v.result != "" {
-		return v
+		return v, nil
 	}
-	hash := sha256.Sum256(signed)
+	var keys []*key
 	for _, record := range a.records {
-		k, failed := readKey(record, s)
+		k, failed := c.usableKey(record, s)
 		if failed.result == "" {
-			failed = c.tryKey(s, &k, bodyOK, hash[:])
-		}
-		switch {
-		case failed.result == Pass:
-			s.bits, s.test = k.bits, k.test
-			return failed
-		case v.result == "" || v.result != Fail && failed.result == Fail:
+			keys = append(keys, k)
+		} else if v.result == "" {
 			v = failed
 			s.bits, s.test = k.bits, k.test
 		}
 	}
-	return v
+	if len(keys) == 0 {
+		return v, nil
+	}
+	v, k, err := c.verifier.verify(ctx, s, keys)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return verdict{TempError, "no time left to verify it"}, nil
+	case err != nil:
+		return verdict{}, err
+	}
+	s.bits, s.test = k.bits, k.test
+	return v, nil
 }
 
-func (c *check) tryKey(s *signature, k *key, bodyOK bool, hash []byte) verdict {
-	v := verdict{Pass, ""}
+// usableKey reads a record. What go-msgauth does not ask of a key, or asks and does not say, is asked here.
+func (c *check) usableKey(record string, s *signature) (*key, verdict) {
+	k, failed := readKey(record, s)
 	switch {
+	case failed.result != "":
+		return k, failed
 	case !k.allows(s):
-		return verdict{PermError, "the key (t=s) does not allow another domain in i="}
-	case !bodyOK:
-		v = verdict{Fail, "the body was changed"}
-	case !k.verifies(hash, s.value):
-		v = verdict{Fail, "the signature does not match"}
+		return k, verdict{PermError, "the key (t=s) does not allow another domain in i="}
+	case k.test && !c.testKeys:
+		// RFC 6376, 3.6.1: neither better nor worse than an unsigned message.
+		return k, verdict{Neutral, "the key is in test mode (t=y)"}
 	}
-	// RFC 6376, 3.6.1: neither better nor worse than an unsigned message.
-	if k.test && !c.testKeys {
-		return verdict{Neutral, "the key is in test mode (t=y)"}
-	}
-	return v
+	return k, verdict{}
 }

@@ -45,7 +45,7 @@ type Facts struct {
 	// Number of signatures, also of those beyond the fifth.
 	Signatures int `fact:"signatures"`
 	// Result of each signature.
-	Results []string `fact:"results" values:"pass fail policy neutral temperror permerror"`
+	Results []string `fact:"results"`
 	// Domain (d=) of each signature, with A-labels and in lower case. Empty where it is malformed.
 	Signers []string `fact:"signers"`
 	// Selector (s=) of each signature. Empty where it is malformed.

@@ -15,7 +15,7 @@ var lookupNames = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
 
 // asciiName gives a domain or selector with A-labels (RFC 8616, 5) and in lower case, or false for what is no name.
 func asciiName(name string) (string, bool) {
-	if len(name) > 4*maxName || !utf8.ValidString(name) {
+	if len(name) > 4*maxName {
 		return "", false
 	}
 	for i := 0; i < len(name); i++ {

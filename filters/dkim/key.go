@@ -8,9 +8,9 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"gatepost/filters"
 )
@@ -22,6 +22,8 @@ const (
 	// RSA keys outside of these sizes are not used: below, they can be broken (RFC 8301, 3.2); above, they are out of
 	// use, and cost more than they are worth.
 	minBits, maxBits = 1024, 4096
+	// maxExponent is the exponent of nearly all keys. Larger ones cost many times as much.
+	maxExponent = 65537
 )
 
 // answer is what the DNS says about one name.
@@ -31,28 +33,26 @@ type answer struct {
 	err     error
 }
 
-// askForKeys starts one look-up for each name. The answers may be read when the group is done.
-func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*signature) (answers []*answer, done *sync.WaitGroup) {
-	done = &sync.WaitGroup{}
+// askForKeys starts one look-up for each name. The channel has room for all answers and gets each when it is there: whoever
+// has received cap(answers) of them has waited for all that was started.
+func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*signature) (answers <-chan answer) {
+	names := make([]string, 0, maxSignatures)
 	for _, s := range signatures {
-		name := s.keyName()
-		if s.result != "" || answerFor(answers, name) != nil {
+		if s.result != "" {
 			continue
 		}
-		a := &answer{name: name}
-		answers = append(answers, a)
-		done.Go(func() { a.records, a.err = resolver.LookupTXT(ctx, name) })
-	}
-	return answers, done
-}
-
-func answerFor(answers []*answer, name string) *answer {
-	for _, a := range answers {
-		if a.name == name {
-			return a
+		if name := s.keyName(); !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	return nil
+	arrived := make(chan answer, len(names))
+	for _, name := range names {
+		go func() {
+			records, err := resolver.LookupTXT(ctx, name)
+			arrived <- answer{name, records, err}
+		}()
+	}
+	return arrived
 }
 
 // failure tells why there is no record to try.
@@ -72,12 +72,14 @@ func (a *answer) failure() verdict {
 type key struct {
 	public crypto.PublicKey
 	bits   int
-	test   bool // t=y
-	strict bool // t=s
+	test   bool   // t=y
+	strict bool   // t=s
+	record string // what go-msgauth gets: the bare key, since it takes less liberal a view of the rest than readKey
 }
 
 // readKey reads a record for use with a signature. A record for another purpose is a failure.
-func readKey(record string, s *signature) (k key, failed verdict) {
+func readKey(record string, s *signature) (k *key, failed verdict) {
+	k = &key{}
 	broken := verdict{PermError, "malformed key record"}
 	if len(record) > maxKeyRecord {
 		return k, broken
@@ -107,7 +109,9 @@ func readKey(record string, s *signature) (k key, failed verdict) {
 	}
 	flags := tags.value("t")
 	k.test, k.strict = listed(flags, "y"), listed(flags, "s")
-	raw, err := base64.StdEncoding.DecodeString(squeeze(p.value))
+	text := squeeze(p.value)
+	k.record = "v=DKIM1; k=" + s.keyType + "; p=" + text
+	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return k, broken
 	}
@@ -134,18 +138,10 @@ func (k *key) readPublic(raw []byte, kind string) verdict {
 	if k.bits < minBits || k.bits > maxBits {
 		return verdict{Policy, "RSA key of " + strconv.Itoa(k.bits) + " bits"}
 	}
-	return verdict{}
-}
-
-// verifies tells whether value is the signature of hash.
-func (k *key) verifies(hash, value []byte) bool {
-	switch public := k.public.(type) {
-	case ed25519.PublicKey:
-		return ed25519.Verify(public, hash, value)
-	case *rsa.PublicKey:
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, hash, value) == nil
+	if rsaKey.E > maxExponent {
+		return verdict{Policy, "RSA key with an exponent above 65537"}
 	}
-	return false
+	return verdict{}
 }
 
 // allows tells whether the key's t=s lets it sign for i= (RFC 6376, 3.6.1).

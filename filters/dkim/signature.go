@@ -27,6 +27,7 @@ type verdict struct {
 // is there for reports.
 type signature struct {
 	field *filters.Field
+	tags  tagList
 	verdict
 	domain, selector, identity string // d= and s= with A-labels and in lower case; i= as written
 	algorithm                  string // a= in lower case
@@ -39,6 +40,8 @@ type signature struct {
 	bodyHash, value            []byte   // bh= and b=
 	prefix                     string   // the first characters of b=
 	valueStart, valueEnd       int      // what of field.Raw is the value of b=
+	expires                    int64    // x=, or 0
+	body                       *body    // what it says of the body
 }
 
 func (s *signature) decide(result Result, reason string) { s.result, s.reason = result, reason }
@@ -54,6 +57,7 @@ func readSignature(field *filters.Field, now time.Time) *signature {
 		s.decide(Neutral, "malformed list of tags")
 		return s
 	}
+	s.tags = tags
 	if b, found := tags.find("b"); found {
 		s.valueStart, s.valueEnd = body+b.start, body+b.end
 	}
@@ -76,7 +80,7 @@ func (s *signature) readSigner(tags tagList) {
 	var domainOK, selectorOK bool
 	s.domain, domainOK = asciiName(squeeze(tags.value("d")))
 	s.selector, selectorOK = asciiName(squeeze(tags.value("s")))
-	s.prefix = prefix(squeeze(tags.value("b")))
+	s.prefix = prefix(tags.value("b"))
 	switch {
 	case tags.value("v") != "1":
 		s.decide(Neutral, "v= is not 1")
@@ -90,7 +94,15 @@ func (s *signature) readSigner(tags tagList) {
 }
 
 // prefix is what header.b shows of a signature (RFC 6008, 4).
-func prefix(value string) string { return value[:min(len(value), 8)] }
+func prefix(value string) string {
+	shown := make([]byte, 0, 8)
+	for i := 0; i < len(value) && len(shown) < cap(shown); i++ {
+		if !isWhite(value[i]) {
+			shown = append(shown, value[i])
+		}
+	}
+	return string(shown)
+}
 
 // keyName is where the key is published (RFC 6376, 3.6.2.1).
 func (s *signature) keyName() string { return s.selector + "._domainkey." + s.domain }
@@ -176,6 +188,7 @@ func (s *signature) identityDomain() (string, bool) {
 func (s *signature) readTimes(tags tagList, now time.Time) {
 	signed, hasSigned, signedOK := seconds(tags, "t")
 	expires, hasExpiry, expiryOK := seconds(tags, "x")
+	s.expires = expires
 	switch {
 	case !signedOK:
 		s.decide(Neutral, "t= is no time")

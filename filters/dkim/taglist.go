@@ -67,12 +67,13 @@ func squeeze(s string) string {
 	if !strings.ContainsAny(s, white) {
 		return s
 	}
-	return strings.Map(func(r rune) rune {
-		if r == ' ' || r == '\t' || r == '\r' || r == '\n' {
-			return -1
+	squeezed := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if !isWhite(s[i]) {
+			squeezed = append(squeezed, s[i])
 		}
-		return r
-	}, s)
+	}
+	return string(squeezed)
 }
 
 // listed tells whether a colon-separated list holds an item, upper and lower case alike.
