@@ -16,7 +16,7 @@ const (
 	blockSize = 64 << 10
 	// graceForLastWord is how long the reason for a broken connection is waited for: it is there already, or never comes.
 	graceForLastWord = time.Second
-	// dataTimeout is the time for the answer to DATA (RFC 5321, 4.5.3.2.4).
+	// dataTimeout is the longest time for the answer to DATA (RFC 5321, 4.5.3.2.4).
 	dataTimeout = 2 * time.Minute
 )
 
@@ -74,7 +74,7 @@ func (c *Conn) startData(ctx context.Context) (wire.Reply, error) {
 	if err := c.flush(ctx); err != nil {
 		return wire.Reply{}, err
 	}
-	c.link.arm(ctx, dataTimeout)
+	c.link.arm(ctx, min(dataTimeout, time.Duration(c.server.config.CommandTimeout)))
 	r, err := c.link.readReply()
 	if err != nil {
 		return r, c.fail("DATA", ioError(ctx, err))

@@ -182,6 +182,24 @@ func TestBackendThatTakesNothing(t *testing.T) {
 	wantError(t, err, "message")
 }
 
+// The time for an answer that the operator configured holds for DATA, too.
+func TestNoAnswerToDATA(t *testing.T) {
+	s := start(t, backendtest.Behaviour{Keywords: dataKeywords, Answer: answering("DATA", backendtest.Stall)})
+	g, _ := newGroup(t, nil, s)
+	c := dial(t, g, testClient())
+	envelope(t, c)
+	g.config.CommandTimeout = 50e6
+	ctx := testContext(t)
+	_, dotSent, err := c.SendMessage(ctx, message("x\r\n"), 0)
+	if dotSent {
+		t.Error("dotSent")
+	}
+	wantError(t, err, "DATA")
+	if ctx.Err() != nil {
+		t.Error("the wait ended with the context")
+	}
+}
+
 func TestNoFinalReply(t *testing.T) {
 	for name, keywords := range map[string][]string{"BDAT": nil, "DATA": dataKeywords} {
 		for _, size := range []int{10, 300_000} {
