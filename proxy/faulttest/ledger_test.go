@@ -1,0 +1,210 @@
+package faulttest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"gatepost/policy"
+	"gatepost/proxy/backend/backendtest"
+)
+
+// sending is a message as its client sees it. It is written by the client alone, and read when that is done.
+type sending struct {
+	sender     string // reverse-path, one for each sending
+	recipients []string
+	message    []byte // as it shall arrive
+
+	mail    int // reply codes; 0: none was seen
+	rcpts   []int
+	final   int
+	queueID string
+}
+
+// stored is a message as a backend has it.
+type stored struct {
+	id         string
+	recipients []string
+}
+
+// recorded is what counts of a transaction's record.
+type recorded struct {
+	code     int
+	ours     bool
+	note     string
+	accepted []string
+}
+
+// ledger knows what clients sent, what backends stored, and what was recorded, by reverse-path.
+type ledger struct {
+	mu       sync.Mutex // guards all below
+	sendings map[string]*sending
+	messages map[string][]stored
+	records  map[string][]recorded
+	sessions int64
+	wrong    []error // found on the way
+}
+
+func (l *ledger) expect(s *sending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sendings == nil {
+		l.sendings = map[string]*sending{}
+	}
+	l.sendings[s.sender] = s
+}
+
+var errUnexpected = errors.New("nobody has sent that")
+
+// deliver takes a message for a backend, and compares it with what was sent.
+func (l *ledger) deliver(m *backendtest.Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.messages == nil {
+		l.messages = map[string][]stored{}
+	}
+	sent := l.sendings[m.Sender]
+	if sent == nil {
+		l.wrong = append(l.wrong, fmt.Errorf("stored, but never sent: %q %q", m.Sender, m.Data))
+		return errUnexpected
+	}
+	if err := sameBelowTrace(m.Data, sent.message); err != nil {
+		l.wrong = append(l.wrong, fmt.Errorf("%s: %w", m.Sender, err))
+	}
+	l.messages[m.Sender] = append(l.messages[m.Sender], stored{id: m.ID, recipients: m.Recipients})
+	return nil
+}
+
+// sameBelowTrace tells whether got is want with nothing but header fields of ours on top.
+func sameBelowTrace(got, want []byte) error {
+	top, found := bytes.CutSuffix(got, want)
+	if !found {
+		return fmt.Errorf("stored are %d bytes, sent were %d, and the ends differ: …%q, …%q", len(got), len(want), tail(got), tail(want))
+	}
+	for len(top) > 0 {
+		line, rest, found := bytes.Cut(top, []byte("\r\n"))
+		folded := bytes.HasPrefix(line, []byte("\t")) || bytes.HasPrefix(line, []byte(" "))
+		ours := bytes.HasPrefix(line, []byte("Authentication-Results: mx.test")) || bytes.HasPrefix(line, []byte("Received: from ")) ||
+			bytes.HasPrefix(line, []byte("X-Marked: "))
+		if !found || !folded && !ours {
+			return fmt.Errorf("on top of the message there is %q", line)
+		}
+		top = rest
+	}
+	return nil
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-40):] }
+
+// Record implements policy.Recorder.
+func (l *ledger) Record(r *policy.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Kind == policy.SessionRecord {
+		l.sessions++
+		return
+	}
+	if l.records == nil {
+		l.records = map[string][]recorded{}
+	}
+	kept := recorded{code: r.Ending.Reply.Code, ours: r.Ending.Ours, note: r.Ending.Note}
+	for _, rcpt := range r.Recipients {
+		if rcpt.Reply.Code/100 == 2 {
+			kept.accepted = append(kept.accepted, rcpt.Address)
+		}
+	}
+	l.records[r.Envelope.ReversePath] = append(l.records[r.Envelope.ReversePath], kept)
+}
+
+func (l *ledger) sessionRecords() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions
+}
+
+// acknowledged checks, as soon as the client has gone, that what it was told 2xx for is stored.
+func (l *ledger) acknowledged(s *sending) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.final/100 != 2 {
+		return nil
+	}
+	got := l.messages[s.sender]
+	if len(got) != 1 {
+		return fmt.Errorf("%s: the client was told %d, and the message is stored %d times", s.sender, s.final, len(got))
+	}
+	if got[0].id != s.queueID {
+		return fmt.Errorf("%s: the client was told the queue id %q, which is %q", s.sender, s.queueID, got[0].id)
+	}
+	return nil
+}
+
+// audit checks everything at the end. It returns the first few contradictions.
+func (l *ledger) audit() []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wrong := l.wrong
+	for _, s := range l.sendings {
+		if err := l.auditOne(s); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w; sent %+v, stored %+v, recorded %+v", s.sender, err, s.summary(), l.messages[s.sender], l.records[s.sender]))
+		}
+	}
+	for sender := range l.records {
+		if l.sendings[sender] == nil {
+			wrong = append(wrong, fmt.Errorf("recorded, but never sent: %q", sender))
+		}
+	}
+	return wrong[:min(len(wrong), 5)]
+}
+
+func (s *sending) summary() string {
+	return fmt.Sprintf("MAIL %d, RCPT %v, final %d %s", s.mail, s.rcpts, s.final, s.queueID)
+}
+
+// accepted tells whether some recipient was: else the reply to the message is not about the message.
+func (s *sending) accepted() bool { return slices.Contains(s.rcpts, 250) }
+
+func (l *ledger) auditOne(s *sending) error {
+	messages, records := l.messages[s.sender], l.records[s.sender]
+	switch {
+	case len(messages) > 1:
+		return fmt.Errorf("stored %d times", len(messages))
+	case len(records) > 1, len(records) == 0 && (s.mail != 0 && s.mail != 421 || len(messages) > 0):
+		return fmt.Errorf("recorded %d times", len(records))
+	case len(records) == 0:
+		return nil
+	}
+	r := records[0]
+	if s.accepted() && s.final != 0 && s.final != 421 && s.final != r.code {
+		return fmt.Errorf("the client was told %d and %d is recorded", s.final, r.code)
+	}
+	if r.code/100 == 2 && !r.ours && len(messages) == 0 {
+		return fmt.Errorf("%d is recorded and nothing is stored", r.code)
+	}
+	if len(messages) == 1 {
+		if err := s.sameRecipients(messages[0], r); err != nil {
+			return err
+		}
+		if lost := r.code == 451 && strings.Contains(r.note, "backend lost after the end"); r.code/100 != 2 && !lost {
+			return fmt.Errorf("stored, and recorded is %d %q", r.code, r.note)
+		}
+	}
+	return nil
+}
+
+// sameRecipients: those to whom a backend delivers are those that the record accepts, and no others than the client was
+// told.
+func (s *sending) sameRecipients(m stored, r recorded) error {
+	if !slices.Equal(m.recipients, r.accepted) {
+		return fmt.Errorf("stored for %v, accepted were %v", m.recipients, r.accepted)
+	}
+	for i, code := range s.rcpts {
+		if has := slices.Contains(m.recipients, s.recipients[i]); code != 0 && has != (code/100 == 2) {
+			return fmt.Errorf("%s was answered %d, and stored is for %v", s.recipients[i], code, m.recipients)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package faulttest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"gatepost/filters"
+	"gatepost/proxy/resolver"
+	"gatepost/proxy/store"
+)
+
+// site is what proxies share: resolver, store, and a certificate.
+type site struct {
+	dns         *dnsServer
+	resolver    *resolver.Resolver
+	store       *fickleStore
+	certificate string
+}
+
+func newSite(t testing.TB, clock filters.Clock) *site {
+	t.Helper()
+	s := &site{dns: startDNS(t)}
+	c := resolver.Defaults()
+	c.Servers = []string{s.dns.address}
+	c.Timeout, c.Attempt = filters.Duration(300*time.Millisecond), filters.Duration(100*time.Millisecond)
+	var err error
+	if s.resolver, err = resolver.New(c, clock); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.resolver.Close)
+	sc := store.Defaults()
+	sc.Path = t.TempDir()
+	real, err := store.Open(sc, clock, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := real.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.store = &fickleStore{Store: real}
+	s.certificate = writeCertificate(t)
+	return s
+}
+
+// dnsServer answers for example.org and knows no other name, or says nothing.
+type dnsServer struct {
+	address string
+	silent  atomic.Bool
+}
+
+func startDNS(t testing.TB) *dnsServer {
+	t.Helper()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dnsServer{address: udp.LocalAddr().String()}
+	known := map[string]string{
+		"1.0.0.127.in-addr.arpa. 12": "1.0.0.127.in-addr.arpa. 5 IN PTR client.example.org.",
+		"client.example.org. 1":      "client.example.org. 5 IN A 127.0.0.1",
+		"example.org. 16":            `example.org. 5 IN TXT "v=spf1 ip4:127.0.0.0/8 -all"`,
+	}
+	answer := func(w dns.ResponseWriter, q *dns.Msg) {
+		if s.silent.Load() || len(q.Question) != 1 {
+			return
+		}
+		reply := new(dns.Msg).SetReply(q)
+		name := strings.ToLower(q.Question[0].Name)
+		reply.Rcode = dns.RcodeNameError
+		for key, record := range known {
+			owner, qtype, _ := strings.Cut(key, " ")
+			if owner != name {
+				continue
+			}
+			reply.Rcode = dns.RcodeSuccess
+			if rr, err := dns.NewRR(record); err == nil && qtype == itoa(int(q.Question[0].Qtype)) {
+				reply.Answer = append(reply.Answer, rr)
+			}
+		}
+		w.WriteMsg(reply)
+	}
+	server := &dns.Server{PacketConn: udp, Handler: dns.HandlerFunc(answer)}
+	started := make(chan struct{})
+	server.NotifyStartedFunc = func() { close(started) }
+	var running sync.WaitGroup
+	running.Go(func() { server.ActivateAndServe() })
+	<-started
+	t.Cleanup(func() {
+		server.Shutdown()
+		running.Wait()
+	})
+	return s
+}
+
+// fickleStore is the real store while it is in the mood.
+type fickleStore struct {
+	filters.Store
+	fails, hangs atomic.Bool
+	calls        atomic.Int64
+}
+
+var errFickle = errors.New("the disk is on strike")
+
+func (s *fickleStore) mood(ctx context.Context) error {
+	s.calls.Add(1)
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if s.fails.Load() {
+		return errFickle
+	}
+	return nil
+}
+
+func (s *fickleStore) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
+	if err := s.mood(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Peek(ctx, space, keys)
+}
+
+func (s *fickleStore) Attempt(ctx context.Context, space string, keys []string, terms filters.Terms) ([]filters.Mark, error) {
+	if err := s.mood(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Attempt(ctx, space, keys, terms)
+}
+
+func (s *fickleStore) Pass(ctx context.Context, space string, keys []string, keep time.Duration) error {
+	if err := s.mood(ctx); err != nil {
+		return err
+	}
+	return s.Store.Pass(ctx, space, keys, keep)
+}
+
+// fickleSpill counts what is open and can be full.
+type fickleSpill struct {
+	filters.Spill
+	full atomic.Bool
+	open atomic.Int64
+}
+
+func (s *fickleSpill) Reserve(n int64) bool { return !s.full.Load() && s.Spill.Reserve(n) }
+
+func (s *fickleSpill) Create() (filters.SpillFile, error) {
+	f, err := s.Spill.Create()
+	if err != nil {
+		return nil, err
+	}
+	s.open.Add(1)
+	return &spillFile{f, s}, nil
+}
+
+type spillFile struct {
+	filters.SpillFile
+	spill *fickleSpill
+}
+
+func (f *spillFile) Close() error {
+	f.spill.open.Add(-1)
+	return f.SpillFile.Close()
+}
+
+// jumpingClock can be set.
+type jumpingClock struct{ offset atomic.Int64 }
+
+func (c *jumpingClock) Now() time.Time { return time.Now().Add(time.Duration(c.offset.Load())) }
+
+func (c *jumpingClock) jump(d time.Duration) { c.offset.Store(int64(d)) }
+
+func writeCertificate(t testing.TB) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.test"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
+	path := filepath.Join(t.TempDir(), "mx.pem")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
