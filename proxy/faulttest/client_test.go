@@ -152,8 +152,13 @@ func (c *talk) recipientReply(recipient string) int {
 	return code
 }
 
-// data says DATA, and the message if that is wanted.
+// data says DATA, and the message if that is wanted. A transaction that comes to nothing is reset, or the next MAIL would
+// be nested in it.
 func (c *talk) data(s *sending) {
+	if !s.accepted() {
+		c.rset()
+		return
+	}
 	c.send("DATA\r\n")
 	if c.reply("DATA", "354 ") == 354 {
 		c.send(s.stuffed())

@@ -89,7 +89,9 @@ func dialogues() []dialogue {
 			c.hello()
 			first, second := c.letter("a", "first", text, known), c.letter("a", "second", text, "c@example.com")
 			c.together(first, strings.Join(first.chunks(2), ""))
-			c.chunkReplies(first, 2)
+			if c.chunkReplies(first, 2); first.final != 250 {
+				c.rset()
+			}
 			c.together(second, second.chunks(1)[0]+"QUIT\r\n")
 			c.chunkReplies(second, 1)
 			c.bye()

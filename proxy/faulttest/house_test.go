@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ type setup struct {
 	dirty    bool          // sessions may be cut short at the end
 	tolerant bool          // the test takes the backend away before the house has seen it
 	logTo    *telemetryLog // nil: thrown away
+	wrap     func(net.Listener) net.Listener
+	deliver  func(*backendtest.Message) error // nil: the ledger's
 }
 
 const usualRules = `
@@ -107,6 +110,9 @@ func (s *site) open(t testing.TB, u setup) *house {
 		u.backends = []backendtest.Behaviour{{}}
 	}
 	for i := range u.backends {
+		if u.backends[i].Deliver = h.ledger.deliver; u.deliver != nil {
+			u.backends[i].Deliver = u.deliver
+		}
 		addresses = append(addresses, h.addBackend(u.backends[i], u.relayed))
 	}
 	c, problems := config.Parse("gatepost.yaml", []byte(s.file(u, addresses)), all.Specs())
@@ -146,6 +152,9 @@ func (s *site) open(t testing.TB, u setup) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if u.wrap != nil {
+		socket.Listener = u.wrap(socket.Listener)
+	}
 	running.Go(func() {
 		if err := h.server.Serve(ctx, socket); err != nil {
 			t.Error(err)
@@ -170,7 +179,6 @@ func (s *site) open(t testing.TB, u setup) *house {
 }
 
 func (h *house) addBackend(b backendtest.Behaviour, relayed bool) (address string) {
-	b.Deliver = h.ledger.deliver
 	server, err := backendtest.Start(b)
 	if err != nil {
 		h.t.Fatal(err)
