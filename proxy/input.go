@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -152,9 +153,10 @@ func (s *session) line(line []byte) {
 	s.b.began = time.Now()
 	s.commands++
 	if s.commands > s.service.Limits.Commands {
-		s.settle()
 		s.server.metrics.LimitCommands.Add(1)
-		s.hangUp(421, "4.7.0", "Too many commands in one session")
+		if s.settle(); !s.over {
+			s.hangUp(421, "4.7.0", "Too many commands in one session")
+		}
 		return
 	}
 	s.obeyCommand(wire.ParseCommand(line))
@@ -168,6 +170,14 @@ func (s *session) badLine(n int, err error) {
 	s.b.began = time.Now()
 	s.settle()
 	s.since = time.Now()
+	if s.over {
+		return
+	}
+	if startsBDAT(s.b.unread()) {
+		// Where its chunk ends is unknown, so all that follows may be a part of it.
+		s.hangUp(501, "5.5.4", "Not a BDAT command: "+err.Error())
+		return
+	}
 	if errors.Is(err, wire.ErrLineTooLong) {
 		s.skipping = true
 		return
@@ -175,6 +185,11 @@ func (s *session) badLine(n int, err error) {
 	s.b.r += n
 	s.commands++
 	s.fault(500, "5.5.2", "Not a command line: "+err.Error())
+}
+
+// startsBDAT tells whether what is no line that can be read would be a BDAT command.
+func startsBDAT(input []byte) bool {
+	return len(input) >= 4 && bytes.EqualFold(input[:4], []byte("BDAT"))
 }
 
 // skip throws away an overlong line, and answers it at its end.
