@@ -37,6 +37,7 @@ func (c *Config) Validate() error {
 // NewLogger makes the process's logger.
 func NewLogger(c Config, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
+	w = escaper{w}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
