@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,8 +140,8 @@ func (x *smuggler) judge(c *talk, data string, stuffed bool) error {
 		return fmt.Errorf("final reply %d, and %d messages arrived", final, len(messages))
 	}
 	m := messages[0]
-	if want := arrives(data, stuffed); string(m.Data) != want {
-		return fmt.Errorf("arrived %q, want %q", m.Data, want)
+	if err := sameBelowTrace(m.Data, []byte(arrives(data, stuffed))); err != nil {
+		return err
 	}
 	if m.Sender != "a@example.org" {
 		return fmt.Errorf("from %q", m.Sender)
@@ -173,49 +174,54 @@ func (c *talk) pieces(text string, cuts ...int) {
 // TestSmuggling: behind the proxy there is one message, and nothing in it that any server takes for its end.
 func TestSmuggling(t *testing.T) {
 	seed := environment(t, "GATEPOST_FAULT_SEED", fixedSeed)
-	long := environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions
-	r := rand.New(rand.NewPCG(uint64(seed), 2))
-	all := fakes()
-	passed, total := 0, 0
-	for _, x := range smugglers(t) {
-		list := all
-		if !long {
-			list = sample(r, all, 120)
+	number := 40
+	if environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions {
+		number = len(fakes())
+	}
+	var passed, total atomic.Int64
+	var running sync.WaitGroup
+	for i, x := range smugglers(t) {
+		running.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+			for _, fake := range sample(r, fakes(), number) {
+				n, err := x.smuggleEverywhere(r, fake)
+				total.Add(n)
+				if err != nil {
+					t.Errorf("%s: %v", x.name, err)
+					return
+				}
+				passed.Add(n)
+			}
+		})
+	}
+	running.Wait()
+	fmt.Printf("smuggling: seed %d, %d of %d\n", seed, passed.Load(), total.Load())
+}
+
+// smuggleEverywhere tries a fake end in several places and ways.
+func (x *smuggler) smuggleEverywhere(r *rand.Rand, fake string) (tried int64, err error) {
+	for where, data := range map[string]string{
+		"body":   "Subject: outer\r\n\r\nouter" + fake + smuggled,
+		"header": "Subject: outer" + fake + "X: y\r\n\r\n" + smuggled,
+		"start":  strings.TrimPrefix(fake, "\r\n") + smuggled,
+		"end":    "Subject: outer\r\n\r\n" + smuggled + strings.TrimSuffix(fake, "\r\n") + "\r\n",
+	} {
+		if strings.Contains("\r\n"+data, "\r\n.\r\n") {
+			continue // a real one
 		}
-		for _, fake := range list {
-			for where, data := range map[string]string{
-				"body":   "Subject: outer\r\n\r\nouter" + fake + smuggled,
-				"header": "Subject: outer" + fake + "X: y\r\n\r\n" + smuggled,
-				"start":  strings.TrimPrefix(fake, "\r\n") + smuggled,
-				"end":    "Subject: outer\r\n\r\n" + smuggled + strings.TrimSuffix(fake, "\r\n") + "\r\n",
-			} {
-				if strings.Contains("\r\n"+data, "\r\n.\r\n") {
-					continue
-				}
-				for _, way := range []string{"DATA", "pipelined", "BDAT", "BDAT in two"} {
-					total++
-					if err := x.smuggle(r, way, data, fake); err != nil {
-						t.Errorf("%s, %s, fake %q in %s: %v", x.name, way, fake, where, err)
-						x.box.take()
-						if total-passed > 5 {
-							t.Fatal("and so on")
-						}
-						continue
-					}
-					passed++
-				}
+		for _, way := range []string{"DATA", "pipelined", "BDAT", "BDAT in two"} {
+			tried++
+			if err := x.smuggle(r, way, data, fake); err != nil {
+				return tried, fmt.Errorf("%s, fake %q in %s: %w", way, fake, where, err)
 			}
 		}
 	}
-	fmt.Printf("smuggling: seed %d, %d of %d\n", seed, passed, total)
+	return tried, nil
 }
 
 func sample(r *rand.Rand, all []string, n int) []string {
-	list := make([]string, n)
-	for i := range list {
-		list[i] = all[r.IntN(len(all))]
-	}
-	return list
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:n]
 }
 
 // smuggle sends the message in a way, cut into segments at or around the fake end.
@@ -258,20 +264,29 @@ func (x *smuggler) smuggle(r *rand.Rand, way, data, fake string) error {
 
 // TestSmugglingAtEveryBoundary: where segments end makes no difference.
 func TestSmugglingAtEveryBoundary(t *testing.T) {
+	all := []string{"\n.\r\n", "\r.\r", "\r\n.\r\r\n", "\r\n.\n", "\r\n.\r", "\r\r\n..\r\n\r", "\n.\n"}
+	if environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) <= shortPositions {
+		all = all[:3]
+	}
+	var running sync.WaitGroup
 	for _, x := range smugglers(t) {
-		for _, fake := range []string{"\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r\r\n..\r\n\r", "\n.\n", "\r\n.\r\r\n"} {
-			data := "S: o\r\n\r\no" + fake + "MAIL FROM:<e@example.org>\r\n"
-			for at := range len(data) + 3 {
-				c := x.session()
-				c.send("DATA\r\n")
-				c.reply("DATA", "354")
-				c.pieces(data+".\r\n", at)
-				if err := x.judge(c, data, true); err != nil {
-					t.Fatalf("%s, fake %q, split at %d: %v", x.name, fake, at, err)
+		running.Go(func() {
+			for _, fake := range all {
+				data := "S: o\r\n\r\no" + fake + "RSET\r\n"
+				for at := range len(data) + 3 {
+					c := x.session()
+					c.send("DATA\r\n")
+					c.reply("DATA", "354")
+					c.pieces(data+".\r\n", at)
+					if err := x.judge(c, data, true); err != nil {
+						t.Errorf("%s, fake %q, split at %d: %v", x.name, fake, at, err)
+						return
+					}
 				}
 			}
-		}
+		})
 	}
+	running.Wait()
 }
 
 // TestSmugglingBehindAFailure: what was refused is read to its end all the same.
@@ -287,6 +302,9 @@ func TestSmugglingBehindAFailure(t *testing.T) {
 			"DATA in BDAT":             fmt.Sprintf("MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nBDAT 3\r\nS:xDATA\r\nBDAT %d\r\n%sRSET\r\n", len(inner), inner),
 			"too large for our limits": "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n" + strings.Repeat("x\r\n.\r\r\n", 20000) + inner + ".\r\n",
 		} {
+			if name == "DATA in BDAT" && strings.Contains(x.name, "out by DATA") {
+				continue // BDAT is not offered there, so this is DATA
+			}
 			x.box.take()
 			c := x.connect("f")
 			c.hello()
@@ -311,7 +329,7 @@ func TestSmugglingBehindAFailure(t *testing.T) {
 // TestBDATWithoutANumber ends the session: nobody knows where the chunk ends.
 func TestBDATWithoutANumber(t *testing.T) {
 	for _, x := range smugglers(t) {
-		for _, arg := range []string{"", " ", "x", "-1", "+5", "0x10", "5 LAST x", "5  LAST", "5 LAST\x00", "99999999999999999999", "1e3", "\uff15", "5\tLAST", "5\r5"} {
+		for _, arg := range []string{"", " ", "x", "-1", "+5", "0x10", "5 LAST x", "5 LAST LAST", "5 LAST\x00", strings.Repeat("0", 3000) + "5", "99999999999999999999", "1e3", "\uff15", "5\tLAST", "5\r5"} {
 			c := x.session()
 			c.send("BDAT " + arg + "\r\nMAIL FROM:<evil@example.org>\r\nVRFY canary\r\n")
 			for c.err == nil {
