@@ -5,11 +5,13 @@ BUILD       := build
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 2s
+FAULTS      ?= 24000
+SEED        ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race bench lint docs test-mta clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults bench lint docs test-mta clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,10 @@ fuzz: ## fuzz every parser for a minute each (FUZZTIME=10m for longer)
 
 race: ## the tests under the race detector
 	@CGO_ENABLED=1 .ci/gotest $(BUILD)/race.log $(GO) test -v -race ./...
+
+test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=100000 for more, SEED=n to repeat)
+	@GATEPOST_FAULT_POSITIONS=$(FAULTS) GATEPOST_FAULT_SEED=$(SEED) .ci/gotest $(BUILD)/faults.log \
+		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest
 
 bench: build ## throughput, latency, CPU and memory beside the bare sink and HAProxy
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost

@@ -21,7 +21,7 @@ import (
 func TestOutages(t *testing.T) {
 	seed := environment(t, "GATEPOST_FAULT_SEED", fixedSeed)
 	long := environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions
-	lasts := 2 * time.Second
+	lasts := 1500 * time.Millisecond
 	if long {
 		lasts = time.Minute
 	}
@@ -137,12 +137,14 @@ func (h *house) done(t testing.TB) {
 
 // TestDirections: what is out of order makes mail pass or wait as documented, and is as before when it is over.
 func TestDirections(t *testing.T) {
+	t.Parallel()
 	const deferring = `
   - {name: forged, when: spf.result == "fail" or spf.result == "temperror", then: defer, reply: 451 4.4.3 DNS trouble}
   - {name: unknown, when: not rdns.confirmed, then: reject, on_error: defer}
   - {name: grey, when: mail.local startsWith "grey", then: greylist}
 `
 	t.Run("resolver", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		passing, waiting := s.open(t, setup{}), s.open(t, setup{rules: deferring})
 		s.dns.silent.Store(true)
@@ -163,6 +165,7 @@ func TestDirections(t *testing.T) {
 		waiting.done(t)
 	})
 	t.Run("store", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		h := s.open(t, setup{})
 		h.wantSend(t, "before", "grey", text, "451 4.7.1")
@@ -177,6 +180,7 @@ func TestDirections(t *testing.T) {
 		h.done(t)
 	})
 	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		h := s.open(t, setup{})
 		h.spill.full.Store(true)
@@ -190,6 +194,7 @@ func TestDirections(t *testing.T) {
 		h.done(t)
 	})
 	t.Run("backend", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		h := s.open(t, setup{relayed: true})
 		h.relays[1].kill(true)
@@ -213,6 +218,7 @@ func TestDirections(t *testing.T) {
 		h.done(t)
 	})
 	t.Run("backend never seen", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		h := s.open(t, setup{relayed: true, tolerant: true, backends: []backendtest.Behaviour{{Greeting: "421 4.3.0 starting" + backendtest.Hangup}}})
 		<-h.group.Probed()
@@ -226,6 +232,7 @@ func TestDirections(t *testing.T) {
 		h.done(t)
 	})
 	t.Run("clock", func(t *testing.T) {
+		t.Parallel()
 		clock := &jumpingClock{}
 		s := newSite(t, clock)
 		h := s.open(t, setup{clock: clock})
@@ -262,6 +269,7 @@ func (l *starved) Accept() (net.Conn, error) {
 
 // TestNoDescriptorsToAccept: the listener goes on when there are descriptors again, and does not spin meanwhile.
 func TestNoDescriptorsToAccept(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, filters.SystemClock{})
 	l := &starved{}
 	h := s.open(t, setup{wrap: func(inner net.Listener) net.Listener { l.Listener = inner; return l }})
