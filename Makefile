@@ -45,7 +45,8 @@ race: ## the tests under the race detector
 
 test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=100000 for more, SEED=n to repeat)
 	@GATEPOST_FAULT_POSITIONS=$(FAULTS) GATEPOST_FAULT_SEED=$(SEED) .ci/gotest $(BUILD)/faults.log \
-		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest
+		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest; status=$$?; \
+		grep -E '^(faults|outages|smuggling|flood): ' $(BUILD)/faults.log; exit $$status
 
 bench: build ## throughput, latency, CPU and memory beside the bare sink and HAProxy
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost

@@ -42,8 +42,11 @@ func (s *session) obey(why wake) (w wait, waits bool) {
 // step obeys the next line, or reads on.
 func (s *session) step() (again bool, w wait, waits bool) {
 	if s.skipping {
-		if s.skip(); !s.skipping {
+		switch s.skip(); {
+		case !s.skipping:
 			return false, wait{}, false
+		case time.Since(s.since) >= s.patience(): // a line without an end never lets the session wait
+			return false, s.timeOut(), true
 		}
 		w, waits = s.refill()
 		return true, w, waits
@@ -89,15 +92,20 @@ func (s *session) resume(why wake) (w wait, done bool) {
 	}
 	if why == wakeTime {
 		if time.Since(s.since) >= s.patience() {
-			s.server.metrics.Timeouts.Add(1)
-			s.say(421, "4.4.2", "Timeout, closing the connection")
-			s.note = "timeout"
-			return s.finish(), true
+			return s.timeOut(), true
 		}
 		s.releaseBackend() // it has waited for backend.hold
 		return s.waitForCommand(), true
 	}
 	return wait{}, false
+}
+
+// timeOut ends the session of a client that has not given a command in time.
+func (s *session) timeOut() wait {
+	s.server.metrics.Timeouts.Add(1)
+	s.say(421, "4.4.2", "Timeout, closing the connection")
+	s.note = "timeout"
+	return s.finish()
 }
 
 // patience is how long the client may take for a command.

@@ -191,7 +191,24 @@ func TestDirections(t *testing.T) {
 		}
 		h.spill.full.Store(false)
 		h.wantSend(t, "after", "a", large, "250 ")
+		h.spill.noWrites.Store(true)
+		h.wantSend(t, "nowrites", "a", large, "452 4.3.1")
+		h.spill.noWrites.Store(false)
+		h.wantSend(t, "again", "a", large, "250 ")
 		h.done(t)
+	})
+	t.Run("disk that cannot be read", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, filters.SystemClock{})
+		for _, keywords := range [][]string{nil, withoutChunking} {
+			h := s.open(t, setup{backends: []backendtest.Behaviour{{Keywords: keywords}}})
+			h.spill.noReads.Store(true)
+			h.wantSend(t, "noreads", "a", large, "451 ")
+			h.wantSend(t, "small", "a", text, "250 ")
+			h.spill.noReads.Store(false)
+			h.wantSend(t, "after", "a", large, "250 ")
+			h.done(t)
+		}
 	})
 	t.Run("backend", func(t *testing.T) {
 		t.Parallel()
@@ -285,5 +302,75 @@ func TestNoDescriptorsToAccept(t *testing.T) {
 	if n := h.server.Metrics().AcceptErrors.Load(); n != 5 {
 		t.Errorf("AcceptErrors is %d, want 5", n)
 	}
+	h.done(t)
+}
+
+// TestShutdownUnderLoad: whenever the proxy is stopped, what was accepted is stored, and nothing is left.
+func TestShutdownUnderLoad(t *testing.T) {
+	seed := environment(t, "GATEPOST_FAULT_SEED", fixedSeed)
+	r := rand.New(rand.NewPCG(uint64(seed), 3))
+	rounds := 15
+	if environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions {
+		rounds = 500
+	}
+	s := newSite(t, filters.SystemClock{})
+	before := usage()
+	all := dialogues()
+	for round := range rounds {
+		d := all[r.IntN(len(all))]
+		d.setup.relayed, d.setup.dirty = true, true
+		h := s.open(t, d.setup)
+		var over atomic.Bool
+		var running sync.WaitGroup
+		for n := range 4 {
+			running.Go(func() {
+				for i := 0; !over.Load(); i++ {
+					name := fmt.Sprintf("stop%d.%d", n, i)
+					c := h.connect(name)
+					d.play(c)
+					c.end()
+					if c.breach != nil {
+						t.Errorf("%s, round %d: %v", d.name, round, c.breach)
+					}
+					for _, l := range h.ledger.of(name) {
+						if err := h.ledger.acknowledged(l); err != nil {
+							t.Errorf("%s, round %d: %v", d.name, round, err)
+						}
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(r.IntN(20_000)) * time.Microsecond)
+		over.Store(true)
+		h.stop()
+		running.Wait()
+		for _, err := range h.ledger.audit() {
+			t.Errorf("%s, round %d: %v", d.name, round, err)
+		}
+	}
+	if err := before.restored(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSilentResolverUnderLoad: sessions that wait for the DNS are bounded in memory and in time.
+func TestSilentResolverUnderLoad(t *testing.T) {
+	h := flooded(t, setup{})
+	h.site.dns.silent.Store(true)
+	m := watch()
+	var running sync.WaitGroup
+	begun := time.Now()
+	for n := range 300 {
+		running.Go(func() {
+			if code, reply := h.send(t, fmt.Sprint("dns", n), "a", text); code != 250 {
+				t.Errorf("client %d: %q", n, reply)
+			}
+		})
+	}
+	running.Wait()
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("300 clients took %s", took)
+	}
+	m.atMost(t, "300 clients without DNS", 48<<20)
 	h.done(t)
 }

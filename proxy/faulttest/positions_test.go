@@ -127,7 +127,7 @@ func (x *experiment) learn() (counts [directions]int64) {
 	d := x.dialogue
 	h := x.site.open(x.t, d.setup)
 	for n := range 2 {
-		h.plan.arm(fault{})
+		h.plan.arm()
 		c := h.connect(fmt.Sprintf("learn%d", n))
 		d.play(c)
 		c.end()
@@ -152,7 +152,8 @@ func (x *experiment) learn() (counts [directions]int64) {
 }
 
 // choose draws faults: every byte of every direction once, in random order, before any comes again with another kind.
-func (x *experiment) choose(counts [directions]int64, count int) []fault {
+// Some come with a second one somewhere else.
+func (x *experiment) choose(counts [directions]int64, count int) [][]fault {
 	r := rand.New(rand.NewPCG(x.seed, hash(x.dialogue.name)))
 	var all []fault
 	for d := range directions {
@@ -162,16 +163,23 @@ func (x *experiment) choose(counts [directions]int64, count int) []fault {
 		}
 	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	chosen := make([]fault, count)
+	chosen := make([][]fault, count)
 	for i := range chosen {
-		chosen[i] = all[i%len(all)]
-		chosen[i].kind = kind(r.IntN(int(kinds)))
-		if chosen[i].kind == endless && r.IntN(16) > 0 { // these take seconds
-			chosen[i].kind = reset
+		chosen[i] = []fault{x.complete(r, all[i%len(all)])}
+		if r.IntN(5) == 0 {
+			chosen[i] = append(chosen[i], x.complete(r, all[r.IntN(len(all))]))
 		}
-		chosen[i].times = 1 + r.IntN(max(1, x.dialogue.times))
 	}
 	return chosen
+}
+
+func (x *experiment) complete(r *rand.Rand, f fault) fault {
+	f.kind = kind(r.IntN(int(kinds)))
+	if f.kind == endless && r.IntN(16) > 0 { // these take seconds
+		f.kind = reset
+	}
+	f.times = 1 + r.IntN(max(1, x.dialogue.times))
+	return f
 }
 
 func hash(name string) (h uint64) {
@@ -182,7 +190,7 @@ func hash(name string) (h uint64) {
 }
 
 // suffer plays the dialogue in a house once for each fault.
-func (x *experiment) suffer(faults []fault) (done tally) {
+func (x *experiment) suffer(faults [][]fault) (done tally) {
 	h := x.site.open(x.t, x.dialogue.setup)
 	for i, f := range faults {
 		if time.Now().After(x.limit) || x.t.Failed() {
@@ -190,14 +198,14 @@ func (x *experiment) suffer(faults []fault) (done tally) {
 		}
 		struck, accepted, err := x.strike(h, f, fmt.Sprintf("f%d", i))
 		if err != nil {
-			x.t.Errorf("%s, %s after byte %d, %s, %d times: %v", x.dialogue.name, f.direction, f.at, f.kind, f.times, err)
+			x.t.Errorf("%s, %s: %v", x.dialogue.name, f, err)
 			break
 		}
 		done.tried++
 		done.accepted += accepted
 		if struck {
 			done.struck++
-			done.byKind[f.kind]++
+			done.byKind[f[0].kind]++
 		}
 	}
 	h.stop()
@@ -211,9 +219,9 @@ func (x *experiment) report(h *house) {
 	}
 }
 
-// strike plays the dialogue with one fault, and then checks that the next client finds everything in order.
-func (x *experiment) strike(h *house, f fault, name string) (struck bool, accepted int, err error) {
-	h.plan.arm(f)
+// strike plays the dialogue with its faults, and then checks that the next client finds everything in order.
+func (x *experiment) strike(h *house, faults []fault, name string) (struck bool, accepted int, err error) {
+	h.plan.arm(faults...)
 	c := h.connect(name)
 	x.dialogue.play(c)
 	c.end()
@@ -224,7 +232,7 @@ func (x *experiment) strike(h *house, f fault, name string) (struck bool, accept
 		return false, 0, err
 	}
 	_, n := h.plan.state()
-	h.plan.arm(fault{})
+	h.plan.arm()
 	for _, s := range h.ledger.of(name) {
 		if err := h.ledger.acknowledged(s); err != nil {
 			return false, 0, err

@@ -2,6 +2,7 @@ package faulttest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -52,21 +53,34 @@ type fault struct {
 	times     int // how often; the count starts anew each time
 }
 
+func (f fault) String() string {
+	return fmt.Sprintf("%s after byte %d from %s, %d times", f.kind, f.at, f.direction, f.times)
+}
+
 const stallTime = 15 * time.Millisecond
 
-// plan counts bytes and lets a fault happen. The relays of a house share one.
+// plan counts bytes and lets faults happen. The relays of a house share one.
 type plan struct {
 	mu     sync.Mutex // guards all below
 	counts [directions]int64
-	fault  fault
+	armed  []armed
 	struck int
 }
 
-// arm forgets the counts and sets the next fault; one with no times is none.
-func (p *plan) arm(f fault) {
+// armed is a fault with the bytes that have passed since it happened last.
+type armed struct {
+	fault
+	passed int64
+}
+
+// arm forgets the counts and sets the next faults.
+func (p *plan) arm(faults ...fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.counts, p.fault, p.struck = [directions]int64{}, f, 0
+	p.counts, p.armed, p.struck = [directions]int64{}, nil, 0
+	for _, f := range faults {
+		p.armed = append(p.armed, armed{fault: f})
+	}
 }
 
 func (p *plan) state() (counts [directions]int64, struck int) {
@@ -75,20 +89,31 @@ func (p *plan) state() (counts [directions]int64, struck int) {
 	return p.counts, p.struck
 }
 
-// next tells how many of n bytes pass before the fault happens, if it does.
+// next tells how many of n bytes pass before a fault happens, if one does.
 func (p *plan) next(d direction, n int) (pass int, strikes bool, k kind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := &p.fault
-	if f.times == 0 || f.direction != d || p.counts[d]+int64(n) < f.at {
-		p.counts[d] += int64(n)
-		return n, false, 0
+	pass = n
+	var first *armed
+	for i := range p.armed {
+		a := &p.armed[i]
+		if left := a.at - a.passed; a.direction == d && a.times > 0 && left <= int64(pass) {
+			pass, first = int(left), a
+		}
 	}
-	pass = int(f.at - p.counts[d])
-	p.counts[d] = 0
+	p.counts[d] += int64(pass)
+	for i := range p.armed {
+		if a := &p.armed[i]; a.direction == d && a.times > 0 {
+			a.passed += int64(pass)
+		}
+	}
+	if first == nil {
+		return pass, false, 0
+	}
 	p.struck++
-	f.times--
-	return pass, true, f.kind
+	first.times--
+	first.passed = 0
+	return pass, true, first.kind
 }
 
 // relay stands in front of target.

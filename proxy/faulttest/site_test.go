@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,8 +157,10 @@ func (s *fickleStore) Pass(ctx context.Context, space string, keys []string, kee
 // fickleSpill counts what is open and can be full.
 type fickleSpill struct {
 	filters.Spill
-	full atomic.Bool
-	open atomic.Int64
+	full     atomic.Bool
+	noWrites atomic.Bool // ENOSPC
+	noReads  atomic.Bool // EIO, but for the first block
+	open     atomic.Int64
 }
 
 func (s *fickleSpill) Reserve(n int64) bool { return !s.full.Load() && s.Spill.Reserve(n) }
@@ -174,6 +177,20 @@ func (s *fickleSpill) Create() (filters.SpillFile, error) {
 type spillFile struct {
 	filters.SpillFile
 	spill *fickleSpill
+}
+
+func (f *spillFile) WriteAt(p []byte, at int64) (int, error) {
+	if f.spill.noWrites.Load() && at > 0 {
+		return 0, syscall.ENOSPC
+	}
+	return f.SpillFile.WriteAt(p, at)
+}
+
+func (f *spillFile) ReadAt(p []byte, at int64) (int, error) {
+	if f.spill.noReads.Load() && at > 0 {
+		return 0, syscall.EIO
+	}
+	return f.SpillFile.ReadAt(p, at)
 }
 
 func (f *spillFile) Close() error {
