@@ -34,7 +34,7 @@ func bypassCommand() *cobra.Command {
 				return errors.New("--for: must be longer than nothing")
 			}
 		}
-		socket, err := socketOf(*file)
+		socket, err := socketOf(cmd, *file)
 		if err != nil {
 			return err
 		}
@@ -52,11 +52,15 @@ func bypassCommand() *cobra.Command {
 	return cmd
 }
 
-// socketOf finds the control socket of the proxy that runs with a configuration.
-func socketOf(file string) (string, error) {
-	c, problems := config.Load(file, all.Specs())
-	if c == nil {
-		return "", problems
+// socketOf finds the control socket of the proxy that runs with a configuration. A file that was broken since the proxy
+// was started must not lock its operator out.
+func socketOf(cmd *cobra.Command, file string) (string, error) {
+	section, problems := config.Store(file, all.Specs())
+	if section.Path == "" {
+		return "", fmt.Errorf("%w; -c names the configuration that gatepost runs with", problems)
 	}
-	return controlSocket(c), nil
+	if problems.Failed() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s cannot be used as it is now (`gatepost check` says why); looking for a proxy with its state in %s\n", file, section.Path)
+	}
+	return controlSocket(section), nil
 }

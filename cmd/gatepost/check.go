@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"gatepost/filters"
 	"gatepost/filters/all"
+	"gatepost/filters/filtertest"
 	"gatepost/policy"
 	"gatepost/proxy/config"
 	"gatepost/rules"
@@ -21,8 +23,10 @@ func checkCommand() *cobra.Command {
 	}
 	file := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		specs := all.Specs()
-		c, engine, problems := load(*file, specs, filters.Env{})
+		c, engine, problems := config.Check(*file, all.Specs(), filtertest.NewEnv(filtertest.NewZone()))
+		if c != nil {
+			problems = append(problems, c.CheckFiles(time.Now())...)
+		}
 		for _, p := range problems {
 			fmt.Fprintln(cmd.OutOrStdout(), p)
 		}
@@ -34,17 +38,6 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
-}
-
-// load reads a configuration and compiles its policy. Problems are those of both, warnings included.
-func load(file string, specs []filters.Spec, env filters.Env) (*config.Config, *policy.Engine, config.Problems) {
-	c, problems := config.Load(file, specs)
-	if c == nil {
-		return nil, nil, problems
-	}
-	env.Hostname, env.Domains = c.Hostname, c.Domains
-	engine, more := c.Compile(specs, env)
-	return c, engine, append(problems, more...)
 }
 
 // summarise prints what a good configuration amounts to: where mail comes in, where it goes, and the rules in the order
@@ -61,7 +54,11 @@ func summarise(w io.Writer, file string, c *config.Config, engine *policy.Engine
 		fmt.Fprintf(w, "  domain   %s\n", domain)
 	}
 	set := engine.Rules().Rules()
-	fmt.Fprintf(w, "\n  %d rules, in the order in which they decide:\n", len(set))
+	if len(set) == 0 {
+		fmt.Fprintln(w, "\n  no rules: everything goes to the backend")
+		return
+	}
+	fmt.Fprintln(w, "\n  rules, in the order in which they decide:")
 	for _, r := range set {
 		mode := ""
 		if r.Mode == rules.Observe {

@@ -89,7 +89,7 @@ func (h *house) greylistCall(arguments json.RawMessage) (query string, filter *g
 		return "", nil, err
 	}
 	h.mu.Lock()
-	filter, _ = h.engine.Filter("greylist").(*greylist.Filter)
+	filter, _ = h.force.engine.Filter("greylist").(*greylist.Filter)
 	h.mu.Unlock()
 	if filter == nil {
 		return "", nil, errors.New("the filter greylist is off")

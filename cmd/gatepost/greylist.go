@@ -45,7 +45,7 @@ func greylistCommand() *cobra.Command {
 				if err := greylistChange(cmd, *file, "greylist.pass", args, &key); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s passes.\n", key)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s passes.\n", strings.TrimPrefix(key, "o:"))
 				return nil
 			},
 		},
@@ -58,7 +58,7 @@ func greylistCommand() *cobra.Command {
 				if err := greylistChange(cmd, *file, "greylist.forget", args, &n); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%d marks forgotten.\n", n)
+				fmt.Fprintf(cmd.OutOrStdout(), "Marks forgotten: %d\n", n)
 				return nil
 			},
 		},
@@ -67,7 +67,7 @@ func greylistCommand() *cobra.Command {
 }
 
 func greylistChange(cmd *cobra.Command, file, call string, args []string, value any) error {
-	socket, err := socketOf(file)
+	socket, err := socketOf(cmd, file)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func greylistChange(cmd *cobra.Command, file, call string, args []string, value 
 
 // greylistEach calls f for every mark of the query.
 func greylistEach(cmd *cobra.Command, file string, args []string, f func(greylist.Entry)) error {
-	socket, err := socketOf(file)
+	socket, err := socketOf(cmd, file)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -32,27 +34,29 @@ func serveCommand() *cobra.Command {
 }
 
 func serve(ctx context.Context, file string) error {
+	// Before anything else: SIGHUP would end a process that does not expect it.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
 	c, problems := config.Load(file, all.Specs())
 	if c == nil {
-		fmt.Fprintln(os.Stderr, problems.Error())
+		fmt.Fprintln(os.Stderr, allProblems(file, problems).Error())
 		return exitStatus(1)
 	}
 	log := telemetry.NewLogger(c.Log, os.Stderr)
+	warn(log, problems)
 	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
 	if err != nil {
 		return err
 	}
 	sockets, err := bind(ctx, c.Listen)
 	if err != nil {
-		h.close()
-		return err
+		return errors.Join(err, h.close())
 	}
 	h.awaitBackend(ctx)
 	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets), "backend", c.Backend.Address)
 
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
 	served := make(chan error, 1)
 	go func() { served <- h.server.Serve(ctx, sockets...) }()
 	for {
@@ -77,11 +81,22 @@ func serve(ctx context.Context, file string) error {
 }
 
 func (h *house) reloadAndLog() {
-	if err := h.reload(); err != nil {
-		h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file, "problems", err.Error())
+	err := h.reload()
+	if err == nil {
+		h.log.Info("the new configuration is in force", "file", h.file)
 		return
 	}
-	h.log.Info("the new configuration is in force", "file", h.file)
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file, "error", err)
+		return
+	}
+	for _, p := range problems {
+		if !p.Warning {
+			h.log.Error("configuration: "+p.Message, "at", p.Pos.String())
+		}
+	}
+	h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file)
 }
 
 // bind opens all sockets or none.
@@ -93,11 +108,22 @@ func bind(ctx context.Context, listen []proxy.Listen) ([]proxy.Bound, error) {
 			for _, open := range sockets {
 				open.Close()
 			}
-			return nil, err
+			return nil, bindAdvice(err)
 		}
 		sockets = append(sockets, b)
 	}
 	return sockets, nil
+}
+
+// bindAdvice adds what to do about the two reasons why sockets cannot be had.
+func bindAdvice(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; another program listens there: the mail server itself, or another gatepost? `ss -ltnp` tells", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE", err)
+	}
+	return err
 }
 
 func addresses(sockets []proxy.Bound) []string {

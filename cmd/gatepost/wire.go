@@ -13,6 +13,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/all"
+	"gatepost/filters/filtertest"
 	"gatepost/policy"
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
@@ -38,8 +39,14 @@ type house struct {
 	spill       *proxy.Spill
 	runtime     *policy.Runtime
 	running     sync.WaitGroup // what runs beside the sessions
+	started     *config.Config // what it was started with; some of it no reload changes
 
-	mu       sync.Mutex // guards all below; held while a reload is under way
+	mu    sync.Mutex // guards force; held while a reload is under way
+	force inForce
+}
+
+// inForce is what new sessions work with, as made from one version of the configuration file.
+type inForce struct {
 	config   *config.Config
 	engine   *policy.Engine
 	backends *backends
@@ -57,7 +64,7 @@ const spillTotal = 4 << 30
 
 // build opens everything that a configuration names. On error nothing is left open.
 func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
-	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, config: c}
+	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c}
 	h.runtime = &policy.Runtime{Recorder: recorder, Bypass: &policy.Bypass{}, Clock: clock}
 	if err := h.open(c); err != nil {
 		return nil, errors.Join(err, h.close())
@@ -79,14 +86,16 @@ func (h *house) open(c *config.Config) (err error) {
 	if h.spill, err = proxy.NewSpill(spill, spillTotal); err != nil {
 		return err
 	}
-	service, err := h.service(c)
+	service, next, err := h.service(c)
 	if err != nil {
 		return err
 	}
 	if h.server, err = proxy.New(proxy.Options{Service: service, Spill: h.spill, Log: h.log, Clock: h.clock}); err != nil {
+		h.discard(service, next)
 		return err
 	}
-	if h.control, err = control.Listen(controlSocket(c), h.log); err != nil {
+	h.force = next
+	if h.control, err = control.Listen(controlSocket(c.Store), h.log); err != nil {
 		return err
 	}
 	h.handleCommands()
@@ -106,46 +115,41 @@ func (h *house) awaitBackend(ctx context.Context) {
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
 	select {
-	case <-h.backends.group.Probed():
+	case <-h.force.backends.group.Probed():
 	case <-patience.C:
 	case <-ctx.Done():
 	}
 }
 
 // controlSocket is where commands find the process that owns the state.
-func controlSocket(c *config.Config) string { return filepath.Join(c.Store.Path, control.Name) }
+func controlSocket(c store.Config) string { return filepath.Join(c.Path, control.Name) }
 
 func (h *house) env(c *config.Config) filters.Env {
 	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Log: h.log}
 }
 
 // service compiles a configuration into what sessions work with. Its filters and backends run until its last session
-// has ended.
-func (h *house) service(c *config.Config) (proxy.Service, error) {
+// has ended. It is in force when the server has taken it; otherwise it must be given to discard.
+func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 	engine, problems := c.Compile(h.specs, h.env(c))
-	for _, p := range problems {
-		if p.Warning {
-			h.log.Warn(p.Message, "file", p.Pos.File, "line", p.Pos.Line)
-		}
-	}
 	if engine == nil {
-		return proxy.Service{}, problems
+		return proxy.Service{}, inForce{}, problems
 	}
-	group := h.backends
-	if group == nil || !reflect.DeepEqual(c.Backend, h.config.Backend) {
+	warn(h.log, problems)
+	group := h.force.backends
+	if group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname {
 		var err error
 		if group, err = h.openBackends(c); err != nil {
-			return proxy.Service{}, err
+			return proxy.Service{}, inForce{}, err
 		}
 	}
-	if h.engine != nil {
-		engine.Adopt(h.engine)
+	if h.force.engine != nil {
+		engine.Adopt(h.force.engine)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h.running.Go(func() { engine.Run(ctx) })
 	group.users.Add(1)
-	h.config, h.engine, h.backends = c, engine, group
-	return proxy.Service{
+	service := proxy.Service{
 		Hostname:    c.Hostname,
 		Engine:      engine,
 		Runtime:     h.runtime,
@@ -158,7 +162,23 @@ func (h *house) service(c *config.Config) (proxy.Service, error) {
 			stop()
 			group.users.Done()
 		},
-	}, nil
+	}
+	return service, inForce{c, engine, group}, nil
+}
+
+// discard ends a service that the server did not take.
+func (h *house) discard(s proxy.Service, next inForce) {
+	s.Retired()
+	if next.backends != h.force.backends {
+		next.backends.stop()
+	}
+}
+
+// warn logs what is wrong with a configuration that is good enough to be used.
+func warn(log *slog.Logger, problems config.Problems) {
+	for _, p := range problems {
+		log.Warn("configuration: "+p.Message, "at", p.Pos.String())
+	}
 }
 
 // openBackends starts to probe the backends of c. They are given up when no service uses them any more.
@@ -179,21 +199,31 @@ func (h *house) reload() error {
 	defer h.mu.Unlock()
 	c, problems := config.Load(h.file, h.specs)
 	if c == nil {
-		return problems
+		return allProblems(h.file, problems)
 	}
-	h.warnFixed(c)
-	previous := h.backends
-	service, err := h.service(c)
+	service, next, err := h.service(c)
 	if err != nil {
 		return err
 	}
 	if err := h.server.Reload(service, c.Listen); err != nil {
+		h.discard(service, next)
 		return err
 	}
-	if previous != h.backends {
+	warn(h.log, problems)
+	h.warnFixed(c)
+	if previous := h.force.backends; previous != next.backends {
 		h.running.Go(func() { previous.users.Wait(); previous.stop() })
 	}
+	h.force = next
 	return nil
+}
+
+// allProblems is what Check has to say of a file that Load refused, the mistakes in its rules included.
+func allProblems(file string, found config.Problems) config.Problems {
+	if _, _, all := config.Check(file, all.Specs(), filtertest.NewEnv(filtertest.NewZone())); all.Failed() {
+		return all
+	}
+	return found // the file has been mended meanwhile
 }
 
 // warnFixed names the sections that a reload cannot change.
@@ -201,9 +231,9 @@ func (h *house) warnFixed(c *config.Config) {
 	for _, section := range []struct {
 		name     string
 		old, new any
-	}{{"store", h.config.Store, c.Store}, {"resolver", h.config.Resolver, c.Resolver}, {"log", h.config.Log, c.Log}} {
+	}{{"store", h.started.Store, c.Store}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}} {
 		if !reflect.DeepEqual(section.old, section.new) {
-			h.log.Warn("this section takes effect at the next start", "section", section.name)
+			h.log.Warn("what changed in this section takes effect at the next start", "section", section.name)
 		}
 	}
 }
@@ -212,7 +242,7 @@ func (h *house) warnFixed(c *config.Config) {
 func (h *house) shutdown(ctx context.Context) error {
 	err := h.server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		h.log.Warn("sessions were still busy and have been closed", "waited", "30s")
+		h.log.Warn("sessions were still busy and have been closed", "waited", shutdownLimit)
 		err = nil
 	}
 	return errors.Join(err, h.close())
@@ -232,9 +262,9 @@ func (h *house) close() error {
 			errs = append(errs, err)
 		}
 	}
-	if h.backends != nil {
-		h.backends.users.Wait()
-		h.backends.stop()
+	if h.force.backends != nil {
+		h.force.backends.users.Wait()
+		h.force.backends.stop()
 	}
 	h.running.Wait()
 	if h.resolver != nil {

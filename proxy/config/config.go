@@ -6,9 +6,8 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -89,20 +88,68 @@ func Default(specs []filters.Spec) *Config {
 
 // Load reads a file. The configuration is nil when a problem is more than a warning.
 func Load(path string, specs []filters.Spec) (*Config, Problems) {
+	c, problems := read(path, specs)
+	if problems.Failed() {
+		return nil, problems
+	}
+	return c, problems
+}
+
+// Parse reads a file's content. path names it in messages; relative file names in it are meant from its folder.
+func Parse(path string, text []byte, specs []filters.Spec) (*Config, Problems) {
+	c := parseConfig(path, text, specs)
+	if c.doc.problems.Failed() {
+		return nil, c.doc.problems
+	}
+	return c, c.doc.problems
+}
+
+// Check reads a file and compiles it. It is for who wants to know all that is wrong at once: the rules are looked at
+// even if other sections cannot be used. Configuration and engine are nil when a problem is more than a warning.
+func Check(path string, specs []filters.Spec, env filters.Env) (*Config, *policy.Engine, Problems) {
+	c, problems := read(path, specs)
+	if c == nil || c.doc.isBroken("") {
+		return nil, nil, problems
+	}
+	env.Hostname, env.Domains = c.Hostname, c.Domains
+	engine, more := c.withoutBrokenFilters().Compile(specs, env)
+	for _, p := range more {
+		if p.Warning || !problems.at(p.Pos) { // what a section says of itself need not be said by its user too
+			problems = append(problems, p)
+		}
+	}
+	problems.sort()
+	if problems.Failed() {
+		return nil, nil, problems
+	}
+	return c, engine, problems
+}
+
+// Store reads only the section `store:`. Commands find the running proxy by it, also when the rest of the file has been
+// broken since: then the problems are those of the whole file, and the section is good enough to try.
+func Store(path string, specs []filters.Spec) (store.Config, Problems) {
+	c, problems := read(path, specs)
+	if c == nil {
+		return store.Config{}, problems
+	}
+	return c.Store, problems
+}
+
+// read is nil if the file cannot be read, and what could be made of it otherwise.
+func read(path string, specs []filters.Spec) (*Config, Problems) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, Problems{{Problem: rules.Problem{Message: err.Error()}}}
 	}
-	c, problems := Parse(path, text, specs)
-	return c, problems
+	c := parseConfig(path, text, specs)
+	return c, c.doc.problems
 }
 
-// Parse reads a file's content. path names it in messages; relative names in it mean its folder.
-func Parse(path string, text []byte, specs []filters.Spec) (*Config, Problems) {
+func parseConfig(path string, text []byte, specs []filters.Spec) *Config {
 	d := parse(path, text)
 	c := Default(specs)
 	c.doc = d
-	c.Lists = filepath.Join(filepath.Dir(path), "lists")
+	c.Lists = "lists"
 	if d.root != nil {
 		d.decodeTop(c)
 	}
@@ -111,12 +158,36 @@ func Parse(path string, text []byte, specs []filters.Spec) (*Config, Problems) {
 		c.Rules = defaults
 		d.problems = append(d.problems, problems...)
 	}
+	c.resolvePaths(filepath.Dir(path))
 	d.check(c)
 	d.problems.sort()
-	if d.problems.Failed() {
-		return nil, d.problems
+	return c
+}
+
+// resolvePaths makes file names absolute: commands that share a configuration need not share a working directory.
+func (c *Config) resolvePaths(folder string) {
+	if absolute, err := filepath.Abs(folder); err == nil {
+		folder = absolute
 	}
-	return c, d.problems
+	names := []*string{&c.Lists, &c.Store.Path, &c.Backend.CA}
+	for i := range c.Listen {
+		names = append(names, &c.Listen[i].Certificate, &c.Listen[i].Key)
+	}
+	for _, name := range names {
+		if *name != "" && !filepath.IsAbs(*name) {
+			*name = filepath.Join(folder, *name)
+		}
+	}
+}
+
+// withoutBrokenFilters is c with the defaults of those filters whose configuration is wrong: they cannot be built.
+func (c *Config) withoutBrokenFilters() *Config {
+	usable := *c
+	usable.Filters = maps.Clone(c.Filters)
+	for name := range c.doc.brokenFilters {
+		usable.Filters[name] = policy.FilterConfig{Common: c.Filters[name].Common}
+	}
+	return &usable
 }
 
 func readFile(path string) ([]byte, error) {
@@ -132,7 +203,7 @@ func readFile(path string) ([]byte, error) {
 func (d *document) decodeTop(c *Config) {
 	pairs, ok := mapping(d.root)
 	if !ok {
-		d.problem(d.start(d.root), "a configuration is a mapping; the least one is `domains:` and `backend:`")
+		d.undecoded(d.root, "", "a configuration is a mapping; the least one is `domains:` and `backend:`")
 		return
 	}
 	v := reflect.ValueOf(c).Elem()
@@ -160,80 +231,6 @@ func (d *document) decodeTop(c *Config) {
 	}
 }
 
-// validate asks a section whether its values make sense.
-func (d *document) validate(path string, section any) {
-	if v, ok := section.(interface{ Validate() error }); ok {
-		d.validated(path, v.Validate())
-	}
-}
-
-// validated adds what a section found wrong with itself.
-func (d *document) validated(path string, err error) {
-	var keys filters.KeyErrors
-	switch {
-	case err == nil:
-	case errors.As(err, &keys):
-		for _, k := range keys {
-			full := path
-			if k.Key != "" {
-				full = join(path, k.Key)
-			}
-			d.problem(d.place(full), "%s: %v", full, k.Err)
-		}
-	default:
-		d.problem(d.place(path), "%s: %v", path, err)
-	}
-}
-
-// check looks at the sections, then at what only the whole can tell.
-func (d *document) check(c *Config) {
-	for i := range c.Listen {
-		d.validate(fmt.Sprintf("listen[%d]", i), &c.Listen[i])
-	}
-	d.validate("backend", &c.Backend)
-	d.validate("resolver", &c.Resolver)
-	d.validate("store", &c.Store)
-	d.validate("limits", &c.Limits)
-	d.validate("log", &c.Log)
-	d.validated("backend", c.Backend.ValidateDomains(len(c.Domains) > 0))
-	for i, name := range c.Domains {
-		if !validDomain(name) {
-			d.problem(d.place(fmt.Sprintf("domains[%d]", i)), "domains: %q is not a domain name; write internationalised ones as A-labels (xn--…)", name)
-		}
-	}
-	if !validDomain(c.Hostname) {
-		d.problem(d.place("hostname"), "hostname: %q is not a host name", c.Hostname)
-	}
-}
-
-// validDomain accepts host names, underscores too, and a leading dot for "everything below".
-func validDomain(name string) bool {
-	if len(name) > 0 && name[0] == '.' {
-		name = name[1:]
-	}
-	if len(name) == 0 || len(name) > 253 {
-		return false
-	}
-	label := 0
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c == '.':
-			if label == 0 {
-				return false
-			}
-			label = 0
-			continue
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-		if label++; label > 63 {
-			return false
-		}
-	}
-	return label > 0
-}
-
 // Policy is what the engine is compiled from.
 func (c *Config) Policy() policy.Config {
 	return policy.Config{Hostname: c.Hostname, Contact: c.Contact, Domains: c.Domains, Trusted: c.Trusted, Filters: c.Filters, Rules: c.Rules}
@@ -241,16 +238,22 @@ func (c *Config) Policy() policy.Config {
 
 // Compile builds the engine. The engine is nil when a problem is more than a warning.
 func (c *Config) Compile(specs []filters.Spec, env filters.Env) (*policy.Engine, Problems) {
-	engine, found := policy.Compile(c.Policy(), specs, env, Lists{Folder: c.Lists})
+	lists := Lists{Folder: c.Lists}
+	engine, found := policy.Compile(c.Policy(), specs, env, lists)
 	d := &document{file: c.doc.file, lines: c.doc.lines, places: c.doc.places}
 	for _, p := range found {
-		if p.Warning && p.Pos.File == defaultRulesFile {
+		switch {
+		case p.Warning && p.Pos.File == defaultRulesFile:
 			continue // that the list files of the default rules are missing is how everybody starts
-		}
-		if p.Key != "" && p.Pos.File == "" {
+		case p.Key != "" && p.Pos.File == "":
 			p.Pos = d.place(p.Key)
+			p.Message = p.Key + ": " + p.Message
+			d.add(p.Problem)
+		case p.Pos.File == d.file || p.Pos.File == defaultRulesFile:
+			d.add(p.Problem)
+		default:
+			d.problems = append(d.problems, lists.problem(p.Problem))
 		}
-		d.add(p.Problem)
 	}
 	d.problems.sort()
 	if d.problems.Failed() {

@@ -37,7 +37,7 @@ func (d *document) decode(n ast.Node, v reflect.Value, path string) {
 	}
 	switch n.Type() {
 	case ast.AnchorType, ast.AliasType, ast.TagType, ast.MergeKeyType:
-		d.problem(d.start(n), "anchors, aliases and tags are not supported")
+		d.undecoded(n, path, "anchors, aliases and tags are not supported")
 		return
 	}
 	if v.Kind() == reflect.Pointer {
@@ -77,7 +77,7 @@ func (d *document) decodeFields(n ast.Node, path string, structs ...reflect.Valu
 	}
 	pairs, ok := mapping(n)
 	if !ok {
-		d.problem(d.start(n), "%s: a mapping with keys such as %s is expected here", display(path), strings.Join(known[:min(3, len(known))], ", "))
+		d.undecoded(n, path, "%s: a mapping with keys such as %s is expected here", display(path), strings.Join(known[:min(3, len(known))], ", "))
 		return
 	}
 	seen := map[string]rules.Pos{}
@@ -100,7 +100,7 @@ func (d *document) decodeFields(n ast.Node, path string, structs ...reflect.Valu
 func (d *document) decodeMap(n ast.Node, v reflect.Value, path string) {
 	pairs, ok := mapping(n)
 	if !ok {
-		d.problem(d.start(n), "%s: a mapping is expected here", display(path))
+		d.undecoded(n, path, "%s: a mapping is expected here", display(path))
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
@@ -126,7 +126,7 @@ func (d *document) decodeSlice(n ast.Node, v reflect.Value, path string) {
 	if sequence, ok := n.(*ast.SequenceNode); ok {
 		nodes = sequence.Values
 	} else if _, scalar := scalarText(n); !scalar {
-		d.problem(d.start(n), "%s: a list is expected here", display(path))
+		d.undecoded(n, path, "%s: a list is expected here", display(path))
 		return
 	}
 	list := reflect.MakeSlice(v.Type(), 0, len(nodes))
@@ -144,7 +144,11 @@ func (d *document) decodeSlice(n ast.Node, v reflect.Value, path string) {
 func (d *document) decodeScalar(n ast.Node, v reflect.Value, path string) {
 	source, ok := d.source(n)
 	if !ok {
-		d.problem(d.start(n), "%s: a single value is expected here", display(path))
+		advice := ""
+		if _, ok := mapping(n); ok { // go-yaml takes {a: [b:1]} for {a: [{b: 1}]}
+			advice = "; one with a colon in it wants quotes inside of brackets"
+		}
+		d.undecoded(n, path, "%s: a single value is expected here%s", display(path), advice)
 		return
 	}
 	if v.Type() == sourceType {
@@ -152,8 +156,25 @@ func (d *document) decodeScalar(n ast.Node, v reflect.Value, path string) {
 		return
 	}
 	if err := setScalar(v, source.Text); err != nil {
-		d.problem(d.start(n), "%s: %v", display(path), err)
+		d.undecoded(n, path, "%s: %v", display(path), err)
 	}
+}
+
+// undecoded reports a value that could not be read. What its section has to say of the default that stands there instead
+// would only confuse.
+func (d *document) undecoded(n ast.Node, path, format string, args ...any) {
+	d.problem(d.start(n), format, args...)
+	d.broken = append(d.broken, path)
+}
+
+// isBroken tells whether the value of a key path, or one that it is part of, was reported by undecoded.
+func (d *document) isBroken(path string) bool {
+	for _, b := range d.broken {
+		if rest, ok := strings.CutPrefix(path, b); ok && (b == "" || rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
 }
 
 // setScalar parses text into v.

@@ -20,26 +20,29 @@ const maxFile = 8 << 20
 // document is one parsed YAML file with what has been found wrong in it. All mistakes are collected, so that an
 // operator sees them at once.
 type document struct {
-	file     string
-	lines    []string
-	root     ast.Node // nil for an empty file
-	problems Problems
-	places   map[string]rules.Pos // where the value of a key path stands
+	file          string
+	lines         []string
+	root          ast.Node // nil for an empty file
+	problems      Problems
+	places        map[string]rules.Pos // where the value of a key path stands
+	brokenFilters map[string]bool      // whose configuration is wrong
+	broken        []string             // key paths whose values could not be read; "" is the whole file
 }
 
 // parse reads YAML. A syntax error is the document's only problem, since nothing after it can be trusted.
 func parse(file string, text []byte) *document {
 	d := &document{
-		file:   file,
-		lines:  strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n"),
-		places: map[string]rules.Pos{},
+		file:          file,
+		lines:         strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n"),
+		places:        map[string]rules.Pos{},
+		brokenFilters: map[string]bool{},
 	}
 	if len(text) > maxFile {
-		d.problem(rules.Pos{File: file}, "the file is larger than %d bytes", maxFile)
+		d.unreadable(rules.Pos{File: file}, "the file is larger than %d bytes", maxFile)
 		return d
 	}
 	if !utf8.Valid(text) {
-		d.problem(rules.Pos{File: file}, "the file is not UTF-8 text")
+		d.unreadable(rules.Pos{File: file}, "the file is not UTF-8 text")
 		return d
 	}
 	parsed, err := parser.ParseBytes(text, parser.ParseComments, parser.AllowDuplicateMapKey())
@@ -52,7 +55,7 @@ func parse(file string, text []byte) *document {
 			continue
 		}
 		if d.root != nil {
-			d.problem(d.pos(doc.Body.GetToken()), "a second YAML document; a configuration is one document")
+			d.problem(d.start(doc.Body), "a second YAML document; a configuration is one document")
 			return d
 		}
 		d.root = doc.Body
@@ -63,10 +66,16 @@ func parse(file string, text []byte) *document {
 func (d *document) syntaxProblem(err error) {
 	var syntax *yaml.SyntaxError
 	if errors.As(err, &syntax) {
-		d.problem(d.pos(syntax.GetToken()), "%s", syntax.GetMessage())
+		d.unreadable(d.pos(syntax.GetToken()), "%s", syntax.GetMessage())
 		return
 	}
-	d.problem(rules.Pos{File: d.file}, "%v", err)
+	d.unreadable(rules.Pos{File: d.file}, "%v", err)
+}
+
+// unreadable reports why nothing of the file can be used.
+func (d *document) unreadable(at rules.Pos, format string, args ...any) {
+	d.problem(at, format, args...)
+	d.broken = append(d.broken, "")
 }
 
 func (d *document) pos(t *token.Token) rules.Pos {

@@ -68,7 +68,7 @@ func in(path string) string {
 
 // didYouMean names the key that is nearest to what was written, if one is near.
 func didYouMean(written string, keys []string) string {
-	best, distance := "", 3
+	best, distance := "", min(3, 2+len(written)/6)
 	for _, key := range keys {
 		if d := editDistance(written, key); d < distance && d < len(key) {
 			best, distance = key, d

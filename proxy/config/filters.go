@@ -9,6 +9,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/rules"
 )
 
 // defaultTimeout bounds a filter's observation unless its configuration says otherwise. It lies below the 20 s that MAIL
@@ -29,26 +30,40 @@ func defaultFilters(specs []filters.Spec) map[string]policy.FilterConfig {
 
 // decodeFilters reads the section `filters:` into all. A filter's keys are those that every filter has and its own.
 func (d *document) decodeFilters(n ast.Node, all map[string]policy.FilterConfig) {
-	pairs, ok := mapping(n)
-	if !ok {
-		d.problem(d.start(n), "filters: a mapping from a filter's name to its configuration is expected here")
+	if n.Type() == ast.NullType { // a key without a value means the default
 		return
 	}
+	pairs, ok := mapping(n)
+	if !ok {
+		d.undecoded(n, "filters", "filters: a mapping from a filter's name to its configuration is expected here")
+		return
+	}
+	seen := map[string]rules.Pos{}
 	for _, pair := range pairs {
-		name := pair.Key.GetToken().Value
+		name, at := pair.Key.GetToken().Value, d.pos(pair.Key.GetToken())
 		c, known := all[name]
 		if !known {
-			d.problem(d.pos(pair.Key.GetToken()), "there is no filter %q%s", name, didYouMean(name, names(all)))
+			d.problem(at, "there is no filter %q%s", name, didYouMean(name, names(all)))
 			continue
 		}
+		if first, again := seen[name]; again {
+			d.problem(at, "filters.%s is already set in line %d", name, first.Line)
+			continue
+		}
+		seen[name] = at
 		path := join("filters", name)
-		d.places[path] = d.pos(pair.Key.GetToken())
+		d.places[path] = at
+		before := len(d.problems)
 		d.decodeFields(pair.Value, path, reflect.ValueOf(&c.Common).Elem(), reflect.ValueOf(c.Settings).Elem())
 		if c.Common.OnError != "pass" && c.Common.OnError != "defer" {
-			d.problem(d.place(join(path, "on_error")), "on_error: %q is neither pass nor defer", c.Common.OnError)
+			key := join(path, "on_error")
+			d.problem(d.place(key), "%s: %q is neither pass nor defer", key, c.Common.OnError)
 		}
 		d.validate(path, c.Settings)
 		all[name] = c
+		if len(d.problems) > before {
+			d.brokenFilters[name] = true
+		}
 	}
 }
 

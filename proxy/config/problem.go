@@ -75,6 +75,16 @@ func (ps Problems) Error() string {
 	return strings.Join(texts, "\n")
 }
 
+// at tells whether one of them, more than a warning, is at a place that is known.
+func (ps Problems) at(pos rules.Pos) bool {
+	for _, p := range ps {
+		if p.Pos == pos && pos.Line > 0 && !p.Warning {
+			return true
+		}
+	}
+	return false
+}
+
 func (ps Problems) sort() {
 	sort.SliceStable(ps, func(i, j int) bool {
 		a, b := ps[i].Pos, ps[j].Pos

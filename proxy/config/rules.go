@@ -35,13 +35,17 @@ func (e *ruleEntry) definition() rules.Definition {
 }
 
 // decodeRules reads the list under `rules:`. An entry `include: default` stands for the rules that come with Gatepost.
+// An empty list is no rules at all and not nil; a key without a value means the default, which is nil.
 func (d *document) decodeRules(n ast.Node) []rules.Definition {
+	if n.Type() == ast.NullType {
+		return nil
+	}
 	sequence, ok := n.(*ast.SequenceNode)
 	if !ok {
 		d.problem(d.start(n), "rules: a list of rules is expected here")
 		return nil
 	}
-	definitions := []rules.Definition{} // not nil: an empty list means that there are no rules
+	definitions := make([]rules.Definition, 0, len(sequence.Values)) // not nil: an empty list means no rules
 	for _, item := range sequence.Values {
 		var e ruleEntry
 		d.decodeFields(item, "rules", reflect.ValueOf(&e).Elem())

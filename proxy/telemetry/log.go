@@ -19,7 +19,27 @@ type Config struct {
 	// Format of the lines on standard error: text (key=value) or json.
 	Format string `yaml:"format"`
 	// Level below which nothing is logged: debug, info, warn or error.
-	Level slog.Level `yaml:"level"`
+	Level Level `yaml:"level"`
+}
+
+// Level is how much is logged: a slog.Level that is written as in the configuration.
+type Level slog.Level
+
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+
+// UnmarshalText takes debug, info, warn or error.
+func (l *Level) UnmarshalText(text []byte) error {
+	level, ok := levels[strings.ToLower(string(text))]
+	if !ok {
+		return fmt.Errorf("%q is none of debug, info, warn, error", text)
+	}
+	*l = Level(level)
+	return nil
+}
+
+// MarshalText writes the level as UnmarshalText reads it.
+func (l Level) MarshalText() ([]byte, error) {
+	return []byte(strings.ToLower(slog.Level(l).String())), nil
 }
 
 // Default returns text at level info.
@@ -36,7 +56,7 @@ func (c *Config) Validate() error {
 
 // NewLogger makes the process's logger.
 func NewLogger(c Config, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level}
+	options := &slog.HandlerOptions{Level: slog.Level(c.Level)}
 	w = escaper{w}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))

@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"gatepost/filters"
+	"gatepost/proxy"
+	"gatepost/proxy/control"
+	"gatepost/rules"
+)
+
+// validate asks a section whether its values make sense.
+func (d *document) validate(path string, section any) {
+	if v, ok := section.(interface{ Validate() error }); ok {
+		d.validated(path, v.Validate())
+	}
+}
+
+// validated adds what a section found wrong with itself.
+func (d *document) validated(path string, err error) {
+	var keys filters.KeyErrors
+	switch {
+	case err == nil:
+	case errors.As(err, &keys):
+		for _, k := range keys {
+			full := path
+			if k.Key != "" {
+				full = join(path, k.Key)
+			}
+			if !d.isBroken(full) {
+				d.problem(d.place(full), "%s: %v", full, k.Err)
+			}
+		}
+	case !d.isBroken(path):
+		d.problem(d.place(path), "%s: %v", path, err)
+	}
+}
+
+// check looks at the sections, then at what only the whole can tell.
+func (d *document) check(c *Config) {
+	if d.isBroken("") {
+		return
+	}
+	d.checkListen(c.Listen)
+	d.validate("backend", &c.Backend)
+	d.validate("resolver", &c.Resolver)
+	d.validate("store", &c.Store)
+	d.checkSocketPath(c.Store.Path)
+	d.validate("limits", &c.Limits)
+	d.validate("log", &c.Log)
+	d.validated("backend", c.Backend.ValidateDomains(len(c.Domains) > 0))
+	for i, name := range c.Domains {
+		if !validDomain(strings.TrimPrefix(name, ".")) && !d.isBroken(fmt.Sprintf("domains[%d]", i)) {
+			d.problem(d.place(fmt.Sprintf("domains[%d]", i)), "domains[%d]: %q is not a domain name%s", i, name, domainAdvice(name))
+		}
+	}
+	if !validDomain(c.Hostname) && !d.isBroken("hostname") {
+		d.problem(d.place("hostname"), "hostname: %q is not a host name", c.Hostname)
+	}
+	d.warnOfEverybody("trusted", c.Trusted, "passes all rules")
+	for i, l := range c.Listen {
+		d.warnOfEverybody(fmt.Sprintf("listen[%d].proxy_from", i), l.ProxyFrom, "may say that it is another client")
+		d.warnOfEverybody(fmt.Sprintf("listen[%d].xclient_from", i), l.XClientFrom, "may say that it is another client")
+	}
+}
+
+// maxSocketPath is how long the name of a UNIX socket can be on every system that we know (sockaddr_un).
+const maxSocketPath = 103
+
+func (d *document) checkSocketPath(folder string) {
+	if n := len(filepath.Join(folder, control.Name)); n > maxSocketPath {
+		d.problem(d.place("store.path"), "store.path: %s is too long by %d characters: the control socket is a file in it, and such names are short",
+			folder, n-maxSocketPath)
+	}
+}
+
+func domainAdvice(name string) string {
+	if rest, ok := strings.CutPrefix(name, "*"); ok && len(rest) > 1 && rest[0] == '.' {
+		return fmt.Sprintf("; for everything below it write %q", rest)
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return "; write internationalised ones as A-labels (xn--…)"
+	}
+	return ""
+}
+
+func (d *document) checkListen(all []proxy.Listen) {
+	if len(all) == 0 {
+		d.problem(d.place("listen"), "listen: no address at all; leave the key out for \":25\"")
+	}
+	first := map[string]int{}
+	for i := range all {
+		path := fmt.Sprintf("listen[%d]", i)
+		d.validate(path, &all[i])
+		if k, twice := first[all[i].Address]; twice && all[i].Address != "" {
+			d.problem(d.place(join(path, "address")), "%s.address: %s is that of listen[%d] already", path, all[i].Address, k)
+			continue
+		}
+		first[all[i].Address] = i
+	}
+}
+
+// warnOfEverybody: a network of length 0 is hardly meant where a list gives power to who is on it.
+func (d *document) warnOfEverybody(path string, networks []netip.Prefix, power string) {
+	for i, n := range networks {
+		if n.Bits() == 0 {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			d.add(rules.Problem{Pos: d.place(at), Warning: true, Message: fmt.Sprintf("%s: %s is everybody, and so everybody %s", at, n, power)})
+		}
+	}
+}
+
+// validDomain accepts host names, with underscores too.
+func validDomain(name string) bool {
+	if len(name) == 0 || len(name) > 253 {
+		return false
+	}
+	label := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '.':
+			if label == 0 {
+				return false
+			}
+			label = 0
+			continue
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+		if label++; label > 63 {
+			return false
+		}
+	}
+	return label > 0
+}
