@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"gatepost/filters"
 	"gatepost/rules"
 )
 
@@ -182,6 +184,12 @@ func setScalar(v reflect.Value, text string) error {
 	switch p := v.Addr().Interface().(type) {
 	case *netip.Prefix:
 		return setPrefix(p, text)
+	case *filters.Secret:
+		if text != "" && strings.Trim(text, "*") == "" {
+			return errors.New("the asterisks stand for a secret that `gatepost config` does not show; write the secret itself")
+		}
+		*p = filters.NewSecret(text)
+		return nil
 	case ScalarUnmarshaler:
 		return p.UnmarshalScalar(text)
 	case encoding.TextUnmarshaler:

@@ -163,10 +163,10 @@ func scalar(v reflect.Value) string {
 }
 
 // plain is what YAML reads back as itself without quotes, inside of flow collections too.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_./+-][A-Za-z0-9_./+@=-]*(:[A-Za-z0-9_./@-]+)*$`)
+var plain = regexp.MustCompile(`^(-[0-9]+(\.[0-9]+)?|[A-Za-z0-9_./+][A-Za-z0-9_./+@=-]*)$`)
 
 func quote(s string) string {
-	if plain.MatchString(s) && s != "-" {
+	if plain.MatchString(s) && !strings.EqualFold(s, "null") {
 		return s
 	}
 	return strconv.Quote(s)
