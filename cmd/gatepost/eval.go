@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,7 +77,7 @@ func (e *evaluation) run(ctx context.Context, file string, w io.Writer) error {
 	}
 	defer closeResolver()
 	env := filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: lookup, Store: filtertest.NewStore(clock),
-		Clock: clock, Log: telemetry.NewLogger(c.Log, os.Stderr)}
+		Clock: clock, Log: telemetry.NewLogger(telemetry.Config{Format: c.Log.Format, Level: telemetry.Level(slog.LevelWarn)}, os.Stderr)}
 	engine, problems := c.Compile(specs, env)
 	if engine == nil {
 		return problems
@@ -102,7 +104,7 @@ func (e *evaluation) clock() (filters.Clock, error) {
 	}
 	t, err := time.Parse(time.RFC3339, e.now)
 	if err != nil {
-		return nil, fmt.Errorf("--now: %w", err)
+		return nil, fmt.Errorf("--now: %q is not a time such as 2026-11-22T10:00:00Z", e.now)
 	}
 	return filtertest.NewClockAt(t), nil
 }
@@ -141,12 +143,19 @@ func (e *evaluation) judge(ctx context.Context, c *config.Config, engine *policy
 	if err != nil {
 		return nil, fmt.Errorf("--ip: %w", err)
 	}
-	sender, _, err := wire.ParseMail("FROM:<" + e.from + ">")
+	sender, _, err := wire.ParseMail("FROM:" + inBrackets(e.from))
 	if err != nil {
 		return nil, fmt.Errorf("--from: %w", err)
 	}
 	if len(e.recipients) == 0 {
 		return nil, errors.New("--rcpt is missing: whom is the message for?")
+	}
+	for i, recipient := range e.recipients {
+		path, _, err := wire.ParseRcpt("TO:" + inBrackets(recipient))
+		if err != nil {
+			return nil, fmt.Errorf("--rcpt %s: %w", recipient, err)
+		}
+		e.recipients[i] = path.Address
 	}
 	message, err := e.read(c)
 	if err != nil {
@@ -164,6 +173,14 @@ func (e *evaluation) judge(ctx context.Context, c *config.Config, engine *policy
 	gate.Close("")
 	message.Release()
 	return kept.record, nil
+}
+
+// inBrackets takes an address as people write it and as SMTP does.
+func inBrackets(address string) string {
+	if strings.HasPrefix(address, "<") {
+		return address
+	}
+	return "<" + address + ">"
 }
 
 // dialogue returns how the transaction ends: by the first refusal that concerns all of it.

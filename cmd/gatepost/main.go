@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"gatepost/proxy/config"
 )
 
 // version is set by the linker.
@@ -21,10 +23,14 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 func main() {
 	err := command().ExecuteContext(context.Background())
 	var status exitStatus
+	var problems config.Problems
 	switch {
 	case err == nil:
 	case errors.As(err, &status):
 		os.Exit(int(status))
+	case errors.As(err, &problems): // each of them starts with its place
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	default:
 		fmt.Fprintln(os.Stderr, "gatepost:", err)
 		os.Exit(1)
