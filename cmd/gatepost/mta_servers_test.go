@@ -49,16 +49,6 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func write(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // start runs a command inside the root until the test ends.
 func (m *mailServer) start(t *testing.T, command ...string) {
 	t.Helper()

@@ -4,16 +4,8 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -180,7 +172,7 @@ func binary(t *testing.T) string {
 func startGatepost(t *testing.T, backend, handOver string) (address, file string) {
 	t.Helper()
 	folder, address := t.TempDir(), freePort(t)
-	certificate(t, folder)
+	certificate(t, folder, "mx.example.org")
 	file = filepath.Join(folder, "gatepost.yaml")
 	write(t, file, fmt.Sprintf(`hostname: mx.example.org
 domains: [example.org]
@@ -227,27 +219,4 @@ func awaitReady(t *testing.T, address string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Fatal("gatepost does not answer RCPT")
-}
-
-func certificate(t *testing.T, folder string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"},
-		DNSNames: []string{"mx.example.org"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(folder, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	path := filepath.Join(folder, "key.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
