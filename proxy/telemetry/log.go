@@ -204,8 +204,15 @@ func facts(rec *policy.Record) string {
 		b.WriteString(name)
 		b.WriteByte('=')
 		switch v := value.(type) {
+		case string:
+			b.WriteString(word(v))
 		case []string:
-			b.WriteString(strings.Join(v, ","))
+			for i, item := range v {
+				if i > 0 {
+					b.WriteByte(',')
+				}
+				b.WriteString(word(item))
+			}
 		case float64:
 			b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
 		default:
@@ -213,6 +220,14 @@ func facts(rec *policy.Record) string {
 		}
 	})
 	return b.String()
+}
+
+// word quotes what could be taken for more than one fact or item: much of it was written by strangers.
+func word(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' || r == '=' || r == ',' }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
 }
 
 func failures(all []policy.FilterRecord) string {

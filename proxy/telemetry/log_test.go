@@ -1,0 +1,131 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/rules"
+)
+
+type spfFacts struct {
+	Result      string   `fact:"result"`
+	Explanation string   `fact:"explanation"`
+	Names       []string `fact:"names"`
+	Lookups     int      `fact:"lookups"`
+	Score       float64  `fact:"score"`
+}
+
+// transaction is a record of a refused message.
+func transaction(t *testing.T) *policy.Record {
+	t.Helper()
+	schema, err := rules.NewSchema(filters.Stages[:], int(filters.AtRcpt), []rules.Group{{Name: "spf", Type: reflect.TypeFor[spfFacts](), Stage: int(filters.AtMail)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := schema.NewFacts()
+	facts.Set(0, &spfFacts{"fail", "see dmarc.result=pass \"here\"", []string{"a.test", "b c"}, 2, 1.5})
+	start := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	return &policy.Record{
+		ID: "S1.1", Kind: policy.TransactionRecord, Start: start, End: start.Add(1500 * time.Millisecond),
+		Session:    &filters.Session{ID: "S1", Client: netip.MustParseAddrPort("192.0.2.7:25000")},
+		Greeting:   &filters.Greeting{Name: "mail.example.net"},
+		Envelope:   &filters.Envelope{ID: "S1.1", ReversePath: "a@example.net"},
+		Recipients: []policy.RecipientRecord{{Address: "alice@example.org", Reply: rules.Reply{Code: 250}}, {Address: "nobody@example.org", Reply: rules.Reply{Code: 550, Enhanced: "5.1.1", Text: "unknown"}}},
+		Facts:      facts,
+		Filters:    []policy.FilterRecord{{Name: "spf", Status: "ok"}, {Name: "dnsbl", Status: "timeout", Error: "not known in time"}},
+		Matched: []policy.Match{
+			{Rule: &rules.Rule{Name: "listed", Pos: rules.Pos{File: "g.yaml", Line: 7}}},
+			{Rule: &rules.Rule{Name: "listed", Pos: rules.Pos{File: "g.yaml", Line: 7}}, Recipient: "other"},
+			{Rule: &rules.Rule{Name: "forged", Pos: rules.Pos{File: "g.yaml", Line: 9}}, Observed: true},
+		},
+		Ending: policy.Ending{Reply: rules.Reply{Code: 554, Enhanced: "5.7.1", Text: "listed\nbye"}, Ours: true, Size: 400, Note: "QUIT"},
+	}
+}
+
+func TestALineOfText(t *testing.T) {
+	var b bytes.Buffer
+	Recorder{NewLogger(Default(), &b)}.Record(transaction(t))
+	_, line, _ := strings.Cut(b.String(), " ") // behind the time
+	want := `level=INFO msg=transaction id=S1.1 client=192.0.2.7 helo=mail.example.net from=<a@example.net> ` +
+		`to="<alice@example.org> <nobody@example.org>=550" verdict=reject rule=listed@g.yaml:7 observed=forged@g.yaml:9 ` +
+		`reply="554 5.7.1 listed\nbye" size=400 note=QUIT took=1.5s ` +
+		`facts="spf.result=fail spf.explanation=\"see dmarc.result=pass \\\"here\\\"\" spf.names=a.test,\"b c\" spf.lookups=2 spf.score=1.5" ` +
+		`failed="dnsbl: not known in time"` + "\n"
+	if line != want {
+		t.Errorf("got  %s\nwant %s", line, want)
+	}
+}
+
+func TestALineOfJSON(t *testing.T) {
+	var b bytes.Buffer
+	Recorder{NewLogger(Config{Format: "json"}, &b)}.Record(transaction(t))
+	var line map[string]any
+	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["verdict"] != "reject" || line["reply"] != "554 5.7.1 listed\nbye" {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}
+
+func TestSessionsThatSayNothingAreForDebuggingOnly(t *testing.T) {
+	quiet := transaction(t)
+	quiet.Kind, quiet.Envelope, quiet.Recipients, quiet.Ending = policy.SessionRecord, nil, nil, policy.Ending{}
+	for level, lines := range map[slog.Level]int{slog.LevelDebug: 1, slog.LevelInfo: 0} {
+		var b bytes.Buffer
+		Recorder{NewLogger(Config{Level: Level(level)}, &b)}.Record(quiet)
+		if got := strings.Count(b.String(), "\n"); got != lines {
+			t.Errorf("%v: %d lines", level, got)
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, c := range []struct {
+		want       string
+		ending     int
+		recipients []int
+	}{
+		{"accept", 250, []int{250}}, {"reject", 554, []int{250}}, {"defer", 451, []int{250}},
+		{"reject", 0, []int{550}}, {"defer", 0, []int{451, 450}}, {"abandon", 0, []int{250}}, {"abandon", 0, nil},
+	} {
+		r := &policy.Record{Ending: policy.Ending{Reply: rules.Reply{Code: c.ending}}}
+		for _, code := range c.recipients {
+			r.Recipients = append(r.Recipients, policy.RecipientRecord{Reply: rules.Reply{Code: code}})
+		}
+		if got := Verdict(r); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestManyRecipientsAreCut(t *testing.T) {
+	all := make([]policy.RecipientRecord, 25)
+	for i := range all {
+		all[i] = policy.RecipientRecord{Address: "a@example.org", Reply: rules.Reply{Code: 250}}
+	}
+	if got := recipients(all).Value.String(); strings.Count(got, "<") != maxRecipientsLogged || !strings.HasSuffix(got, " and 15 more") {
+		t.Error(got)
+	}
+}
+
+func TestLevelsAreWrittenAsTheyAreRead(t *testing.T) {
+	for _, text := range []string{"debug", "info", "warn", "error"} {
+		var l Level
+		if err := l.UnmarshalText([]byte(strings.ToUpper(text))); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := l.MarshalText(); string(got) != text {
+			t.Errorf("%s is written %s", text, got)
+		}
+	}
+	var l Level
+	if err := l.UnmarshalText([]byte("loud")); err == nil {
+		t.Error("loud is a level")
+	}
+}
