@@ -125,8 +125,8 @@ func TestTheLeastConfiguration(t *testing.T) {
 
 func TestBackendsThatCannotBe(t *testing.T) {
 	for text, want := range map[string]string{
-		"backend: lmtp:127.0.0.1:24":                                    "backend.address[0]: LMTP answers the end of a message once per recipient",
-		"backend: 127.0.0.1:24":                                         "backend.address[0]: port 24 is LMTP",
+		"backend: lmtp:127.0.0.1:24":                                    "backend.address: LMTP answers the end of a message once per recipient",
+		"backend: 127.0.0.1:24":                                         "backend.address: port 24 is LMTP",
 		"backend: {address: '127.0.0.1:25', client_address: none}":      "backend.client_address: none requires domains",
 		"backend: {address: 'unix:/s', client_address: transparent}":    "transparent needs a TCP address",
 		"backend: {client_address: xclient}":                            "the address of the MTA behind the proxy is missing",

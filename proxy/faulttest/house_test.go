@@ -99,7 +99,7 @@ func (s *site) open(t testing.TB, u setup) *house {
 	h := &house{t: t, site: s}
 	log, recorder := slog.New(slog.DiscardHandler), recorders{&h.ledger}
 	if u.logTo != nil {
-		log = telemetry.NewLogger(telemetry.Config{Format: u.logTo.format, Level: slog.LevelDebug}, u.logTo)
+		log = telemetry.NewLogger(telemetry.Config{Format: u.logTo.format, Level: telemetry.Level(slog.LevelDebug)}, u.logTo)
 		recorder = append(recorder, telemetry.Recorder{Log: log})
 	}
 	if u.clock == nil {

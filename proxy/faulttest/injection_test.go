@@ -41,7 +41,7 @@ func nasty(label string) *rapid.Generator[string] {
 }
 
 // commandLine is what a backend may be told. Anything else is of somebody else's making.
-var commandLine = regexp.MustCompile(`^(XCLIENT( [A-Z]+=[!-*,-<>-~+]+)+|EHLO [!-~]+|HELO [!-~]+|MAIL FROM:<[^\x00-\x1f\x7f]*>( [A-Z0-9]+(=[^ \x00-\x1f\x7f]*)?)*|` +
+var commandLine = regexp.MustCompile(`^(XCLIENT( [A-Z_]+=[!-*,-<>-~+]+)+|EHLO [!-~]+|HELO [!-~]+|MAIL FROM:<[^\x00-\x1f\x7f]*>( [A-Z0-9]+(=[^ \x00-\x1f\x7f]*)?)*|` +
 	`RCPT TO:<[^\x00-\x1f\x7f]+>( [A-Z]+=[^ \x00-\x1f\x7f]*)*|DATA|BDAT [0-9]+ LAST|RSET|NOOP|QUIT)$`)
 
 // TestNothingBecomesSyntax: whatever a client says, the backend hears commands that the proxy means, the message gets the
