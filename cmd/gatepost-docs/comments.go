@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"gatepost/proxy/config"
@@ -55,9 +56,20 @@ func collect(comments config.Comments, importPath string, file *ast.File) {
 				continue
 			}
 			for _, name := range field.Names {
-				comments[importPath+"."+spec.Name.Name+"."+name.Name] = text
+				comments[importPath+"."+spec.Name.Name+"."+name.Name] = inTheManual(text, name.Name, field.Tag.Value)
 			}
 		}
 		return true
 	})
+}
+
+// inTheManual puts the key in the place of the field's name where a comment starts with one that only Go knows, such as
+// ProxyFrom for proxy_from.
+func inTheManual(text, field, tag string) string {
+	tags := reflect.StructTag(strings.Trim(tag, "`"))
+	key, _, _ := strings.Cut(tags.Get("yaml")+tags.Get("fact"), ",")
+	if rest, ok := strings.CutPrefix(text, field+" "); ok && key != "" && !strings.EqualFold(key, field) {
+		return key + " " + rest
+	}
+	return text
 }

@@ -49,6 +49,8 @@ yours.
 - A duration is ` + "`300ms`, `10s`, `5m`, `24h`, `35d`" + ` or a sum of these; a size is ` + "`4096`, `64KiB`, `50MiB`, `1GiB`" + `.
 - A network is ` + "`192.0.2.0/24`, `2001:db8::/32`" + ` or a single address.
 - Where a list is expected, a single value is a list of one.
+- A relative file name is meant from the folder of the configuration file.
+- Inside of brackets, put what has a colon in it in quotes: ` + "`[\"127.0.0.1:53\"]`" + `.
 
 ` + "```yaml\n")
 	c := config.Default(specs)
