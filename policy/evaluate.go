@@ -45,8 +45,23 @@ func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.F
 			g.act(r, facts, carry, &result)
 		}
 	}
-	g.evaluateObserved(facts, from, end)
+	if stage == filters.AtMessage {
+		g.tx.watched.extend(from, end)
+	} else {
+		g.evaluateObserved(facts, from, end)
+	}
 	return result
+}
+
+// stretch is the places of some rules. Observed rules about the message are not looked at before the transaction ends:
+// what they read is often waited for by something else, Authentication-Results above all.
+type stretch struct{ from, end int }
+
+func (s *stretch) extend(from, end int) {
+	if s.end == 0 {
+		s.from = from
+	}
+	s.end = max(s.end, end)
 }
 
 // act does what a rule whose condition is true says.

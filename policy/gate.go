@@ -55,6 +55,7 @@ type transaction struct {
 	recipients []RecipientRecord
 	split      bool         // a recipient of another class was sent away, and so is everyone behind it
 	spare      *rules.Facts // of a recipient who is settled
+	watched    stretch      // rules about the message whose observed ones are looked at in the end
 	grey       greylisting
 	body       *filters.Message
 	header     *filters.Header
@@ -271,6 +272,8 @@ func (g *Gate) discarding() *rules.Rule {
 // after the reply was sent: it waits until the transaction's observations have ended.
 func (g *Gate) Conclude(e Ending) {
 	g.endRecipient()
+	g.poll()
+	g.evaluateObserved(g.judged(), g.tx.watched.from, g.tx.watched.end)
 	g.tell(filters.MessageOutcome, e.Reply.Code, e.Ours, e.Size)
 	g.stop(transactionLevel)
 	tx := g.tx

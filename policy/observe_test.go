@@ -268,3 +268,22 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	}
 	c.Gate = c.engine.NewGate(c.session, nil) // for the cleanup
 }
+
+// What Authentication-Results waits for anyway is there for rules that only watch, although they wait for nothing.
+func TestObservedRuleSeesWhatIsKnownInTheEnd(t *testing.T) {
+	release := make(chan struct{})
+	f := &fakes{spf: func(context.Context, filters.View) (*spfFacts, error) {
+		<-release
+		return &spfFacts{Result: "fail"}, nil
+	}}
+	c := f.connect(t, `spf.result == "fail" and message.size > 0 -> reject; mode: observe`)
+	c.deliver("a@example.com", "b@example.org")
+	timer := time.AfterFunc(20*time.Millisecond, func() { close(release) }) // while EndOfData waits for it
+	defer timer.Stop()
+	v, _ := c.message(plain)
+	expect(t, "message", v, "")
+	c.Conclude(Ending{})
+	if matched := c.records[0].Matched; len(matched) != 1 || !matched[0].Observed {
+		t.Errorf("matched %v", matched)
+	}
+}
