@@ -140,14 +140,14 @@ func (s *server) provedOpen(err error) {
 }
 
 // unproved leaves an older proof as it is: a backend that was in order and cannot be reached now is still no open relay,
-// and one that was open stays so. first tells that there is nothing else to go by.
-func (s *server) unproved(err error) (first bool) {
+// and one that was open stays so. news tells that there is nothing else to go by, and that the reason is a new one.
+func (s *server) unproved(err error) (news bool) {
 	v := s.relay.Load()
 	if v != nil && (v.err == nil || v.proved) {
 		return false
 	}
 	s.relay.Store(&verdict{err: err})
-	return v == nil
+	return v == nil || v.err.Error() != err.Error()
 }
 
 // stranger is a client from a network for documentation (RFC 5737, RFC 3849), which no backend has reason to trust.

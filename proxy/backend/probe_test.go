@@ -85,6 +85,21 @@ func TestRelayCheckThatProvesNothing(t *testing.T) {
 	}
 }
 
+// Why nothing is proved can change: a backend that was down is up, but answers MAIL with 550.
+func TestNewReasonForNoProofIsLogged(t *testing.T) {
+	s := start(t, backendtest.Behaviour{Answer: answering("MAIL", "550 5.7.1 no")})
+	g, logs := newGroup(t, checkRelay, s)
+	g.servers[0].unproved(errors.New("it was down at first"))
+	for range 2 {
+		if err := g.servers[0].probe(testContext(t)); err == nil {
+			t.Fatal("proved")
+		}
+	}
+	if n := strings.Count(logs.String(), "came to nothing"); n != 1 {
+		t.Errorf("told %d times: %s", n, logs)
+	}
+}
+
 // What was proved is kept while the backend is away.
 func TestProofOutlivesOutage(t *testing.T) {
 	s := start(t, backendtest.Behaviour{})
