@@ -130,6 +130,13 @@ func dialogues() []dialogue {
 			c.data(plain)
 			c.quit()
 		}},
+		{name: "one of two greylisted", finals: []int{250}, play: func(c *talk) {
+			c.hello()
+			s := c.letter("a", "both", text, known, "later@example.com")
+			c.together(s, "")
+			c.data(s)
+			c.quit()
+		}},
 		{name: "refused by rules", finals: []int{0, 550, 250}, play: func(c *talk) {
 			c.hello()
 			refused, spoiled, plain := c.letter("refused", "x", text, known), c.letter("a", "spoiled", text, known), c.letter("a", "plain", text, known)

@@ -45,6 +45,7 @@ type setup struct {
 const usualRules = `
   - {name: refused, when: mail.local startsWith "refused", then: reject, reply: 550 5.7.1 Refused by rule}
   - {name: grey, when: mail.local startsWith "grey", then: greylist}
+  - {name: later, when: rcpt.local == "later", then: greylist}
   - {name: forged, when: spf.result == "fail" or not rdns.confirmed and not helo.valid, then: reject}
   - {name: spoiled, when: header("Subject") == "spoiled", then: reject, reply: 550 5.7.1 Spoiled}
   - {name: marked, when: mail.local startsWith "tagged", then: tag, header: "X-Marked: {mail.local}"}
