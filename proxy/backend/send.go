@@ -45,6 +45,8 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 		return r, false, c.fail("message", errClosing)
 	case len(c.commands) > 0:
 		return r, false, c.fail("message", errUnread)
+	case c.link.r != c.link.w: // it would pass for the answer to the message
+		return r, false, c.fail("message", errUnasked)
 	case p.Binary && !c.extensions.Chunking:
 		return r, false, c.fail("message", errNeedsBDAT)
 	}

@@ -334,3 +334,27 @@ func tryOnce(t *testing.T, g *Group) (delivered, dotSent bool) {
 	r, dotSent, err := c.SendMessage(testContext(t), message("Subject: x\r\n\r\n.x\r\n"), 0)
 	return err == nil && r.Code == 250, dotSent
 }
+
+// A reply that nobody asked for must not pass for the answer to the end of a message.
+func TestUnaskedReplyIsNotTheFinalReply(t *testing.T) {
+	for name, keywords := range map[string][]string{"BDAT": nil, "DATA": dataKeywords} {
+		for _, size := range []int{10, 300_000} {
+			s := start(t, backendtest.Behaviour{Keywords: keywords, Answer: func(_ *backendtest.Session, line string) string {
+				switch {
+				case strings.HasPrefix(line, "RCPT"):
+					return "250 2.1.5 Ok\r\n250 2.0.0 Ok: queued as FALSE"
+				case line == ".":
+					return "451 4.3.0 later"
+				}
+				return ""
+			}})
+			g, _ := newGroup(t, nil, s)
+			c := dial(t, g, testClient())
+			envelope(t, c)
+			r, dotSent, err := c.SendMessage(testContext(t), message(strings.Repeat("x", size)+"\r\n"), 0)
+			if err == nil || dotSent {
+				t.Errorf("%s, %d bytes: %s, dotSent %v", name, size, r, dotSent)
+			}
+		}
+	}
+}
