@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/rules"
@@ -269,4 +270,42 @@ func BenchmarkMessage(b *testing.B) {
 			c.Close()
 		}
 	})
+}
+
+// brokenSpill makes files that cannot be read back without a panic.
+type brokenSpill struct{ filters.Spill }
+
+type brokenFile struct{ filters.SpillFile }
+
+func (b brokenSpill) Create() (filters.SpillFile, error) {
+	f, err := b.Spill.Create()
+	return brokenFile{f}, err
+}
+
+func (brokenFile) ReadAt([]byte, int64) (int, error) { panic("as arranged") }
+
+// TestPanicInMessage: a connection on which half a message was sent is nobody's any more. What the next client said
+// there would become the rest of the message.
+func TestPanicInMessage(t *testing.T) {
+	spill, err := NewSpill(t.TempDir(), 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, setup{dirty: true, spill: brokenSpill{spill}, limits: func(l *Limits) { l.MessageMemory = 200 << 10 }})
+	c := h.hello()
+	c.say("MAIL FROM:<a@example.org>", "250")
+	c.say("RCPT TO:<b@example.org>", "250")
+	c.say("DATA", "354")
+	c.send("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 998)+"\r\n", 500))
+	c.say(".", "421 4.3.0 Internal error")
+	h.waitIdle()
+	c = h.hello()
+	c.say("MAIL FROM:<c@example.org>", "250")
+	c.say("RCPT TO:<d@example.org>", "250")
+	c.say("DATA", "354")
+	c.say("Subject: y\r\n\r\ny\r\n.", "250")
+	messages := h.backends[0].Messages()
+	if len(messages) != 1 || !strings.HasPrefix(string(messages[0].Data), "Subject: y") {
+		t.Errorf("%d messages arrived", len(messages))
+	}
 }

@@ -93,6 +93,7 @@ func (s *session) run(why wake) (w wait) {
 			s.server.metrics.Panics.Add(1)
 			s.log().Error("panic in a session; please report it", "panic", p, "stack", stack())
 			s.note = "internal error"
+			s.dropBackend() // half a message may be on it, and a next client's commands would become the rest
 			s.b.out = s.b.out[:0]
 			s.say(421, "4.3.0", "Internal error, please try again later")
 			s.flush()
