@@ -23,6 +23,10 @@ type Config struct {
 	Trusted  []netip.Prefix          // clients that pass all rules
 	Filters  map[string]FilterConfig // by name; missing: the filter's defaults
 	Rules    []rules.Definition
+
+	// RefuseRoutes: the backend takes every client for its own, and so would follow a strangers' route to elsewhere
+	// before the @ of one of our domains, as in user%example.net@example.org.
+	RefuseRoutes bool
 }
 
 // FilterConfig is one filter's configuration.
@@ -60,6 +64,7 @@ func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists)
 			contact:   c.Contact,
 			trusted:   c.Trusted,
 			domains:   domainSet{},
+			noRoutes:  c.RefuseRoutes,
 			log:       env.Log,
 			instances: map[string]any{},
 		},

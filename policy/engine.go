@@ -19,6 +19,7 @@ type Engine struct {
 	contact  string
 	trusted  []netip.Prefix
 	domains  domainSet
+	noRoutes bool
 	log      *slog.Logger
 
 	schema *rules.Schema

@@ -156,6 +156,33 @@ func TestWeDoNotRelay(t *testing.T) {
 	}
 }
 
+// A backend that takes every client for ours would follow the route that is written before the @.
+func TestWeDoNotRelayByRoute(t *testing.T) {
+	f := &fakes{}
+	for _, test := range []struct {
+		to    string
+		known bool // the backend tells strangers from its own
+		trust bool
+		want  string
+	}{
+		{to: "b@example.org"},
+		{to: "postmaster"},
+		{to: "b%example.com@example.org", want: "550 5.7.1 we do not relay"},
+		{to: "example.com!b@example.org", want: "550 5.7.1 we do not relay"},
+		{to: `"b@example.com"@example.org`, want: "550 5.7.1 we do not relay"},
+		{to: "b%example.com@example.org", known: true},
+		{to: "b%example.com@example.org", trust: true},
+	} {
+		config := f.config()
+		config.RefuseRoutes = !test.known
+		c := session(t, compile(t, f, config), &filters.Session{Trusted: test.trust}, &Runtime{})
+		c.greet()
+		c.Helo(c.ctx, &filters.Greeting{Name: "x"})
+		c.mail("a@example.com")
+		expect(t, test.to, c.rcpt(test.to), test.want)
+	}
+}
+
 func TestTrustedClientsPass(t *testing.T) {
 	asked := func(context.Context, filters.View) (*listFacts, error) { t.Error("no rule is asked"); return nil, nil }
 	f := &fakes{dnsbl: asked, spf: answers(spfFacts{Result: "pass"}), early: pauser{on: true, pause: time.Second}}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"gatepost/filters"
@@ -75,10 +76,18 @@ func (g *Gate) endRecipient() {
 // relayVerdict refuses recipients that are not ours from clients that we do not know. No rule and no bypass lifts it.
 func (g *Gate) relayVerdict(rc *recipient) Verdict {
 	authenticated := g.greeting != nil && g.greeting.AuthUser != ""
-	if len(g.engine.domains) == 0 || g.session.Trusted || authenticated || g.engine.domains.has(rc.rcpt.Domain) {
+	refused := ""
+	switch {
+	case len(g.engine.domains) == 0 || g.session.Trusted || authenticated:
+	case !g.engine.domains.has(rc.rcpt.Domain):
+		refused = "we do not relay for " + printable(rc.rcpt.Domain)
+	case g.engine.noRoutes && strings.ContainsAny(rc.rcpt.Local, "@%!"):
+		refused = "we do not relay along a route in the part before the @"
+	}
+	if refused == "" {
 		return Verdict{}
 	}
-	return g.refusal(rules.Reject, rules.Reply{Code: 550, Enhanced: "5.7.1", Text: "we do not relay for " + printable(rc.rcpt.Domain)}, nil)
+	return g.refusal(rules.Reject, rules.Reply{Code: 550, Enhanced: "5.7.1", Text: refused}, nil)
 }
 
 // carryOn turns the ruling at RCPT into a verdict. A greylisting that has been passed is no decision: the rules behind

@@ -145,7 +145,8 @@ func (s *session) rcpt(c wire.Command) {
 			s.outOfSequence("MAIL was refused")
 		}
 	default:
-		s.relayRcpt(wire.AppendParams(append([]byte("RCPT TO:"), path.Raw...), params))
+		// Without its source route: RFC 5321, 3.3 wants it ignored, and a backend that trusts us would go by it.
+		s.relayRcpt(wire.AppendParams([]byte("RCPT TO:<"+path.Address+">"), params))
 	}
 }
 

@@ -233,7 +233,8 @@ func (d *document) decodeTop(c *Config) {
 
 // Policy is what the engine is compiled from.
 func (c *Config) Policy() policy.Config {
-	return policy.Config{Hostname: c.Hostname, Contact: c.Contact, Domains: c.Domains, Trusted: c.Trusted, Filters: c.Filters, Rules: c.Rules}
+	return policy.Config{Hostname: c.Hostname, Contact: c.Contact, Domains: c.Domains, Trusted: c.Trusted, Filters: c.Filters, Rules: c.Rules,
+		RefuseRoutes: c.Backend.ClientAddress == backend.NoAddress}
 }
 
 // Compile builds the engine. The engine is nil when a problem is more than a warning.
