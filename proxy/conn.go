@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,9 @@ func (again) Error() string   { return "no input at hand" }
 func (again) Timeout() bool   { return true }
 func (again) Temporary() bool { return true }
 
+// lastWords is how long a client may take for its 421 when the proxy has lost patience.
+const lastWords = time.Second
+
 // conn is a client's TCP connection. It belongs to the goroutine that runs its session; nobody else closes it, which
 // is why the descriptor's number may be used directly.
 type conn struct {
@@ -24,6 +28,7 @@ type conn struct {
 	fd           int           // for reads and writes that do not wait; -1 where the system has none
 	patient      bool          // Read waits for input until the read deadline
 	writeTimeout time.Duration // how long the client may take to read our replies
+	killed       *atomic.Bool  // the proxy has lost patience
 	peeked       []byte        // input that the waiting goroutine has read already (systems without epoll)
 	peekErr      error
 }
@@ -57,6 +62,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
 		return n, err
+	}
+	if c.killed.Load() { // its interruption may have come before our deadline
+		c.SetWriteDeadline(time.Now().Add(lastWords))
 	}
 	m, err := c.Conn.Write(p[n:])
 	return n + m, err

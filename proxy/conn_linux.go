@@ -4,13 +4,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // newConn wraps a connection that was just accepted.
-func newConn(c net.Conn, writeTimeout time.Duration) *conn {
-	wrapped := &conn{Conn: c, fd: -1, writeTimeout: writeTimeout}
+func newConn(c net.Conn, writeTimeout time.Duration, killed *atomic.Bool) *conn {
+	wrapped := &conn{Conn: c, fd: -1, writeTimeout: writeTimeout, killed: killed}
 	if s, ok := c.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
 			raw.Control(func(fd uintptr) { wrapped.fd = int(fd) })

@@ -139,7 +139,7 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 func (s *Server) admit(l *listener, c net.Conn) {
 	service := s.current()
 	limits := &service.Limits
-	client := newConn(c, time.Duration(limits.CommandTimeout))
+	client := newConn(c, time.Duration(limits.CommandTimeout), &s.killed)
 	if s.metrics.Open.Add(1) > int64(limits.Connections) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
