@@ -320,7 +320,7 @@ func (d *dialogue) see(n int, pattern string) {
 
 // handOver matches what is not of interest unless asked for: QUIT ends the probes that came before the dialogue, "." is
 // the end of a message.
-var handOver = regexp.MustCompile("^(XCLIENT |EHLO |HELO |QUIT$|\\.$)")
+var handOver = regexp.MustCompile(`^(XCLIENT |EHLO |HELO |QUIT$|\.$)`)
 
 func (d *dialogue) hear(n int, pattern string) {
 	d.t.Helper()

@@ -21,7 +21,6 @@ type ScalarUnmarshaler interface{ UnmarshalScalar(text string) error }
 var (
 	textUnmarshaler   = reflect.TypeFor[encoding.TextUnmarshaler]()
 	scalarUnmarshaler = reflect.TypeFor[ScalarUnmarshaler]()
-	prefixType        = reflect.TypeFor[netip.Prefix]()
 	sourceType        = reflect.TypeFor[rules.Source]()
 )
 

@@ -30,15 +30,6 @@ func shorten(key string) string {
 	return key[:maxKey-1-2*len(sum)] + "~" + hex.EncodeToString(sum[:])
 }
 
-// splitRecordKey undoes recordKey; ok is false for what is not a mark.
-func splitRecordKey(record []byte) (space, key string, ok bool) {
-	at := bytes.IndexByte(record, 0)
-	if at <= 0 {
-		return "", "", false
-	}
-	return string(record[:at]), string(record[at+1:]), true
-}
-
 func checkSpace(space string) error {
 	if space == "" || strings.IndexByte(space, 0) >= 0 {
 		return errSpace
