@@ -250,7 +250,7 @@ func (s *session) more(begun time.Time) bool {
 		}
 		deadline := limit
 		if s.backend != nil {
-			if hold := s.idle.Add(s.service.Hold); !now.Before(hold) {
+			if hold := s.idle.Add(s.hold()); !now.Before(hold) {
 				s.releaseBackend()
 			} else if hold.Before(deadline) {
 				deadline = hold

@@ -138,7 +138,7 @@ func (s *session) waitForCommand() wait {
 	now := time.Now()
 	limit := s.patience() - now.Sub(s.since)
 	if s.backend != nil {
-		limit = min(limit, s.service.Hold-now.Sub(s.idle))
+		limit = min(limit, s.hold()-now.Sub(s.idle))
 	}
 	return wait{input: true, limit: max(limit, 0)}
 }

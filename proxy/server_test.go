@@ -14,6 +14,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/rules"
 )
@@ -308,4 +309,23 @@ func TestPanicInMessage(t *testing.T) {
 	if len(messages) != 1 || !strings.HasPrefix(string(messages[0].Data), "Subject: y") {
 		t.Errorf("%d messages arrived", len(messages))
 	}
+}
+
+// TestCrowdedBackend: while the backend's connections are all but used up, a client that says nothing does not keep one
+// from the others for all of backend.hold.
+func TestCrowdedBackend(t *testing.T) {
+	h := start(t, setup{
+		hold:   time.Hour,
+		group:  func(c *backend.Config) { c.Connections = 1 },
+		limits: func(l *Limits) { l.EnvelopeBudget = filters.Duration(15 * time.Second) },
+	})
+	silent := h.hello()
+	silent.say("MAIL FROM:<a@example.org>", "250")
+	silent.say("RCPT TO:<b@example.org>", "250")
+	other := h.hello()
+	other.say("MAIL FROM:<c@example.org>", "250")
+	other.say("RCPT TO:<d@example.org>", "250")
+	other.say("QUIT", "221")
+	silent.say("DATA", "354")
+	silent.say("Subject: x\r\n\r\nx\r\n.", "250")
 }

@@ -124,6 +124,15 @@ func (s *session) releaseBackend() {
 	}
 }
 
+// hold is how long the backend waits for the client. When its connections are all but used up it is short: clients
+// that say nothing could keep all of them, at no cost, and with them all mail out.
+func (s *session) hold() time.Duration {
+	if s.backend.Crowded() {
+		return min(s.service.Hold, quiet)
+	}
+	return s.service.Hold
+}
+
 // batch bounds the commands that are sent before their replies are read: both ends' buffers hold them.
 const batch = 50
 

@@ -49,21 +49,7 @@ func startRelay(t *testing.T, keywords []string) *relay {
 		t.Fatal(err)
 	}
 	t.Cleanup(mta.Close)
-	file := filepath.Join(t.TempDir(), "gatepost.yaml")
-	text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nbackend: %s\nfilters:\n  ratelimit: {enabled: false}\n  earlytalker: {enabled: false}\n", mta.Address())
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, problems := config.Load(file, all.Specs())
-	if c == nil {
-		t.Fatal(problems)
-	}
-	env := filtertest.NewEnv(filtertest.MustParseZone(honestZone))
-	env.Hostname, env.Domains = c.Hostname, c.Domains
-	engine, problems := c.Compile(all.Specs(), env)
-	if engine == nil {
-		t.Fatal(problems)
-	}
+	c, engine := defaultPolicy(t, mta.Address())
 	group, err := backend.New(c.Backend, backend.Options{Hostname: c.Hostname, DomainsConfigured: true})
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +90,27 @@ func startRelay(t *testing.T, keywords []string) *relay {
 		running.Wait()
 	})
 	return r
+}
+
+// defaultPolicy is the default rules, in a world where nothing speaks against the client.
+func defaultPolicy(t *testing.T, address string) (*config.Config, *policy.Engine) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "gatepost.yaml")
+	text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nbackend: %s\nfilters:\n  ratelimit: {enabled: false}\n  earlytalker: {enabled: false}\n", address)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, problems := config.Load(file, all.Specs())
+	if c == nil {
+		t.Fatal(problems)
+	}
+	env := filtertest.NewEnv(filtertest.MustParseZone(honestZone))
+	env.Hostname, env.Domains = c.Hostname, c.Domains
+	engine, problems := c.Compile(all.Specs(), env)
+	if engine == nil {
+		t.Fatal(problems)
+	}
+	return c, engine
 }
 
 func (r *relay) deliver(m *backendtest.Message) error {

@@ -74,6 +74,9 @@ func (c *Conn) Address() string { return c.server.address }
 // Extensions is what the backend offers in this session.
 func (c *Conn) Extensions() Extensions { return c.extensions }
 
+// Crowded tells that the connections to the backend are all but used up: one that is idle should be given back.
+func (c *Conn) Crowded() bool { return c.server.pool.crowded() }
+
 // Queue adds a command line (without CRLF) to the batch. It is copied.
 func (c *Conn) Queue(line []byte) { c.queue(line, callers) }
 

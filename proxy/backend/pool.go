@@ -116,6 +116,14 @@ func (p *pool) shrink(now time.Time) (left int, first bool) {
 	return left, first
 }
 
+// crowded tells that few links are left, or that somebody waits for one.
+func (p *pool) crowded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	inUse := p.open - len(p.idle)
+	return p.waiting.Len() > 0 || inUse >= p.limit-p.limit/10
+}
+
 // expire says goodbye to links that have been idle for too long.
 func (p *pool) expire(now time.Time) {
 	p.mu.Lock()
