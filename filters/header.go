@@ -3,6 +3,7 @@ package filters
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -12,6 +13,9 @@ const MaxHeader = 256 << 10
 
 // maxFields is how many fields of a header block are looked at.
 const maxFields = 4096
+
+// fewFields is how many of them get their room at once; a line may be a field or the rest of one.
+const fewFields = 32
 
 // Header is a message's header block (RFC 5322, 2.2). It is shared: never change it.
 type Header struct {
@@ -64,9 +68,11 @@ func (h *Header) Values(name string) []string {
 
 // headerScan looks for the end of the header block while the message arrives.
 type headerScan struct {
-	mu     sync.Mutex // guards the fields below; held while bytes are copied, not while they are waited for
-	block  []byte     // the start of the message
+	mu     sync.Mutex // guards the fields below; held while bytes are searched, not while they are waited for
 	header *Header    // the result
+
+	searched int    // bytes of the first chunk without an end
+	block    []byte // the start of the message, copied once its header is longer than that chunk
 }
 
 // Header waits until the header block has arrived and returns it parsed, once for all callers. It gives up as a
@@ -102,6 +108,18 @@ func (m *Message) scanHeader(size int64, ended bool) (*Header, error) {
 	scan := &m.head
 	scan.mu.Lock()
 	defer scan.mu.Unlock()
+	if scan.header == nil && scan.block == nil {
+		// Most headers lie within the message's first chunk and are searched where they are: 1 KB is copied for a
+		// message with ten fields, where reading in steps took 8.
+		first := m.first(size)
+		if end := headerEnd(first, scan.searched); end >= 0 {
+			scan.header = parseHeader(bytes.Clone(first[:end]), false)
+			return scan.header, nil
+		}
+		if scan.searched = len(first); int64(len(first)) == size && !ended {
+			return nil, nil
+		}
+	}
 	// In small steps: most of what has arrived may be the body.
 	const step = 4 << 10
 	for limit := min(size, MaxHeader); scan.header == nil; {
@@ -112,12 +130,12 @@ func (m *Message) scanHeader(size int64, ended bool) (*Header, error) {
 			}
 			break
 		}
-		piece := make([]byte, min(step, limit-have))
-		n, err := m.readAt(piece, have)
+		scan.block = slices.Grow(scan.block, step)
+		n, err := m.readAt(scan.block[have:have+min(step, limit-have)], have)
 		if err != nil {
 			return nil, err
 		}
-		scan.block = append(scan.block, piece[:n]...)
+		scan.block = scan.block[:int(have)+n]
 		if end := headerEnd(scan.block, int(have)); end >= 0 {
 			scan.header = parseHeader(scan.block[:end:end], false)
 		}
@@ -142,7 +160,7 @@ func headerEnd(block []byte, from int) int {
 
 // parseHeader splits a header block into fields. cut says that the block goes on behind what is here.
 func parseHeader(block []byte, cut bool) *Header {
-	h := &Header{Cut: cut}
+	h := &Header{Cut: cut, Fields: make([]Field, 0, min(bytes.Count(block, []byte("\n")), fewFields))}
 	text := string(block) // the names are parts of it: one allocation
 	for at := 0; at < len(block); {
 		end, whole := fieldEnd(block, at)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -207,5 +208,46 @@ func BenchmarkHeader(b *testing.B) {
 			b.Fatal(err)
 		}
 		m.Release()
+	}
+}
+
+// A header is found in the message's own memory; what it costs is its copy.
+func TestHeaderAllocates(t *testing.T) {
+	m := NewMessage(1<<20, nil)
+	defer m.Release()
+	io.WriteString(m, "Received: from a.example.net\r\n\tby b.example.net\r\nFrom: a@example.net\r\nSubject: hello\r\n\r\n"+strings.Repeat("body\r\n", 500))
+	m.Complete()
+	allocations := testing.AllocsPerRun(100, func() {
+		m.head = headerScan{}
+		if _, err := m.Header(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations > 4 {
+		t.Errorf("%.0f allocations", allocations)
+	}
+}
+
+// A header may end behind the first chunk, in the file behind a first chunk that is not full, or nowhere.
+func TestHeaderAcrossChunks(t *testing.T) {
+	for _, memory := range []int64{0, 4 << 10, 1 << 20} {
+		for _, length := range []int{10, firstChunk - minSpace, firstChunk - 3, firstChunk - 1, firstChunk, firstChunk + 3, 3 * firstChunk} {
+			for _, step := range []int{97, 1 << 20} {
+				head := "A: " + strings.Repeat("x", length-len("A: \r\n")) + "\r\n"
+				m := NewMessage(memory, newSpill(t, 1<<20))
+				for text := head + "\r\nbody"; text != ""; text = text[min(step, len(text)):] {
+					io.WriteString(m, text[:min(step, len(text))])
+					if _, err := m.scanHeader(m.Size(), false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				m.Complete()
+				h, err := m.Header(t.Context())
+				if err != nil || h.Size != length || len(h.Fields) != 1 || string(h.Fields[0].Raw) != head || h.Cut {
+					t.Errorf("memory %d, header %d, step %d: %v, size %d", memory, length, step, err, h.Size)
+				}
+				m.Release()
+			}
+		}
 	}
 }

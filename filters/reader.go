@@ -146,6 +146,17 @@ func (m *Message) readAt(p []byte, pos int64) (int, error) {
 	return n, err
 }
 
+// first returns what the first chunk holds of the message's first size bytes, nothing if they are in the file. The caller
+// is a user.
+func (m *Message) first(size int64) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.chunks) == 0 {
+		return nil
+	}
+	return m.piece(0, 0, min(size, m.inFile, firstChunk))
+}
+
 // chunkAt is the index of the chunk that holds the byte at pos. The caller holds the lock.
 func (m *Message) chunkAt(pos int64) int {
 	return sort.Search(len(m.chunks), func(i int) bool { return m.chunks[i].start > pos }) - 1
