@@ -19,7 +19,7 @@ type view struct {
 }
 
 func (v view) pending(x *field) bool {
-	return x.Stage > v.now && !v.facts.groups[x.Group].IsValid() && !v.facts.failed[x.Group]
+	return x.Stage > v.now && v.facts.groups[x.Group] == nil
 }
 
 // constant is a condition that reads no facts.

@@ -162,10 +162,9 @@ func withLate(s *Schema, early, late *Facts) *Facts {
 	f := s.NewFacts()
 	f.CopyFrom(early)
 	for i := range f.groups {
-		if late.groups[i].IsValid() {
+		if late.groups[i] != nil && (late.groups[i] != gone || f.groups[i] == nil) {
 			f.groups[i] = late.groups[i]
 		}
-		f.failed[i] = f.failed[i] || late.failed[i]
 	}
 	return f
 }
