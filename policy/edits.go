@@ -53,10 +53,10 @@ func (g *Gate) authenticationResults(ctx context.Context) []byte {
 		if !o.reports {
 			continue
 		}
-		for g.slots[i].status == running {
+		for g.slot(i).status == running {
 			g.await(ctx, i)
 		}
-		if reporter, ok := g.slots[i].facts.(filters.AuthReporter); ok {
+		if reporter, ok := g.slot(i).facts.(filters.AuthReporter); ok {
 			results, told = append(results, reporter.AuthResults()...), true
 		}
 	}

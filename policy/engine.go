@@ -32,6 +32,7 @@ type Engine struct {
 	observations []*observation // those that may run, in order of start; an observation's slot is its place
 	byStage      [len(filters.Stages)][]*observation
 	slotOf       []int // by group, -1 where no observation runs
+	lasting      int   // how many of them, at the head, outlast a transaction
 	maxRunning   int   // goroutines of one gate
 
 	pauser      filters.Pauser // nil when there is none

@@ -165,7 +165,7 @@ const beforeAll = -1
 // pending returns one of the slots that is still being observed, or -1.
 func (g *Gate) pending(slots []int) int {
 	for _, i := range slots {
-		if g.slots[i].status == running {
+		if g.slot(i).status == running {
 			return i
 		}
 	}
@@ -176,7 +176,7 @@ func (g *Gate) pending(slots []int) int {
 func (g *Gate) defers(r *plannedRule) bool {
 	for _, group := range r.Groups {
 		i := g.engine.slotOf[group]
-		if i < 0 || g.slots[i].status != failed && g.slots[i].status != timedOut {
+		if i < 0 || g.slot(i).status != failed && g.slot(i).status != timedOut {
 			continue
 		}
 		byFilter := g.engine.observations[i].deferOnError && (r.Action.Terminal() || r.Action == rules.Score)

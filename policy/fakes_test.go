@@ -65,6 +65,7 @@ type fakes struct {
 	mailbox        look[quotaFacts]     // rcpt, asynchronous
 	dkim           look[dkimFacts]      // message
 	dmarc          look[dmarcFacts]     // message, behind spf and dkim
+	sums           look[quotaFacts]     // message, behind resolve
 	early          pauser
 	grey           *greylist
 	told           *witness
@@ -141,6 +142,7 @@ func (f *fakes) specs() []filters.Spec {
 		define("mailbox", f.mailbox, filters.AtRcpt),
 		define("dkim", f.dkim, filters.AtMessage),
 		define("dmarc", f.dmarc, filters.AtMessage, filters.After("spf", "dkim")),
+		define("sums", f.sums, filters.AtMessage, filters.After("resolve")),
 		filters.Define("earlytalker", "", noConfig, func(none, filters.Env) (*pauser, error) {
 			if !f.early.on {
 				return nil, nil

@@ -26,11 +26,11 @@ type Gate struct {
 
 	facts      *rules.Facts // of the connection; transaction and recipient have copies
 	live       readable     // the facts of the innermost level, for observations on this goroutine
-	slots      []slot       // by observation
+	slots      []slot       // by observation, up to those at EHLO; the transaction has the others
 	running    []*run       // goroutines that have not handed back yet
-	results    chan *run    // made with the first goroutine; holds all of them, so that none ever waits for the gate
-	ends       [levels]scope
-	closedAt   int // an accept for the session closes the rules behind it
+	back       handback
+	ends       [levels]*scope // nil where nothing runs
+	closedAt   int            // an accept for the session closes the rules behind it
 	connected  carried
 	greeted    carried
 	matches    []Match
@@ -45,6 +45,7 @@ type transaction struct {
 	mail     MailFacts
 	message  MessageFacts
 	facts    *rules.Facts
+	slots    []slot // of the observations behind EHLO
 	bypassed bool
 	closedAt int // an accept for the transaction closes the rules behind it
 	matches  []Match
@@ -76,7 +77,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 		engine:   e,
 		session:  s,
 		facts:    e.newFacts(),
-		slots:    make([]slot, len(e.observations)),
+		slots:    make([]slot, e.lasting),
 		closedAt: noneClosed,
 	}
 	if rt != nil {
@@ -136,8 +137,13 @@ func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 // Mail starts a transaction.
 func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 	g.poll()
-	tx := &transaction{envelope: e, closedAt: noneClosed, bypassed: g.bypassed(), facts: g.engine.newFacts()}
-	tx.facts.CopyFrom(g.facts)
+	tx := &transaction{
+		envelope: e,
+		closedAt: noneClosed,
+		bypassed: g.bypassed(),
+		facts:    g.facts.Clone(),
+		slots:    make([]slot, len(g.engine.observations)-len(g.slots)),
+	}
 	tx.mail.fill(e)
 	tx.facts.Set(mailGroup, &tx.mail)
 	g.tx = tx
@@ -288,7 +294,6 @@ func (g *Gate) Conclude(e Ending) {
 		Ending:     e,
 	})
 	g.tx = nil
-	g.end(transactionLevel)
 	g.live.facts = g.facts
 }
 

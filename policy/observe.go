@@ -31,7 +31,7 @@ func (s status) String() string {
 
 // slot is an observation's latest run, as the gate sees it.
 type slot struct {
-	run    *run // nil for one that ran on the spot
+	run    *run // nil unless it is running
 	facts  any  // nil unless it succeeded
 	err    error
 	took   time.Duration
@@ -61,8 +61,7 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 		}
 		waits := g.unsettled(o.after)
 		if shared == nil || len(waits) > 0 {
-			copied := &readable{schema: g.engine.schema, facts: g.engine.newFacts()}
-			copied.facts.CopyFrom(g.judged())
+			copied := &readable{schema: g.engine.schema, facts: g.judged().Clone()}
 			v.Facts = copied
 			if len(waits) == 0 {
 				shared = copied
@@ -104,8 +103,8 @@ func (e *panicError) Error() string { return "panic: " + e.value }
 func (g *Gate) unsettled(slots []int) []*run {
 	var list []*run
 	for _, i := range slots {
-		if g.slots[i].status == running {
-			list = append(list, g.slots[i].run)
+		if s := g.slot(i); s.status == running {
+			list = append(list, s.run)
 		}
 	}
 	return list
@@ -113,8 +112,8 @@ func (g *Gate) unsettled(slots []int) []*run {
 
 // settled notes how an observation came out and makes its facts known.
 func (g *Gate) settled(o *observation, facts any, err error, took time.Duration) {
-	s := &g.slots[o.slot]
-	s.err, s.took = err, took
+	s := g.slot(o.slot)
+	s.run, s.err, s.took = nil, err, took
 	if err == nil {
 		s.status, s.facts = succeeded, facts
 		g.publish(o.level, o.group, facts)
@@ -137,20 +136,16 @@ func (g *Gate) logPanic(o *observation, err error) {
 // await waits until an observation has ended or something else has become known. What is not there when ctx ends, or
 // the observation's own time is over, has failed.
 func (g *Gate) await(ctx context.Context, i int) {
-	s := &g.slots[i]
-	if g.receive(ctx, s.run.deadline) {
-		return
-	}
-	// Both may have happened at once: what has arrived counts.
-	if g.poll(); s.status == running {
-		g.settled(g.engine.observations[i], nil, errTimeout, time.Since(s.run.started))
+	run := g.slot(i).run
+	if !g.receive(ctx, run.deadline) {
+		g.settled(run.observation, nil, errTimeout, time.Since(run.started))
 	}
 }
 
 // join waits until all of the observations have ended one way or the other.
 func (g *Gate) join(ctx context.Context, slots []int) {
 	for _, i := range slots {
-		for g.slots[i].status == running {
+		for g.slot(i).status == running {
 			g.await(ctx, i)
 		}
 	}
@@ -160,7 +155,7 @@ func (g *Gate) join(ctx context.Context, slots []int) {
 func (g *Gate) startClock() {
 	now := time.Now()
 	for _, o := range g.engine.byStage[filters.AtMessage] {
-		if s := &g.slots[o.slot]; s.status == running {
+		if s := g.slot(o.slot); s.status == running {
 			s.run.deadline = now.Add(o.timeout)
 		}
 	}
@@ -168,11 +163,11 @@ func (g *Gate) startClock() {
 
 // extendClock gives those that waited for o their time from now on.
 func (g *Gate) extendClock(o *observation) {
-	if !o.awaited {
+	if !o.awaited || g.tx == nil {
 		return
 	}
 	for _, waiting := range g.engine.byStage[filters.AtMessage] {
-		s := &g.slots[waiting.slot]
+		s := g.slot(waiting.slot)
 		if s.status == running && !s.run.deadline.IsZero() && slices.Contains(waiting.after, o.slot) {
 			s.run.deadline = time.Now().Add(waiting.timeout)
 		}

@@ -209,7 +209,7 @@ func TestClockOfThoseThatWaitedStartsAnew(t *testing.T) {
 	c.Message(m)
 	m.Complete()
 	c.startClock()
-	dmarc := &c.slots[c.engine.byStage[filters.AtMessage][1].slot]
+	dmarc := c.slot(c.engine.byStage[filters.AtMessage][1].slot)
 	dmarc.run.deadline = time.Now()
 	close(open)
 	c.join(c.ctx, c.engine.byStage[filters.AtMessage][1].after)
@@ -239,8 +239,8 @@ func TestNothingIsLeftRunning(t *testing.T) {
 		if v := c.rcpt("b@example.org"); v.Action != 0 {
 			t.Fatal(spoken(v))
 		}
-		if len(c.running) > cap(c.results) {
-			t.Fatalf("%d goroutines of at most %d", len(c.running), cap(c.results))
+		if len(c.running) > c.engine.maxRunning {
+			t.Fatalf("%d goroutines of at most %d", len(c.running), c.engine.maxRunning)
 		}
 	}
 	c.Data(c.ctx)

@@ -79,6 +79,9 @@ func (k *compiler) planObservations() {
 		}
 		o.slot = len(e.observations)
 		e.slotOf[o.group] = o.slot
+		if o.level <= greetingLevel { // the stages of those come first
+			e.lasting++
+		}
 		e.observations = append(e.observations, o)
 		e.byStage[o.stage] = append(e.byStage[o.stage], o)
 		e.reportsAuth = e.reportsAuth || o.reports

@@ -51,9 +51,10 @@ func (g *Gate) newRecipient(r *filters.Recipient) *recipient {
 	tx := g.tx
 	rc := &recipient{Recipient: *r, facts: tx.spare, closedAt: noneClosed}
 	if tx.spare = nil; rc.facts == nil {
-		rc.facts = g.engine.newFacts()
+		rc.facts = tx.facts.Clone()
+	} else {
+		rc.facts.CopyFrom(tx.facts)
 	}
-	rc.facts.CopyFrom(tx.facts)
 	rc.rcpt.fill(r, len(tx.accepted)+1)
 	rc.facts.Set(rcptGroup, &rc.rcpt)
 	tx.rcpt = rc

@@ -87,9 +87,9 @@ func (g *Gate) record(r *Record) {
 }
 
 func (g *Gate) filterRecords() []FilterRecord {
-	var list []FilterRecord
-	for i := range g.slots {
-		s, o := &g.slots[i], g.engine.observations[i]
+	list := make([]FilterRecord, 0, len(g.engine.observations))
+	for i, s := range g.allSlots {
+		o := g.engine.observations[i]
 		if s.status == idle {
 			continue
 		}

@@ -1,11 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"sync"
 	"time"
 
 	"gatepost/filters"
+	"gatepost/policy/deadline"
 )
 
 const (
@@ -28,11 +28,10 @@ type buffers struct {
 	out   []byte    // replies that are not yet written
 	since time.Time // when replies were written last, or the session woke up
 
-	began  time.Time          // when the command that is obeyed now had its turn: its budget starts here
-	ctx    context.Context    // of the latest budget
-	cancel context.CancelFunc // nil: there is none
-	limit  filters.Duration   // the budget that ctx stands for
-	start  time.Time          // when it began
+	began time.Time         // when the command that is obeyed now had its turn: its budget starts here
+	ctx   *deadline.Context // of the latest budget; nil: there is none
+	limit filters.Duration  // the budget that ctx stands for
+	start time.Time         // when it began
 }
 
 var (
@@ -108,9 +107,9 @@ func (b *buffers) due() bool {
 
 // endBudget ends the time of what was waited for.
 func (b *buffers) endBudget() {
-	if b.cancel != nil {
-		b.cancel()
-		b.ctx, b.cancel = nil, nil
+	if b.ctx != nil {
+		b.ctx.Cancel()
+		b.ctx = nil
 	}
 }
 

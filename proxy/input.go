@@ -135,6 +135,7 @@ func (s *session) refill() (w wait, waits bool) {
 
 // waitForCommand waits for a whole command, however many pieces it comes in; a backend is not kept waiting that long.
 func (s *session) waitForCommand() wait {
+	s.gate.Idle()
 	now := time.Now()
 	limit := s.patience() - now.Sub(s.since)
 	if s.backend != nil {

@@ -9,6 +9,8 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/policy/deadline"
+	"gatepost/policy/grow"
 	"gatepost/proxy/backend"
 )
 
@@ -71,6 +73,7 @@ type session struct {
 
 // drive runs the session until it waits in the parker, or ends.
 func (s *session) drive(why wake) {
+	grow.Stack()
 	for {
 		w := s.run(why)
 		if w.over {
@@ -181,14 +184,14 @@ func (s *session) end() {
 // as long as they are obeyed quickly: none loses more than an eighth of its time.
 func (s *session) budget(limit filters.Duration) context.Context {
 	b := s.b
-	if b.cancel != nil {
+	if b.ctx != nil {
 		if b.limit == limit && b.began.Sub(b.start) < time.Duration(limit)/8 {
 			return b.ctx
 		}
-		b.cancel()
+		b.ctx.Cancel()
 	}
 	b.limit, b.start = limit, b.began
-	b.ctx, b.cancel = context.WithDeadline(s.server.base, b.began.Add(time.Duration(limit)))
+	b.ctx = deadline.New(s.server.base, b.began.Add(time.Duration(limit)))
 	return b.ctx
 }
 

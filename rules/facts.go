@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 )
 
 // Facts holds the groups that are known. Any number of goroutines may read at once; Set, Fail, Clear, CopyFrom and
@@ -48,6 +49,11 @@ func (f *Facts) Clear(group int) { f.groups[group] = nil }
 func (f *Facts) CopyFrom(other *Facts) {
 	copy(f.groups, other.groups)
 	f.score = other.score
+}
+
+// Clone returns a copy. The structs are shared.
+func (f *Facts) Clone() *Facts {
+	return &Facts{schema: f.schema, groups: slices.Clone(f.groups), score: f.score}
 }
 
 // SetScore sets the sum that `score` reads.
