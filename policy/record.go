@@ -87,7 +87,11 @@ func (g *Gate) record(r *Record) {
 }
 
 func (g *Gate) filterRecords() []FilterRecord {
-	list := make([]FilterRecord, 0, len(g.engine.observations))
+	n := len(g.slots)
+	if g.tx != nil {
+		n += len(g.tx.slots)
+	}
+	list := make([]FilterRecord, 0, n)
 	for i, s := range g.allSlots {
 		o := g.engine.observations[i]
 		if s.status == idle {

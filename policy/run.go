@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -193,10 +194,15 @@ func (g *Gate) slot(i int) *slot {
 }
 
 // Idle gives up what only matters while observations run. It is called before the session waits for its client: most
-// gates at any time wait, and then each of them keeps 1.5 KiB less.
+// gates at any time wait, and keep 1.5 KiB less each.
 func (g *Gate) Idle() {
 	if g.poll(); len(g.running) > 0 {
-		return
+		// The client has its replies, and what was just started mostly finds its answer in a cache. Letting it go first
+		// saves 1.1 KiB for each client that waits behind EHLO, and costs nothing that could be measured.
+		runtime.Gosched()
+		if g.poll(); len(g.running) > 0 {
+			return
+		}
 	}
 	g.running = nil
 	for l := range g.ends {

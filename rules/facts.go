@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 )
 
 // Facts holds the groups that are known. Any number of goroutines may read at once; Set, Fail, Clear, CopyFrom and
@@ -82,6 +83,58 @@ func (f *Facts) All(yield func(name string, value any)) {
 			yield(x.Name, value)
 		}
 	}
+}
+
+// AppendText appends every fact that is not absent as "name=value", lists with commas, except those that skip says. A
+// text that could be taken for more than one fact or item is quoted: much of it was written by strangers.
+func (f *Facts) AppendText(dst []byte, skip func(name string) bool) []byte {
+	first := true
+	for _, x := range f.schema.fields {
+		if !x.present(f) || skip(x.Name) {
+			continue
+		}
+		if !first {
+			dst = append(dst, ' ')
+		}
+		first = false
+		dst = x.appendValue(append(append(dst, x.Name...), '='), f)
+	}
+	return dst
+}
+
+func (x *field) appendValue(dst []byte, f *Facts) []byte {
+	switch x.Kind {
+	case Bool:
+		value, _ := x.boolean(f)
+		return strconv.AppendBool(dst, value)
+	case Number:
+		value, _ := x.number(f)
+		return strconv.AppendFloat(dst, value, 'g', -1, 64)
+	case Text:
+		value, _ := x.text(f)
+		return appendWord(dst, value)
+	case List:
+		list, _ := x.list(f)
+		for i, value := range list {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendWord(dst, value)
+		}
+	case Address:
+		value, _ := x.address(f)
+		return value.AppendTo(dst)
+	}
+	return dst
+}
+
+func appendWord(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c == 0x7f || c == '"' || c == '=' || c == ',' {
+			return strconv.AppendQuoteToASCII(dst, s)
+		}
+	}
+	return append(dst, s...)
 }
 
 func (x *field) get(f *Facts) (value any, ok bool) {

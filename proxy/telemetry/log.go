@@ -129,9 +129,12 @@ func recipients(all []policy.RecipientRecord) slog.Attr {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "<%s>", r.Address)
+		b.WriteByte('<')
+		b.WriteString(r.Address)
+		b.WriteByte('>')
 		if r.Reply.Code/100 != 2 {
-			fmt.Fprintf(&b, "=%d", r.Reply.Code)
+			b.WriteByte('=')
+			b.WriteString(strconv.Itoa(r.Reply.Code))
 		}
 	}
 	return slog.String("to", b.String())
@@ -139,6 +142,9 @@ func recipients(all []policy.RecipientRecord) slog.Attr {
 
 // matches names the rules that applied and those that were only watched, each once.
 func matches(all []policy.Match) []slog.Attr {
+	if len(all) == 0 {
+		return nil
+	}
 	var enforced, observed []string
 	seen := map[string]bool{}
 	for _, m := range all {
@@ -190,44 +196,10 @@ func ending(rec *policy.Record) []slog.Attr {
 	return attrs
 }
 
-// facts writes what filters found out as "name=value", lists with commas. What the gate itself knows stands in the line
-// already.
+// facts writes what filters found out. What the gate itself knows stands in the line already.
 func facts(rec *policy.Record) string {
-	var b strings.Builder
-	rec.Facts.All(func(name string, value any) {
-		if policy.Builtin(name) {
-			return
-		}
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(name)
-		b.WriteByte('=')
-		switch v := value.(type) {
-		case string:
-			b.WriteString(word(v))
-		case []string:
-			for i, item := range v {
-				if i > 0 {
-					b.WriteByte(',')
-				}
-				b.WriteString(word(item))
-			}
-		case float64:
-			b.WriteString(strconv.FormatFloat(v, 'g', -1, 64))
-		default:
-			fmt.Fprint(&b, v)
-		}
-	})
-	return b.String()
-}
-
-// word quotes what could be taken for more than one fact or item: much of it was written by strangers.
-func word(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' || r == '=' || r == ',' }) {
-		return strconv.QuoteToASCII(s)
-	}
-	return s
+	var room [2048]byte // twice of what a message has with all filters on
+	return string(rec.Facts.AppendText(room[:0], policy.Builtin))
 }
 
 func failures(all []policy.FilterRecord) string {
