@@ -159,6 +159,7 @@ func (s *session) badRcpt(err error) {
 	case s.tx == nil:
 		s.outOfSequence("MAIL comes first")
 	case err != nil:
+		s.tx.tried++ // DATA may be on its way behind it
 		s.syntax(err)
 	case s.tx.incoming.message != nil: // RFC 3030, 2: after BDAT there are only BDAT and RSET
 		s.fault(503, "5.5.1", "The message has begun")
