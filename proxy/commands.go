@@ -16,7 +16,7 @@ var verbs = [...]func(*session, wire.Command){
 	wire.RSET: (*session).rset, wire.NOOP: (*session).noop, wire.QUIT: (*session).quit,
 	wire.VRFY: (*session).vrfy, wire.EXPN: (*session).expn, wire.HELP: (*session).help,
 	wire.STARTTLS: (*session).starttls, wire.XCLIENT: (*session).xclient,
-	wire.AUTH: (*session).unsupported, wire.ETRN: (*session).unsupported, wire.ATRN: (*session).unsupported,
+	wire.AUTH: (*session).unsupported, wire.ETRN: (*session).etrn, wire.ATRN: (*session).unsupported,
 	wire.TURN: (*session).unsupported, wire.SEND: (*session).unsupported, wire.SOML: (*session).unsupported,
 	wire.SAML: (*session).unsupported,
 }
@@ -98,13 +98,14 @@ func (s *session) help(wire.Command) {
 	s.say(214, "2.0.0", "RFC 5321 is spoken here: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT STARTTLS")
 }
 
-// vrfy asks a backend that is at hand. None is dialled for it: RFC 5321, 3.5.3 allows 252 at any time, and address
-// harvesters would cost connections.
+// vrfy asks the backend where the operator lists VRFY. Else none is dialled for it: RFC 5321, 3.5.3 allows 252 at any
+// time, and address harvesters would cost connections.
 func (s *session) vrfy(c wire.Command) {
+	e, _ := s.service.Backend.Extensions()
 	switch {
 	case c.Arg == "":
 		s.fault(501, "5.5.4", "VRFY needs an address")
-	case s.backend != nil && s.backend.Extensions().VRFY:
+	case e.VRFY && s.greeting != nil:
 		s.ask("VRFY " + c.Arg)
 	default:
 		s.say(252, "2.5.0", "Cannot verify, but will take a message for it and try to deliver")
@@ -112,13 +113,25 @@ func (s *session) vrfy(c wire.Command) {
 }
 
 func (s *session) expn(c wire.Command) {
+	e, _ := s.service.Backend.Extensions()
+	s.askIf(e.EXPN, c)
+}
+
+func (s *session) etrn(c wire.Command) {
+	e, _ := s.service.Backend.Extensions()
+	s.askIf(e.ETRN, c)
+}
+
+// askIf relays a command that is offered only where the operator lists it.
+func (s *session) askIf(offered bool, c wire.Command) {
 	switch {
-	case s.backend == nil || !s.backend.Extensions().EXPN:
+	case !offered:
 		s.unsupported(c)
+	case !s.inSequence():
 	case c.Arg == "":
-		s.fault(501, "5.5.4", "EXPN needs a list")
+		s.fault(501, "5.5.4", c.Name+" needs an argument")
 	default:
-		s.ask("EXPN " + c.Arg)
+		s.ask(c.Name + " " + c.Arg)
 	}
 }
 
@@ -130,7 +143,12 @@ func (s *session) ask(line string) {
 			return
 		}
 	}
-	r, err := s.backend.Command(s.budget(s.service.Limits.EnvelopeBudget), []byte(line))
+	ctx := s.budget(s.service.Limits.EnvelopeBudget)
+	if err := s.dial(ctx); err != nil {
+		s.relay(s.lossReply(err))
+		return
+	}
+	r, err := s.backend.Command(ctx, []byte(line))
 	switch {
 	case err != nil:
 		s.log().Warn("the backend was lost", "error", err)

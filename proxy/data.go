@@ -37,6 +37,8 @@ func (s *session) data(c wire.Command) {
 	case s.tx != nil && s.tx.incoming.chunked:
 		s.fault(503, "5.5.1", "The message has begun with BDAT")
 	case !s.readyForMessage():
+	case s.tx.binary: // RFC 3030, 3
+		s.fault(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
 	case s.startMessage(wire.Dots):
 		s.b.out = append(s.b.out, "354 End data with <CR><LF>.<CR><LF>\r\n"...)
 		if s.receive(-1) {
@@ -134,7 +136,11 @@ func (s *session) readyForChunk() bool {
 		s.fault(502, "5.5.1", "BDAT was not offered")
 		return false
 	}
-	return s.readyForMessage() && s.startMessage(wire.Chunks)
+	framing := wire.Chunks
+	if s.tx != nil && s.tx.binary {
+		framing = wire.Binary
+	}
+	return s.readyForMessage() && s.startMessage(framing)
 }
 
 // receive reads the message up to its end, or n bytes of it if n is not negative. False: the session is at its end.

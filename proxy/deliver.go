@@ -208,6 +208,7 @@ func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err erro
 		Prepend: prepend,
 		Body:    excerpt{m, edits.Cut},
 		Size:    size,
+		Binary:  s.tx.binary,
 	}, 0)
 }
 

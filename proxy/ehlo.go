@@ -18,8 +18,11 @@ const traceRoom = 4 << 10
 func (s *session) offer() *backend.Extensions {
 	e, _ := s.service.Backend.Extensions()
 	e.SMTPUTF8 = e.SMTPUTF8 && e.EightBit // RFC 6531, 3.1: one needs the other
-	e.BinaryMIME = false                  // what is binary could not be told from a smuggled line end
-	e.ETRN = false
+	e.BinaryMIME = e.BinaryMIME && s.service.LineEndings != wire.Strict
+	e.RequireTLS = e.RequireTLS && s.tls != nil && s.service.Backend.Verifies() // RFC 8689, 2 and 4.2.1
+	if e.Limits.Offered {
+		e.Limits = e.Limits.WithRecipients(s.service.Limits.Recipients)
+	}
 	return &e
 }
 
@@ -89,6 +92,15 @@ func (s *session) helloReply() wire.Reply {
 		add(e.SMTPUTF8, "SMTPUTF8")
 		add(e.DSN, "DSN")
 		add(e.Chunking, "CHUNKING")
+		add(e.BinaryMIME, "BINARYMIME")
+		add(e.RequireTLS, "REQUIRETLS")
+		add(e.Limits.Offered, e.Limits.String())
+		add(e.VRFY, "VRFY")
+		add(e.EXPN, "EXPN")
+		add(e.ETRN, "ETRN")
+		for _, k := range e.Passed {
+			add(true, k.String())
+		}
 		add(s.vouches, "XCLIENT "+xclientAttributes)
 		add(e.Help, "HELP")
 	}

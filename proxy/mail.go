@@ -40,7 +40,8 @@ func (s *session) mail(c wire.Command) {
 			UTF8:        hasParam(params, "SMTPUTF8"),
 			Started:     s.server.clock.Now(),
 		},
-		mail: wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params),
+		mail:   wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params),
+		binary: isBinary(params),
 	}
 	v := s.gate.Mail(s.budget(s.service.Limits.EnvelopeBudget), s.tx.envelope)
 	s.delay += v.Delay

@@ -94,6 +94,8 @@ var dialogues = func() []scene {
 		say("NOOP", "NOOP", "NOOP with words", mailA, "NOOP", rcptB, "NOOP", "DATA"),
 		say("VRFY", "VRFY", "VRFY b@example.com", mailA, "VRFY <c@example.com>", rcptB, "DATA"),
 		say("EXPN", "EXPN list", "EXPN", mailA, rcptB, "EXPN list", "DATA"),
+		say("ETRN", "ETRN", "ETRN example.com", mailA, rcptB, "DATA"),
+		say("many recipients", mailA, rcptB, rcptC, rcptX, rcptB, rcptC, "DATA"),
 		say("HELP", "HELP", "HELP MAIL", mailA, "HELP", rcptB, "DATA"),
 		say("old", "TURN", "SEND FROM:<a@example.org>", "SOML FROM:<a@example.org>", "SAML FROM:<a@example.org>"),
 		say("foreign", "FOO", "foo bar", "LHLO client.test"),
@@ -130,11 +132,13 @@ var dialogues = func() []scene {
 		"SMTPUTF8", "SMTPUTF8=1", "SMTPUTF8 BODY=8BITMIME",
 		"RET=FULL", "RET=HDRS", "ENVID=QQ314159", "ENVID=a+2Bb RET=HDRS", "RET=FULL RET=HDRS",
 		"FOO", "FOO=BAR", "AUTH=<>", "AUTH=a+40example.org", "X-UNKNOWN=1", "PRDR", "NOTIFY=NEVER",
-		"SIZE=100 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x"} {
+		"REQUIRETLS", "REQUIRETLS=1", "requiretls SIZE=100", "MT-PRIORITY=3", "mt-priority=-9 MT-PRIORITY=1", "BY=120;R", "HOLDFOR=60",
+		"HOLDUNTIL=2029-01-01T00:00:00Z", "X-LOCAL", "X-LOCAL=1", "RRVS=2014-04-03T23:01:00Z",
+		"SIZE=100 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x", "SIZE=100 REQUIRETLS MT-PRIORITY=3 BY=120;R"} {
 		list = append(list, say("MAIL "+p, mailA+" "+p, rcptB, "DATA"))
 	}
 	for _, p := range []string{"NOTIFY=NEVER", "NOTIFY=SUCCESS,FAILURE,DELAY", "NOTIFY=NEVER ORCPT=rfc822;b@example.com", "ORCPT=rfc822;a+2Bb@example.com",
-		"ORCPT=utf-8;b@example.com", "NOTIFY=NEVER NOTIFY=NEVER", "FOO", "FOO=BAR", "SIZE=1", "RET=HDRS", "X-UNKNOWN=1"} {
+		"ORCPT=utf-8;b@example.com", "NOTIFY=NEVER NOTIFY=NEVER", "FOO", "FOO=BAR", "SIZE=1", "RET=HDRS", "X-UNKNOWN=1", "RRVS=2014-04-03T23:01:00Z;C", "X-LOCAL=1", "MT-PRIORITY=1"} {
 		list = append(list, say("RCPT "+p, mailA, rcptB+" "+p, "DATA"))
 	}
 	for _, p := range []string{"", " SMTPUTF8", " SMTPUTF8 BODY=8BITMIME"} {
@@ -143,6 +147,7 @@ var dialogues = func() []scene {
 			say("UTF-8 recipient"+p, mailA+p, "RCPT TO:<ö@example.com>", rcptB, "DATA"))
 	}
 	list = append(list,
+		say("binary and DATA", mailA+" BODY=BINARYMIME", rcptB, "DATA"),
 		say("binary by BDAT", mailA+" BODY=BINARYMIME", rcptB).chunk("BDAT 8 LAST", "\r\n\x00\r\n\n\r\xff"),
 		say("binary in pieces", mailA+" BODY=BINARYMIME", rcptB).chunk("BDAT 3", "\r\n\r").chunk("BDAT 3 LAST", "\n.\n"),
 		say("8-bit by BDAT", mailA+" BODY=8BITMIME", rcptB).chunk("BDAT 5 LAST", "\r\n\xe4\r\n"))

@@ -10,23 +10,29 @@ import (
 
 // owners says which keyword a parameter of MAIL or RCPT belongs to.
 var owners = map[string]map[string]string{
-	"MAIL": {"SIZE": "SIZE", "BODY": "8BITMIME", "SMTPUTF8": "SMTPUTF8", "RET": "DSN", "ENVID": "DSN"},
-	"RCPT": {"NOTIFY": "DSN", "ORCPT": "DSN"},
+	"MAIL": {"SIZE": "SIZE", "BODY": "8BITMIME", "SMTPUTF8": "SMTPUTF8", "RET": "DSN", "ENVID": "DSN", "REQUIRETLS": "REQUIRETLS",
+		"MT-PRIORITY": "MT-PRIORITY", "BY": "DELIVERBY", "HOLDFOR": "FUTURERELEASE", "HOLDUNTIL": "FUTURERELEASE", "X-LOCAL": "X-LOCAL"},
+	"RCPT": {"NOTIFY": "DSN", "ORCPT": "DSN", "RRVS": "RRVS", "X-LOCAL": "X-LOCAL"},
 }
 
 // listed is what the operator of the matrix has under backend.extensions.
-var listed = []string{"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "HELP"}
+var listed = []string{"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "ENHANCEDSTATUSCODES",
+	"LIMITS", "REQUIRETLS", "VRFY", "EXPN", "ETRN", "HELP", "MT-PRIORITY", "DELIVERBY", "FUTURERELEASE", "RRVS", "X-LOCAL"}
 
 func keywordsOfAll() []string {
-	return []string{"PIPELINING", "SIZE 1000000", "8BITMIME", "CHUNKING", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "HELP",
-		"PRDR", "X-UNKNOWN"}
+	return []string{"PIPELINING", "SIZE 1000000", "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES",
+		"LIMITS MAILMAX=100000 RCPTMAX=3", "REQUIRETLS", "VRFY", "EXPN", "ETRN", "HELP",
+		"MT-PRIORITY MIXER", "DELIVERBY 10", "FUTURERELEASE 86400 2030-01-01T00:00:00Z", "RRVS", "X-LOCAL", "PRDR", "X-UNKNOWN"}
 }
 
 // model is a backend that keeps strictly to the keywords that it offers.
-type model struct{ args map[string]string }
+type model struct {
+	args   map[string]string
+	secure bool // the client uses TLS
+}
 
 func newModel(keywords []string) *model {
-	m := &model{map[string]string{}}
+	m := &model{args: map[string]string{}}
 	for _, k := range keywords {
 		name, args, _ := strings.Cut(k, " ")
 		m.args[name] = args
@@ -55,6 +61,7 @@ func (m *model) through(c cell) string {
 	for k := range m.args {
 		switch {
 		case !m.offers(k):
+		case k == "REQUIRETLS" && !c.tls: // RFC 8689, 2
 		case k == "SIZE":
 			size, _ := strconv.Atoi(m.args[k])
 			list = append(list, "SIZE "+strconv.Itoa(size-traceRoom))
@@ -170,8 +177,9 @@ func (m *model) envelope(s *backendtest.Session, verb, arg string) string {
 		switch {
 		case seen[key]:
 			return "501 5.5.4 Error: twice"
-		case owner == "" || !m.offers(owner) || !s.Extended:
-			return m.unknown(key, value)
+		case key == "BODY" && m.offers("BINARYMIME") && s.Extended:
+		case owner == "" || !m.offers(owner) || !s.Extended || owner == "REQUIRETLS" && !m.secure:
+			return m.unknown(key, value, s.Extended)
 		}
 		seen[key] = true
 		if problem := m.value(key, strings.ToUpper(value), has); problem != "" {
@@ -182,6 +190,8 @@ func (m *model) envelope(s *backendtest.Session, verb, arg string) string {
 		seen["SMTPUTF8"] = strings.Contains(s.From, " SMTPUTF8")
 	}
 	switch {
+	case verb == "RCPT" && m.offers("LIMITS") && len(s.To) >= 3:
+		return "452 4.5.3 Error: too many recipients"
 	case strings.ContainsFunc(path, func(r rune) bool { return r > 0x7f }) && !seen["SMTPUTF8"]:
 		return "553 5.6.7 Error: SMTPUTF8, please"
 	case strings.Contains(path, "refused@"):
@@ -192,7 +202,14 @@ func (m *model) envelope(s *backendtest.Session, verb, arg string) string {
 	return ""
 }
 
-func (m *model) unknown(string, string) string {
+// unknown refuses a parameter. Mail that would have to be converted is refused as such.
+func (m *model) unknown(key, value string, extended bool) string {
+	switch value = strings.ToUpper(value); {
+	case extended && key == "BODY" && (value == "8BITMIME" || value == "BINARYMIME"):
+		return "554 5.6.3 Error: conversion needed"
+	case extended && key == "SMTPUTF8" && value == "":
+		return "550 5.6.7 Error: no SMTPUTF8"
+	}
 	return "555 5.5.4 Error: unsupported option"
 }
 
@@ -209,13 +226,13 @@ func (m *model) value(key, value string, has bool) string {
 		}
 	case "BODY":
 		switch {
-		case value == "7BIT" || value == "8BITMIME", value == "BINARYMIME" && m.offers("BINARYMIME"):
+		case value == "7BIT", value == "8BITMIME" && m.offers("8BITMIME"), value == "BINARYMIME" && m.offers("BINARYMIME"):
 		default:
-			return m.unknown(key, value)
+			return m.unknown(key, value, true)
 		}
-	case "SMTPUTF8":
+	case "SMTPUTF8", "REQUIRETLS":
 		if has {
-			return "501 5.5.4 Error: SMTPUTF8 has no value"
+			return "501 5.5.4 Error: it has no value"
 		}
 	}
 	return ""

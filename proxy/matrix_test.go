@@ -39,12 +39,12 @@ var mtas = map[string][]string{
 	"sendmail":  {"ENHANCEDSTATUSCODES", "PIPELINING", "EXPN", "VERB", "8BITMIME", "SIZE 1000000", "DSN", "ETRN", "DELIVERBY", "HELP"},
 	"OpenSMTPD": {"8BITMIME", "ENHANCEDSTATUSCODES", "SIZE 1000000", "DSN", "HELP"},
 	"Courier":   {"XVERP", "XEXDATA", "XSECURITY=NONE,STARTTLS", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000000", "DSN"},
-	"Exchange":  {"SIZE 1000000", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "SMTPUTF8"},
+	"Exchange":  {"SIZE 1000000", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8"},
 }
 
 // relayed is the keywords of which every set is tried in the long form; the others are carried in the same way as one of
 // these, and tried one by one.
-var relayed = []string{"PIPELINING", "SIZE 1000000", "8BITMIME", "CHUNKING", "SMTPUTF8", "DSN"}
+var relayed = []string{"PIPELINING", "SIZE 1000000", "8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8", "DSN", "VRFY"}
 
 func TestMatrix(t *testing.T) {
 	sets := [][]string{{}, keywordsOfAll()}
@@ -57,7 +57,7 @@ func TestMatrix(t *testing.T) {
 	long := os.Getenv("GATEPOST_MATRIX") == "long"
 	if long {
 		for bits := range 1 << len(relayed) {
-			var set []string
+			set := []string{}
 			for i, k := range relayed {
 				if bits>>i&1 == 1 {
 					set = append(set, k)
@@ -126,6 +126,7 @@ func (home *matrixHome) start(t *testing.T, keywords []string) *matrix {
 func (m *matrix) compare(t *testing.T, c cell) (replies int) {
 	t.Helper()
 	name := fmt.Sprintf("%v, TLS %t, pipelined %t", c.keywords, c.tls, c.pipelined)
+	m.model.secure = c.tls
 	server := m.backends[0]
 	before := len(server.Messages())
 	straight, _ := m.hold(t, server.Address(), c)

@@ -24,8 +24,10 @@ func (s *session) checkMail(path wire.Path, params []filters.Param) (size int64,
 		switch {
 		case hasParam(params[:i], key):
 			return 0, &wire.SyntaxError{Code: 501, Enhanced: "5.5.4", Text: key + " is given twice"}
-		case s.offered == nil || !s.offersMail(key):
+		case s.offered == nil: // after HELO there are none
 			return 0, unknownParam(p)
+		case !s.offersMail(key):
+			return 0, notOffered(p)
 		}
 		switch key {
 		case "SIZE":
@@ -33,12 +35,12 @@ func (s *session) checkMail(path wire.Path, params []filters.Param) (size int64,
 				return 0, problem
 			}
 		case "BODY":
-			if !strings.EqualFold(p.Value, "7BIT") && !strings.EqualFold(p.Value, "8BITMIME") {
-				return 0, unknownParam(p)
+			if !s.offersBody(p.Value) {
+				return 0, notOffered(p)
 			}
-		case "SMTPUTF8":
+		case "SMTPUTF8", "REQUIRETLS":
 			if p.HasValue {
-				return 0, &wire.SyntaxError{Code: 501, Enhanced: "5.5.4", Text: "SMTPUTF8 takes no value"}
+				return 0, &wire.SyntaxError{Code: 501, Enhanced: "5.5.4", Text: key + " takes no value"}
 			}
 		}
 	}
@@ -54,11 +56,36 @@ func (s *session) offersMail(key string) bool {
 	case "SIZE":
 		return s.offered.Size >= 0
 	case "BODY":
-		return s.offered.EightBit
+		return s.offered.EightBit || s.offered.BinaryMIME
 	case "SMTPUTF8":
 		return s.offered.SMTPUTF8
 	case "RET", "ENVID":
 		return s.offered.DSN
+	case "REQUIRETLS":
+		return s.offered.RequireTLS
+	}
+	return s.offered.PassesMail(key)
+}
+
+// offersBody tells whether a value of BODY belongs to an extension that was announced (RFC 6152, RFC 3030).
+func (s *session) offersBody(value string) bool {
+	switch strings.ToUpper(value) {
+	case "7BIT":
+		return true
+	case "8BITMIME":
+		return s.offered.EightBit
+	case "BINARYMIME":
+		return s.offered.BinaryMIME
+	}
+	return false
+}
+
+// isBinary tells a message that takes BDAT and is not looked into for line ends (RFC 3030, 3).
+func isBinary(params []filters.Param) bool {
+	for _, p := range params {
+		if strings.EqualFold(p.Key, "BODY") {
+			return strings.EqualFold(p.Value, "BINARYMIME")
+		}
 	}
 	return false
 }
@@ -88,7 +115,7 @@ func (s *session) checkRcpt(path wire.Path, params []filters.Param) *wire.Syntax
 		switch {
 		case hasParam(params[:i], key):
 			return &wire.SyntaxError{Code: 501, Enhanced: "5.5.4", Text: key + " is given twice"}
-		case s.offered == nil || !s.offered.DSN || key != "NOTIFY" && key != "ORCPT":
+		case s.offered == nil || !s.offersRcpt(key):
 			return unknownParam(p)
 		}
 	}
@@ -96,6 +123,29 @@ func (s *session) checkRcpt(path wire.Path, params []filters.Param) *wire.Syntax
 		return needsUTF8
 	}
 	return nil
+}
+
+// offersRcpt tells whether a parameter of RCPT belongs to an extension that was announced.
+func (s *session) offersRcpt(key string) bool {
+	switch key {
+	case "NOTIFY", "ORCPT":
+		return s.offered.DSN
+	}
+	return s.offered.PassesRcpt(key)
+}
+
+// notOffered answers a parameter of MAIL. Mail that the backend cannot take is refused with the reason: nothing on the way
+// converts it (RFC 6152, 3; RFC 6531, 3.5).
+func notOffered(p filters.Param) *wire.SyntaxError {
+	switch key, value := strings.ToUpper(p.Key), strings.ToUpper(p.Value); {
+	case key == "BODY" && value == "8BITMIME":
+		return &wire.SyntaxError{Code: 554, Enhanced: "5.6.3", Text: "The mail server behind this one takes no 8-bit mail (8BITMIME); it has to be encoded"}
+	case key == "BODY" && value == "BINARYMIME":
+		return &wire.SyntaxError{Code: 554, Enhanced: "5.6.3", Text: "Binary mail (BINARYMIME) is not taken here; it has to be encoded"}
+	case key == "SMTPUTF8" && !p.HasValue:
+		return &wire.SyntaxError{Code: 550, Enhanced: "5.6.7", Text: "The mail server behind this one takes no internationalized mail (SMTPUTF8)"}
+	}
+	return unknownParam(p)
 }
 
 // RFC 6531, 3.5: 5.6.7 for an address that needs the extension.

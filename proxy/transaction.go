@@ -18,6 +18,7 @@ type transaction struct {
 	mailReply wire.Reply // of the latest backend that was told; Code 0: none was
 	due       bool       // the client waits for the reply to MAIL: it goes to the backend together with the first RCPT
 	told      bool       // mailReply was relayed
+	binary    bool       // BODY=BINARYMIME
 	rcpts     [][]byte   // the commands of the recipients who were told 250, in order
 	tried     int        // RCPT commands
 	backend   string     // address of the latest backend that was asked
@@ -84,11 +85,11 @@ func (s *session) dial(ctx context.Context) error {
 	conn, err := s.service.Backend.Dial(ctx, s.client(ctx))
 	if err != nil {
 		if refusesClient(err) {
-			s.log().Info("the backend refuses the client", "transaction", s.tx.envelope.ID, "error", err)
+			s.log().Info("the backend refuses the client", "for", s.id(), "error", err)
 			return err
 		}
 		s.server.metrics.DialErrors.Add(1)
-		s.log().Error("no backend can be had", "transaction", s.tx.envelope.ID, "error", err)
+		s.log().Error("no backend can be had", "for", s.id(), "error", err)
 		return err
 	}
 	s.backend, s.link, s.idle = conn, linkIdle, time.Now()

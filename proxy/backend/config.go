@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -51,7 +52,10 @@ type Config struct {
 	// File with the certificates (PEM) that tls: verified trusts. Empty: those of the system.
 	CA string `yaml:"ca"`
 	// Keywords of the backend that are used and offered to clients. STARTTLS, AUTH and XCLIENT are not a matter of this
-	// list. Leave out what a backend offers but does badly.
+	// list. Leave out what a backend offers but does badly. Off by default, since they make the backend work for, or talk
+	// to, strangers: VRFY, EXPN, ETRN, HELP. Passed on as they are when named: DELIVERBY, FUTURERELEASE, MT-PRIORITY, MTRK,
+	// NO-SOLICITING, RRVS, SUBMITTER, XVERP, and private ones (X…) that only add a parameter of their own name to MAIL or
+	// RCPT. REQUIRETLS is offered only on TLS connections, and with tls: verified.
 	Extensions []string `yaml:"extensions"`
 }
 
@@ -80,10 +84,13 @@ const (
 // maxBackends bounds the list of addresses.
 const maxBackends = 32
 
-// knownExtensions are the keywords that Config.Extensions may name. The last four make the backend work for, or talk to,
-// strangers and are off by default.
+// knownExtensions are the keywords that Config.Extensions may name, besides those of passed.go. The last four make the
+// backend work for, or talk to, strangers and are off by default.
 var knownExtensions = []string{"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME",
-	"ENHANCEDSTATUSCODES", "VRFY", "EXPN", "ETRN", "HELP"}
+	"ENHANCEDSTATUSCODES", "LIMITS", "REQUIRETLS", "VRFY", "EXPN", "ETRN", "HELP"}
+
+// onByDefault is how many of them Default names.
+const onByDefault = 10
 
 // Default is the section when the file says nothing but the address. The time-outs are those of RFC 5321, 4.5.3.2.
 func Default() Config {
@@ -98,7 +105,7 @@ func Default() Config {
 		RelayCheck:     true,
 		Reuse:          true,
 		TLS:            TLSAuto,
-		Extensions:     slices.Clone(knownExtensions[:8]),
+		Extensions:     slices.Clone(knownExtensions[:onByDefault]),
 	}
 }
 
@@ -145,8 +152,9 @@ func (c *Config) Validate() error {
 	atLeast(&errs, "block_timeout", c.BlockTimeout, time.Second)
 	atLeast(&errs, "final_timeout", c.FinalTimeout, time.Second)
 	for i, name := range c.Extensions {
-		if !slices.ContainsFunc(knownExtensions, func(k string) bool { return strings.EqualFold(k, name) }) {
-			errs.Add(fmt.Sprintf("extensions[%d]", i), "%q is none of %s", name, strings.Join(knownExtensions, ", "))
+		if !slices.ContainsFunc(knownExtensions, func(k string) bool { return strings.EqualFold(k, name) }) && !passable(name) {
+			errs.Add(fmt.Sprintf("extensions[%d]", i), "%q is none of %s, %s, and no keyword that could just be passed on", name,
+				strings.Join(knownExtensions, ", "), strings.Join(slices.Sorted(maps.Keys(passed)), ", "))
 		}
 	}
 	return errs.OrNil()

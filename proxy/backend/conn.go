@@ -294,7 +294,7 @@ func (c *Conn) Release() {
 		c.Close()
 		return
 	}
-	if !c.reusable() {
+	if !c.reusable() || c.extensions.Limits.Mail > 0 { // each client was told how many transactions it may have
 		l.quit()
 		c.leave(nil)
 		return

@@ -18,12 +18,15 @@ type Extensions struct {
 	Chunking      bool
 	BinaryMIME    bool
 	EnhancedCodes bool
+	RequireTLS    bool
 	StartTLS      bool
 	VRFY          bool
 	EXPN          bool
 	ETRN          bool
 	Help          bool
-	XClient       []string // attributes; shared, never written
+	Limits        Limits
+	Passed        []Keyword // what is only passed on; shared, never written
+	XClient       []string  // attributes; shared, never written
 }
 
 // noExtensions is what a server offers that was greeted with HELO.
@@ -42,7 +45,10 @@ func parseExtensions(r wire.Reply, allowed []string) Extensions {
 			e.StartTLS = true
 		case keyword == "XCLIENT":
 			e.XClient = strings.Fields(strings.ToUpper(args))
-		case slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, keyword) }):
+		case !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, keyword) }):
+		case passable(keyword):
+			e.pass(keyword, args)
+		default:
 			e.set(keyword, args)
 		}
 	}
@@ -72,6 +78,10 @@ func (e *Extensions) set(keyword, args string) {
 		e.BinaryMIME = true
 	case "ENHANCEDSTATUSCODES":
 		e.EnhancedCodes = true
+	case "REQUIRETLS":
+		e.RequireTLS = true
+	case "LIMITS":
+		e.Limits = parseLimits(args)
 	case "VRFY":
 		e.VRFY = true
 	case "EXPN":
@@ -94,11 +104,14 @@ func (e Extensions) and(o Extensions) Extensions {
 		Chunking:      e.Chunking && o.Chunking,
 		BinaryMIME:    e.BinaryMIME && o.BinaryMIME,
 		EnhancedCodes: e.EnhancedCodes && o.EnhancedCodes,
+		RequireTLS:    e.RequireTLS && o.RequireTLS,
 		StartTLS:      e.StartTLS && o.StartTLS,
 		VRFY:          e.VRFY && o.VRFY,
 		EXPN:          e.EXPN && o.EXPN,
 		ETRN:          e.ETRN && o.ETRN,
 		Help:          e.Help && o.Help,
+		Limits:        e.Limits.and(o.Limits),
+		Passed:        passedByBoth(e.Passed, o.Passed),
 	}
 }
 
@@ -126,10 +139,17 @@ func (e Extensions) missing(promised Extensions) string {
 		return "DSN"
 	case promised.BinaryMIME && !e.BinaryMIME:
 		return "BINARYMIME"
+	case promised.RequireTLS && !e.RequireTLS:
+		return "REQUIRETLS"
 	case promised.Size >= 0 && e.Size < 0:
 		return "SIZE"
 	case promised.Size >= 0 && e.Size > 0 && (promised.Size == 0 || e.Size < promised.Size):
 		return "SIZE " + strconv.FormatInt(promised.Size, 10)
+	}
+	for _, k := range promised.Passed {
+		if !slices.Contains(e.Passed, k) {
+			return k.String()
+		}
 	}
 	return ""
 }
@@ -138,5 +158,5 @@ func (e Extensions) equal(o Extensions) bool {
 	return e.Size == o.Size && e.Pipelining == o.Pipelining && e.EightBit == o.EightBit && e.SMTPUTF8 == o.SMTPUTF8 &&
 		e.DSN == o.DSN && e.Chunking == o.Chunking && e.BinaryMIME == o.BinaryMIME && e.EnhancedCodes == o.EnhancedCodes &&
 		e.StartTLS == o.StartTLS && e.VRFY == o.VRFY && e.EXPN == o.EXPN && e.ETRN == o.ETRN && e.Help == o.Help &&
-		slices.Equal(e.XClient, o.XClient)
+		e.RequireTLS == o.RequireTLS && e.Limits == o.Limits && slices.Equal(e.Passed, o.Passed) && slices.Equal(e.XClient, o.XClient)
 }

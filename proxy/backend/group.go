@@ -104,6 +104,9 @@ func (g *Group) intersect() {
 	g.extensions.Store(all)
 }
 
+// Verifies tells whether every backend is spoken to over TLS with a certificate that was verified.
+func (g *Group) Verifies() bool { return g.config.TLS == TLSVerified }
+
 // Seen tells whether some backend has ever answered.
 func (g *Group) Seen() bool { return g.extensions.Load() != nil }
 
