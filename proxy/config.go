@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -13,10 +14,21 @@ import (
 type Listen struct {
 	// Address to listen on, host:port. An empty host means every address of the machine.
 	Address string `yaml:"address"`
-	// Certificate is the file with the certificate chain for STARTTLS in PEM; empty: STARTTLS is not offered.
+	// Certificate is the file with the certificate chain in PEM; empty: there is no TLS. A file that changes is read again
+	// within a minute; one that cannot be used is logged, and the old one serves on.
 	Certificate string `yaml:"certificate"`
 	// Key is the file with the certificate's private key in PEM; empty: it is in the file of the certificate.
 	Key string `yaml:"key"`
+	// Certificates lists more of them: for other names (clients say which one they want), or with a key of another kind.
+	Certificates []Certificate `yaml:"certificates"`
+	// ImplicitTLS begins every connection with the TLS handshake, as on port 465 (RFC 8314), instead of by STARTTLS.
+	ImplicitTLS bool `yaml:"implicit_tls"`
+	// MinTLS is the lowest version of TLS that is spoken: 1.0, 1.1, 1.2 or 1.3. Mail servers that cannot speak it come in
+	// the clear, which is no improvement on port 25.
+	MinTLS TLSVersion `yaml:"min_tls"`
+	// ClientCA is the file with the certificates (PEM) that sign those of clients; clients are asked for theirs then, and
+	// helo.client_cert is the subject of one that is good. Empty: none is asked for.
+	ClientCA string `yaml:"client_ca"`
 	// ProxyFrom lists the networks whose connections start with a PROXY header (v1 or v2): load balancers. From
 	// there a connection without one is refused; from elsewhere a header is.
 	ProxyFrom []netip.Prefix `yaml:"proxy_from"`
@@ -36,7 +48,47 @@ func (l *Listen) Validate() error {
 	if l.Key != "" && l.Certificate == "" {
 		errs.Add("key", "a key without a certificate: set certificate too")
 	}
+	for i, p := range l.Certificates {
+		if p.Certificate == "" {
+			errs.Add(fmt.Sprintf("certificates[%d].certificate", i), "the name of a file is missing")
+		}
+	}
+	if len(l.pairs()) == 0 {
+		if l.ImplicitTLS {
+			errs.Add("implicit_tls", "needs a certificate")
+		}
+		if l.ClientCA != "" {
+			errs.Add("client_ca", "has a meaning only with a certificate of our own")
+		}
+	}
 	return errs.OrNil()
+}
+
+// pairs is all certificates of the listener, with the names of their keys filled in.
+func (l *Listen) pairs() []Certificate {
+	var list []Certificate
+	if l.Certificate != "" {
+		list = append(list, Certificate{l.Certificate, l.Key})
+	}
+	list = append(list, l.Certificates...)
+	for i := range list {
+		if list[i].Key == "" {
+			list[i].Key = list[i].Certificate
+		}
+	}
+	return list
+}
+
+// tlsFiles is the names of all files that TLS needs.
+func (l *Listen) tlsFiles() []string {
+	var names []string
+	for _, p := range l.pairs() {
+		names = append(names, p.Certificate, p.Key)
+	}
+	if l.ClientCA != "" {
+		names = append(names, l.ClientCA)
+	}
+	return names
 }
 
 // LineEndings is the key `line_endings`: normalize or strict.

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -455,11 +456,19 @@ func compareLines(t *testing.T, what, want, got string) {
 // certificate makes a file with a certificate, for mx.test and 127.0.0.1, and its key.
 func certificate(t testing.TB) string {
 	t.Helper()
+	file := filepath.Join(t.TempDir(), "mx.pem")
+	writeCertificate(t, file, "mx.test")
+	return file
+}
+
+// writeCertificate makes a certificate for a name and 127.0.0.1, signed by itself, and returns it.
+func writeCertificate(t testing.TB, file, name string) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.test"},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, Subject: pkix.Name{CommonName: name},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -471,9 +480,12 @@ func certificate(t testing.TB) string {
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
-	file := filepath.Join(t.TempDir(), "mx.pem")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	pair, err := tls.X509KeyPair(text, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
 }

@@ -48,7 +48,7 @@ func (s *session) hello(c wire.Command, offer *backend.Extensions) {
 	}
 	s.abandon(c.Name)
 	s.releaseBackend() // it was told another name
-	g := &filters.Greeting{Name: name, Extended: offer != nil, TLS: tlsInfo(s.tls)}
+	g := &filters.Greeting{Name: name, Extended: offer != nil, TLS: s.tlsInfo()}
 	s.claims.apply(g)
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), g)
 	s.delay += v.Delay

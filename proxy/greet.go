@@ -18,8 +18,16 @@ func (s *session) accepted() (w wait, waits bool) {
 		s.phase, s.since = phaseHeader, s.b.began
 		return s.waitForHeader(), true
 	}
-	s.phase = phaseConnect
+	s.phase = s.firstPhase()
 	return wait{}, false
+}
+
+// firstPhase is what comes when the client's address is known.
+func (s *session) firstPhase() phase {
+	if s.listen.ImplicitTLS {
+		return phaseTLS
+	}
+	return phaseConnect
 }
 
 // introduce makes the description of the client that filters get.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,16 +37,14 @@ type listener struct {
 // listenConfig is the part of a listener that a reload can change.
 type listenConfig struct {
 	Listen
-	tls *tls.Config // nil: STARTTLS is not offered
+	tls *certificates // nil: there is no TLS
 }
 
-func newListenConfig(l Listen) (*listenConfig, error) {
+func (s *Server) newListenConfig(l Listen) (*listenConfig, error) {
 	c := &listenConfig{Listen: l}
-	if l.Certificate != "" {
-		var err error
-		if c.tls, err = loadTLS(l.Certificate, l.Key); err != nil {
-			return nil, fmt.Errorf("listen %s: %w", l.Address, err)
-		}
+	var err error
+	if c.tls, err = newCertificates(&c.Listen, s.log, s.clock); err != nil {
+		return nil, fmt.Errorf("listen %s: %w", l.Address, err)
 	}
 	return c, nil
 }
@@ -57,7 +54,7 @@ func newListenConfig(l Listen) (*listenConfig, error) {
 func (s *Server) Serve(ctx context.Context, sockets ...Bound) error {
 	var served []*listener
 	for _, b := range sockets {
-		config, err := newListenConfig(b.Listen)
+		config, err := s.newListenConfig(b.Listen)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 		}
 	}
 	s.introduce(client, local, "")
-	s.phase = phaseConnect
+	s.phase = s.firstPhase()
 	return wait{}, false
 }
 

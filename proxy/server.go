@@ -137,7 +137,7 @@ func (s *Server) Reload(v Service, listen []Listen) error {
 			if entry.Address != l.config.Load().Address {
 				continue
 			}
-			config, err := newListenConfig(entry)
+			config, err := s.newListenConfig(entry)
 			if err != nil {
 				return err
 			}

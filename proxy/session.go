@@ -20,6 +20,7 @@ type phase uint8
 const (
 	phaseAccepted phase = iota // nothing was done yet
 	phaseHeader                // the peer's PROXY header is awaited
+	phaseTLS                   // the handshake comes first
 	phaseConnect               // the client's address is known
 	phasePause                 // the greeting is held back
 	phaseCommands
@@ -118,6 +119,8 @@ func (s *session) serve(why wake) wait {
 			w, waits = s.accepted()
 		case phaseHeader:
 			w, waits = s.readHeader(why)
+		case phaseTLS:
+			w, waits = s.beginTLS(why)
 		case phaseConnect:
 			w, waits = s.connect()
 		case phasePause:

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"crypto/tls"
-	"fmt"
 	"strings"
 	"time"
 
@@ -10,38 +9,22 @@ import (
 	"gatepost/proxy/wire"
 )
 
-// loadTLS reads a certificate and its key; without a file for the key it is looked for in that of the certificate.
-func loadTLS(certificate, key string) (*tls.Config, error) {
-	if key == "" {
-		key = certificate
-	}
-	pair, err := tls.LoadX509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", certificate, err)
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{pair},
-		// A ticket is a secret that outlives the session, for a client that rarely comes back.
-		SessionTicketsDisabled: true,
-	}, nil
-}
-
 func (s *session) starttls(c wire.Command) {
 	switch {
+	case s.tls != nil:
+		s.fault(503, "5.5.1", "TLS is active already")
 	case s.listen.tls == nil:
 		s.unsupported(c)
 	case !s.inSequence():
-	case s.tls != nil:
-		s.fault(503, "5.5.1", "TLS is active already")
 	case c.Arg != "":
 		s.fault(501, "5.5.4", "STARTTLS takes no argument")
 	default:
-		s.handshake()
+		s.secure()
 	}
 }
 
-// handshake keeps its goroutine: a handshake that was interrupted cannot be resumed.
-func (s *session) handshake() {
+// secure goes over to TLS.
+func (s *session) secure() {
 	s.abandon("STARTTLS")
 	s.releaseBackend()
 	s.say(220, "2.0.0", "Ready to start TLS")
@@ -53,8 +36,31 @@ func (s *session) handshake() {
 	// STARTTLS must not be taken for a part of the protected session.
 	s.b.drop()
 	s.greeting, s.offered = nil, nil
+	s.handshake()
+}
 
-	over := tls.Server(s.conn, s.listen.tls)
+// beginTLS is the start of a connection that is TLS from its first byte (RFC 8314, 3.3).
+func (s *session) beginTLS(why wake) (w wait, waits bool) {
+	switch {
+	case why == wakeTime || why == wakeShutdown:
+		return s.left("no TLS handshake"), true
+	case why != wakeInput && len(s.b.unread()) == 0:
+		return wait{input: true, limit: time.Duration(s.service.Limits.HandshakeTimeout)}, true
+	}
+	if rest := s.b.unread(); len(rest) > 0 { // it came with the PROXY header
+		s.conn.peeked = append(append([]byte(nil), rest...), s.conn.peeked...)
+		s.b.drop()
+	}
+	if s.handshake(); s.over {
+		return s.finish(), true
+	}
+	s.phase = phaseConnect
+	return wait{}, false
+}
+
+// handshake keeps its goroutine: a handshake that was interrupted cannot be resumed.
+func (s *session) handshake() {
+	over := tls.Server(s.conn, s.listen.tls.current().config)
 	err := s.patiently(time.Now().Add(time.Duration(s.service.Limits.HandshakeTimeout)), over.Handshake)
 	if err != nil {
 		s.log().Info("TLS handshake failed", "error", err)
@@ -79,15 +85,16 @@ func (s *session) patiently(deadline time.Time, f func() error) error {
 	return f()
 }
 
-// tlsInfo is what filters and trace fields know of the protection.
-func tlsInfo(c *tls.Conn) *filters.TLS {
-	if c == nil {
+// tlsInfo is what filters and trace fields know of the protection; nil: there is none.
+func (s *session) tlsInfo() *filters.TLS {
+	if s.tls == nil {
 		return nil
 	}
-	state := c.ConnectionState()
+	state := s.tls.ConnectionState()
 	return &filters.TLS{
-		Version:    strings.Replace(tls.VersionName(state.Version), " ", "v", 1),
-		Cipher:     tls.CipherSuiteName(state.CipherSuite),
-		ServerName: state.ServerName,
+		Version:     strings.Replace(tls.VersionName(state.Version), " ", "v", 1),
+		Cipher:      tls.CipherSuiteName(state.CipherSuite),
+		ServerName:  state.ServerName,
+		PeerSubject: s.listen.tls.loaded.Load().subject(state),
 	}
 }
