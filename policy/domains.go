@@ -2,6 +2,7 @@ package policy
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -30,7 +31,7 @@ func (d domainSet) has(domain string) bool {
 	}
 	if !isASCII(domain) {
 		ascii, err := idna.Lookup.ToASCII(domain)
-		if err != nil {
+		if err != nil || !utf8.ValidString(domain) { // idna replaces what is no UTF-8 without a word
 			return false
 		}
 		domain = ascii

@@ -15,7 +15,8 @@ var lookupNames = idna.New(idna.MapForLookup(), idna.StrictDomainName(false))
 
 // asciiName gives a domain or selector with A-labels (RFC 8616, 5) and in lower case, or false for what is no name.
 func asciiName(name string) (string, bool) {
-	if len(name) > maxName {
+	// idna replaces what is no UTF-8 without a word.
+	if len(name) > maxName || !utf8.ValidString(name) {
 		return "", false
 	}
 	for i := 0; i < len(name); i++ {

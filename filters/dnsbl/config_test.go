@@ -64,3 +64,12 @@ func FuzzParseRange(f *testing.F) {
 		}
 	})
 }
+
+// idna replaces what is no UTF-8 without a word, and the name that comes out is somebody else's.
+func TestBytesThatAreNoUTF8AreNoDomain(t *testing.T) {
+	for _, name := range []string{"exam\xffple.org", "ex\xc3.example.org"} {
+		if domain, ok := toDomain(name); ok {
+			t.Errorf("%q became %s", name, domain)
+		}
+	}
+}

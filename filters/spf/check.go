@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"gatepost/filters"
 
@@ -115,7 +116,8 @@ func toASCII(domain string) (string, bool) {
 	if isASCII(domain) {
 		return domain, true
 	}
-	if len(domain) > 4*maxName {
+	// idna replaces what is no UTF-8 without a word.
+	if len(domain) > 4*maxName || !utf8.ValidString(domain) {
 		return "", false
 	}
 	ascii, err := lookupNames.ToASCII(domain)

@@ -85,3 +85,15 @@ func TestSyntax(t *testing.T) {
 		}
 	}
 }
+
+// idna replaces what is no UTF-8 without a word, and the name that comes out is somebody else's.
+func TestBytesThatAreNoUTF8AreNoDomain(t *testing.T) {
+	for _, domain := range []string{"exam\xffple.org", "ex\xc3.example.org", "b\u00fccher\xff.example"} {
+		if ascii, ok := toASCII(domain); ok {
+			t.Errorf("%q became %s", domain, ascii)
+		}
+	}
+	if ascii, ok := toASCII("b\u00fccher.example"); ascii != "xn--bcher-kva.example" || !ok {
+		t.Errorf("a domain with a U-label became %q, %v", ascii, ok)
+	}
+}
