@@ -27,6 +27,8 @@ type Config struct {
 	// RefuseRoutes: the backend takes every client for its own, and so would follow a strangers' route to elsewhere
 	// before the @ of one of our domains, as in user%example.net@example.org.
 	RefuseRoutes bool
+
+	AuthenticationResults AuthenticationResults // zero: as by default
 }
 
 // FilterConfig is one filter's configuration.
@@ -67,6 +69,8 @@ func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists)
 			noRoutes:  c.RefuseRoutes,
 			log:       env.Log,
 			instances: map[string]any{},
+
+			removeAllResults: c.AuthenticationResults.Remove == RemoveAll,
 		},
 	}
 	if k.engine.log == nil {

@@ -45,6 +45,8 @@ type Engine struct {
 
 	splits      bool // a rule behind RCPT can tell recipients apart
 	reportsAuth bool // an observation that runs reports to Authentication-Results
+
+	removeAllResults bool // inbound Authentication-Results go whoever they are from
 }
 
 // observation is a filter's observation in its place.

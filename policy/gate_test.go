@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,49 @@ func TestAuthenticationResults(t *testing.T) {
 	left.WriteString(sent[from:])
 	if want := "Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\nbody\r\n"; left.String() != want {
 		t.Errorf("left of the message: %q", left.String())
+	}
+}
+
+func TestAllAuthenticationResultsGo(t *testing.T) {
+	f := &fakes{spf: answers(spfFacts{Result: "pass"})}
+	config := f.config()
+	config.AuthenticationResults.Remove = RemoveAll
+	c := session(t, compile(t, f, config), &filters.Session{}, &Runtime{})
+	c.greet()
+	c.deliver("a@example.com", "b@example.org")
+	_, edits := c.message("Authentication-Results: other.example; spf=pass\nSubject: x\nARC-Authentication-Results: i=1; other.example; none\n\n")
+	if len(edits.Cut) != 1 || edits.Cut[0] != (Span{0, 49}) {
+		t.Errorf("cuts %v", edits.Cut)
+	}
+}
+
+func TestLaterResultsSupersede(t *testing.T) {
+	result := func(method, result string, properties ...string) filters.AuthResult {
+		r := filters.AuthResult{Method: method, Result: result}
+		for _, p := range properties {
+			r.Properties = append(r.Properties, filters.AuthProperty{Type: "smtp", Name: p, Value: "example.org"})
+		}
+		return r
+	}
+	for _, test := range []struct {
+		name                 string
+		earlier, later, want []filters.AuthResult
+	}{
+		{"the HELO name of a bounce", []filters.AuthResult{result("spf", "temperror", "helo")}, []filters.AuthResult{result("spf", "pass", "helo")},
+			[]filters.AuthResult{result("spf", "pass", "helo")}},
+		{"two identities", []filters.AuthResult{result("spf", "pass", "helo")}, []filters.AuthResult{result("spf", "pass", "mailfrom")},
+			[]filters.AuthResult{result("spf", "pass", "helo"), result("spf", "pass", "mailfrom")}},
+		{"two methods", []filters.AuthResult{result("iprev", "pass", "helo")}, []filters.AuthResult{result("spf", "pass", "helo")},
+			[]filters.AuthResult{result("iprev", "pass", "helo"), result("spf", "pass", "helo")}},
+		{"nothing to check, twice", []filters.AuthResult{result("spf", "none")}, []filters.AuthResult{result("spf", "none")}, []filters.AuthResult{result("spf", "none")}},
+		{"something to check the second time", []filters.AuthResult{result("spf", "none")}, []filters.AuthResult{result("spf", "fail")},
+			[]filters.AuthResult{result("spf", "none"), result("spf", "fail")}},
+		{"two signatures at once", nil, []filters.AuthResult{result("dkim", "pass", "d"), result("dkim", "pass", "d")},
+			[]filters.AuthResult{result("dkim", "pass", "d"), result("dkim", "pass", "d")}},
+	} {
+		if got := supersede(test.earlier, test.later); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v", test.name, got)
+		}
 	}
 }
 

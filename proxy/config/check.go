@@ -52,6 +52,7 @@ func (d *document) check(c *Config) {
 	d.validate("store", &c.Store)
 	d.checkSocketPath(c.Store.Path)
 	d.validate("limits", &c.Limits)
+	d.validate("authentication_results", &c.AuthenticationResults)
 	d.validate("log", &c.Log)
 	d.validated("backend", c.Backend.ValidateDomains(len(c.Domains) > 0))
 	for i, name := range c.Domains {

@@ -48,6 +48,8 @@ type Config struct {
 	Limits proxy.Limits `yaml:"limits"`
 	// What is done with bare CR, bare LF and NUL in messages: normalize or strict.
 	LineEndings proxy.LineEndings `yaml:"line_endings"`
+	// What happens to Authentication-Results fields that are in a message already. Our own is always added on top.
+	AuthenticationResults policy.AuthenticationResults `yaml:"authentication_results"`
 	// The log on standard error.
 	Log telemetry.Config `yaml:"log"`
 	// The folder that relative names of list files in rules mean. Default: the folder "lists" beside this file.
@@ -82,7 +84,10 @@ func Default(specs []filters.Spec) *Config {
 		Store:    store.Defaults(),
 		Limits:   proxy.DefaultLimits(),
 		Log:      telemetry.Default(),
-		Filters:  defaultFilters(specs),
+
+		AuthenticationResults: policy.DefaultAuthenticationResults(),
+
+		Filters: defaultFilters(specs),
 	}
 }
 
@@ -234,7 +239,7 @@ func (d *document) decodeTop(c *Config) {
 // Policy is what the engine is compiled from.
 func (c *Config) Policy() policy.Config {
 	return policy.Config{Hostname: c.Hostname, Contact: c.Contact, Domains: c.Domains, Trusted: c.Trusted, Filters: c.Filters, Rules: c.Rules,
-		RefuseRoutes: c.Backend.ClientAddress == backend.NoAddress}
+		RefuseRoutes: c.Backend.ClientAddress == backend.NoAddress, AuthenticationResults: c.AuthenticationResults}
 }
 
 // Compile builds the engine. The engine is nil when a problem is more than a warning.

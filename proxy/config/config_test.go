@@ -134,7 +134,7 @@ func TestBackendsThatCannotBe(t *testing.T) {
 		"backend: {address: '127.0.0.1:25', reuse: perhaps}":            `backend.reuse: "perhaps" is neither true nor false`,
 		"backend: {address: '127.0.0.1:25', ca: ca.pem}":                "has a meaning only with tls: verified",
 		"backend: {address: '127.0.0.1:25', connections: 0}":            "0 is not between 1 and 100000",
-		"backend: {address: '127.0.0.1:25', extensions: [SIZE, XYZZY]}": `"XYZZY" is none of PIPELINING`,
+		"backend: {address: '127.0.0.1:25', extensions: [SIZE, XCLIENT]}": `"XCLIENT" is none of PIPELINING`,
 	} {
 		c, problems := config.Parse("f", []byte(text), all.Specs())
 		if c != nil || len(problems) != 1 || !strings.Contains(problems[0].String(), want) {
