@@ -119,7 +119,10 @@ func TestDefaultRulesDecide(t *testing.T) {
 		{"no reverse DNS but vouched for", func(x *situation) { x.rdns = &rdnsFacts{}; x.dnsbl = &dnsblConnect{Allowed: []string{"dnswl"}} }, ""},
 		{"no reverse DNS, no lists configured", func(x *situation) { x.rdns, x.dnsbl = &rdnsFacts{}, nil }, "suspicious"},
 		{"dead DNS", func(x *situation) { x.rdns, x.dnsbl, x.spf = nil, nil, nil }, ""},
-		{"DMARC reject", func(x *situation) { x.dmarc = dmarcFacts{Result: "fail", Policy: "reject"} }, "(forged)"},
+		{"DMARC reject", func(x *situation) { x.dmarc = dmarcFacts{Result: "fail", Policy: "reject", Override: "none"} }, "(forged)"},
+		{"DMARC reject of what a list sent", func(x *situation) {
+			x.dmarc = dmarcFacts{Result: "fail", Policy: "reject", Override: "mailing_list"}
+		}, ""},
 	}
 	for _, test := range tests {
 		x := good()

@@ -101,6 +101,8 @@ type (
 		Result string `fact:"result" values:"none pass fail temperror permerror"`
 		Policy string `fact:"policy" values:"none quarantine reject"`
 		Domain string `fact:"domain"`
+
+		Override string `fact:"override" values:"none trusted_forwarder mailing_list"`
 	}
 	greylistFacts struct {
 		State string `fact:"state" values:"new early passed"`

@@ -35,13 +35,46 @@ func benchView() (*filters.Message, filters.View) {
 	return m, filters.View{Message: m, Facts: verdicts("spf.result", "pass", "spf.authenticated", "bounce.example.org", "dkim.result", "pass", "dkim.domains", []string{"example.org"})}
 }
 
+// benchLook is both looks, without what the tests' facts would cost.
+func benchLook(ctx context.Context, f *Filter, v filters.View) (*Facts, error) {
+	r, err := f.Record(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	v.Facts = recorded{r, v.Facts}
+	return f.Message(ctx, v)
+}
+
+type recorded struct {
+	*RecordFacts
+	filters.Facts
+}
+
+func (r recorded) Text(name string) (string, bool) {
+	switch name {
+	case "dmarc.domain":
+		return r.Domain, true
+	case "dmarc.record_domain":
+		return r.RecordDomain, true
+	case "dmarc.record":
+		return r.RecordFacts.Record, true
+	case "dmarc.organizational":
+		return r.Organizational, true
+	case "dmarc.policy":
+		return r.Policy, true
+	case "dmarc.record_problem":
+		return r.RecordProblem, true
+	}
+	return r.Facts.Text(name)
+}
+
 func BenchmarkCachedRecords(b *testing.B) {
 	f, _ := New(Defaults(), filtertest.NewEnv(benchResolver))
 	m, view := benchView()
 	defer m.Release()
 	b.ReportAllocs()
 	for b.Loop() {
-		facts, err := f.Message(b.Context(), view)
+		facts, err := benchLook(b.Context(), f, view)
 		if err != nil || facts.Aligned != "spf+dkim" {
 			b.Fatal(facts, err)
 		}
@@ -53,7 +86,7 @@ func TestAllocations(t *testing.T) {
 	m, view := benchView()
 	defer m.Release()
 	got := testing.AllocsPerRun(100, func() {
-		if _, err := f.Message(context.Background(), view); err != nil {
+		if _, err := benchLook(context.Background(), f, view); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -47,30 +47,64 @@ const (
 
 const errorDNS = "the DNS gives no usable answer now"
 
-// check judges a message whose author domain is known. ok is false where the result hangs on SPF or DKIM and one of
-// them has none.
-func check(t *tree, author string, ids identifiers) (f *Facts, ok bool) {
-	f = &Facts{Result: string(None), Policy: policyNone.String(), Domain: author}
+// lookUp finds what an author's domain has published.
+func lookUp(t *tree, author string) *RecordFacts {
+	f := &RecordFacts{Domain: author, Policy: policyNone.String()}
 	d, err := t.discover(author)
 	if err != nil {
-		f.Result, f.Problem = string(TempError), errorDNS
-		return f, true
+		f.RecordProblem = errorDNS
+		return f
 	}
 	f.Organizational = d.organization
 	if !d.policy.found || d.policy.record.unusable {
+		return f
+	}
+	f.RecordDomain, f.Record, f.Testing = d.policy.domain, printable(d.policy.text), d.policy.record.testing
+	policy, err := t.policyFor(author, d.policy)
+	if f.Policy = policy.String(); err != nil {
+		f.RecordProblem = errorDNS
+	}
+	return f
+}
+
+// published is what lookUp found, as the second look gets it.
+type published struct {
+	domain, recordDomain, record, organization, policy, problem string
+}
+
+func readPublished(facts filters.Facts) (p published, ok bool) {
+	p.domain, ok = facts.Text("dmarc.domain")
+	p.recordDomain, _ = facts.Text("dmarc.record_domain")
+	p.record, _ = facts.Text("dmarc.record")
+	p.organization, _ = facts.Text("dmarc.organizational")
+	p.policy, _ = facts.Text("dmarc.policy")
+	p.problem, _ = facts.Text("dmarc.record_problem")
+	return p, ok
+}
+
+// check judges a message. ok is false where the result hangs on SPF or DKIM and one of them has none.
+func check(t *tree, p published, ids identifiers) (f *Facts, ok bool) {
+	f = &Facts{Result: string(None), domain: p.domain, recordDomain: p.recordDomain, policy: p.policy}
+	switch {
+	case p.domain == "":
+		f.Result, f.Problem = string(PermError), p.problem
+		return f, true
+	case p.recordDomain == "" && p.problem != "":
+		f.Result, f.Problem = string(TempError), p.problem
+		return f, true
+	case p.recordDomain == "":
 		return f, true
 	}
-	f.RecordDomain, f.Testing = d.policy.domain, d.policy.record.testing
-	a := alignment{tree: t, author: author, discovery: d}
+	own := place{domain: p.recordDomain, found: true, record: parseRecord(p.record)}
+	t.asked = append(t.asked, own)
+	a := alignment{tree: t, author: p.domain, organization: p.organization, record: own.record}
 	var result Result
 	result, f.Aligned = a.evaluate(ids)
-	policy, err := t.policyFor(author, d.policy)
-	f.Policy = policy.String()
 	if result != Pass && !ids.known {
 		return nil, false
 	}
-	if result == Fail && err != nil {
-		result = TempError
+	if result == Fail && p.problem != "" {
+		result = TempError // what the owner wants is not known
 	}
 	if f.Result = string(result); result == TempError {
 		f.Problem = errorDNS
@@ -81,7 +115,7 @@ func check(t *tree, author string, ids identifiers) (f *Facts, ok bool) {
 // evaluate passes a message if one identifier is aligned. What could still become one leaves it open: but only that, so
 // that a stranger's broken DNS does not save a forged message from failing.
 func (a *alignment) evaluate(ids identifiers) (result Result, aligned string) {
-	r := &a.policy.record
+	r := &a.record
 	bySPF, openSPF := a.any(ids.spf, r.strictSPF)
 	byDKIM, openDKIM := a.any(ids.dkim, r.strictDKIM)
 	switch {

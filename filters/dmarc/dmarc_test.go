@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -43,17 +44,41 @@ func messageFrom(fields string) *filters.Message {
 	return m
 }
 
-func judge(config Config, resolver filters.Resolver, fields string, facts filtertest.Facts) (*Facts, error) {
+// judgement is what both looks at a message found.
+type judgement struct {
+	*RecordFacts
+	*Facts
+}
+
+// look takes a message through both looks, as the house does.
+func look(ctx context.Context, f *Filter, v filters.View) (judgement, error) {
+	r, err := f.Record(ctx, v)
+	if err != nil {
+		return judgement{}, err
+	}
+	facts := filtertest.Facts{
+		"dmarc.domain": r.Domain, "dmarc.record_domain": r.RecordDomain, "dmarc.record": r.Record, "dmarc.organizational": r.Organizational,
+		"dmarc.policy": r.Policy, "dmarc.testing": r.Testing, "dmarc.record_problem": r.RecordProblem,
+	}
+	maps.Copy(facts, v.Facts.(filtertest.Facts))
+	v.Facts = facts
+	judged, err := f.Message(ctx, v)
+	return judgement{r, judged}, err
+}
+
+func judge(config Config, resolver filters.Resolver, fields string, facts filtertest.Facts) (judgement, error) {
 	f, err := New(config, filtertest.NewEnv(resolver))
 	if err != nil {
-		return nil, err
+		return judgement{}, err
 	}
 	m := messageFrom(fields)
 	defer m.Release()
-	return f.Message(context.Background(), filters.View{Message: m, Facts: facts})
+	v := filtertest.Mailed("192.0.2.1", "mail.example.org", "joe@example.org")
+	v.Message, v.Facts = m, facts
+	return look(context.Background(), f, v)
 }
 
-func mustJudge(t *testing.T, resolver filters.Resolver, domain string, facts filtertest.Facts) *Facts {
+func mustJudge(t *testing.T, resolver filters.Resolver, domain string, facts filtertest.Facts) judgement {
 	t.Helper()
 	f, err := judge(Defaults(), resolver, "From: joe@"+domain+"\r\n", facts)
 	if err != nil {
@@ -237,7 +262,7 @@ func TestOutOfTimeIsTempError(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 1)
 	defer cancel()
-	facts, err := f.Message(ctx, filters.View{Message: m, Facts: verdicts()})
+	facts, err := look(ctx, f, filters.View{Message: m, Facts: verdicts()})
 	if err != nil || facts.Result != "temperror" {
 		t.Errorf("%+v, %v", facts, err)
 	}
@@ -247,6 +272,10 @@ func TestOutOfTimeIsTempError(t *testing.T) {
 func TestAbsentFacts(t *testing.T) {
 	zone := filtertest.MustParseZone("_dmarc.example.org TXT v=DMARC1; p=reject")
 	const from = "From: joe@example.org\r\n"
+	f, _ := New(Defaults(), filtertest.NewEnv(zone))
+	if facts, err := f.Message(t.Context(), filters.View{Facts: dkimPass("example.org")}); err == nil {
+		t.Errorf("without a look at the record: %+v", facts)
+	}
 	for _, name := range []string{"spf.result", "dkim.result"} {
 		if f, err := judge(Defaults(), zone, from, verdicts(name, nil)); err == nil {
 			t.Errorf("without %s: %+v", name, f)
@@ -279,7 +308,7 @@ func TestAbortedMessage(t *testing.T) {
 	m := filters.NewMessage(1<<20, nil)
 	m.Abort(gone)
 	f, _ := New(Defaults(), filtertest.NewEnv(filtertest.NewZone()))
-	if _, err := f.Message(t.Context(), filters.View{Message: m, Facts: verdicts()}); !errors.Is(err, gone) {
+	if _, err := f.Record(t.Context(), filters.View{Message: m}); !errors.Is(err, gone) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -334,7 +363,8 @@ func TestAuthenticationResults(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for way, ok := range map[string]bool{"tree_walk": true, "psl": true, "": false, "PSL": false} {
-		c := Config{OrganizationalDomain: way}
+		c := Defaults()
+		c.OrganizationalDomain = way
 		if err := c.Validate(); (err == nil) != ok {
 			t.Errorf("%q: %v", way, err)
 		}

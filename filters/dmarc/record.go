@@ -71,7 +71,8 @@ func isRecord(text string) bool {
 // parseRecord reads a text for which isRecord holds. Unknown tags and mistakes are as if they were not there; a tag that
 // is there twice is a mistake, as nobody can tell which one was meant (RFC 6376, 3.2, where the syntax is from).
 func parseRecord(text string) record {
-	tags := parseTags(text)
+	var space [10]tag // a usual record costs no allocation
+	tags := appendTags(space[:0], text)
 	r := record{
 		strictDKIM: strings.EqualFold(tags.value("adkim"), "s"),
 		strictSPF:  strings.EqualFold(tags.value("aspf"), "s"),
@@ -107,10 +108,11 @@ type tag struct{ name, value string }
 
 type tagList []tag
 
-// parseTags reads tag=value with semicolons between. Names are case-sensitive (RFC 6376, 3.2). A tag that is there twice
+func parseTags(text string) tagList { return appendTags(nil, text) }
+
+// appendTags reads tag=value with semicolons between. Names are case-sensitive (RFC 6376, 3.2). A tag that is there twice
 // gets a value that is none.
-func parseTags(text string) tagList {
-	tags := make(tagList, 0, 8)
+func appendTags(tags tagList, text string) tagList {
 	for part := range strings.SplitSeq(text[:min(len(text), maxRecord)], ";") {
 		name, value, found := strings.Cut(part, "=")
 		name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
@@ -172,4 +174,18 @@ func isURIText(s string) bool {
 		}
 	}
 	return true
+}
+
+// printable cuts a record to what is read of it, and replaces what may not stand in a log. No tag that means something
+// changes by it.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case r < ' ' || r >= 0x7f:
+			return '?'
+		}
+		return r
+	}, text[:min(len(text), maxRecord)])
 }

@@ -17,12 +17,14 @@ type tree struct {
 	resolver filters.Resolver
 	listed   bool // organizational domains are those of the public suffix list
 	asked    []place
+	space    [5]place // for what is usually asked
 }
 
 // place is a domain and what was found there.
 type place struct {
 	domain string
 	found  bool
+	text   string // of the record
 	record record
 	err    error
 }
@@ -50,7 +52,7 @@ func (t *tree) at(domain string) place {
 			}
 		}
 		if p.found {
-			p.record = parseRecord(policy)
+			p.text, p.record = policy, parseRecord(policy)
 		}
 	}
 	t.asked = append(t.asked, p)
@@ -113,8 +115,7 @@ func (t *tree) organizationOf(domain string) (string, error) {
 // discovery is what the DNS says about an author's domain.
 type discovery struct {
 	policy       place  // the record that applies
-	organization string // empty if it is not known
-	orgErr       error  // why it is not
+	organization string // empty if there is a record, but the DNS failed further up
 }
 
 // discover finds the policy record of an author's domain: its own, that of its organizational domain, or that of the
@@ -133,7 +134,7 @@ func (t *tree) discover(author string) (d discovery, err error) {
 	}
 	found, err := t.walk(author)
 	if own.found {
-		if d.policy, d.orgErr = own, err; err == nil {
+		if d.policy = own; err == nil {
 			d.organization = organization(author, found)
 		}
 		return d, nil
@@ -162,10 +163,13 @@ func (t *tree) exists(domain string) (bool, error) {
 
 // alignment compares authenticated domains with the author's.
 type alignment struct {
-	tree   *tree
-	author string
-	discovery
+	tree         *tree
+	author       string
+	organization string // of the author; empty if the DNS did not tell
+	record       record
 }
+
+var errNoOrganization = errors.New("the organizational domain is not known")
 
 // aligned tells whether a domain is the author's (strict) or has the same organizational domain (relaxed). An error
 // means that it may have, but the DNS does not tell now.
@@ -176,13 +180,13 @@ func (a *alignment) aligned(domain string, strict bool) (bool, error) {
 	if strict {
 		return false, nil
 	}
-	if a.orgErr != nil {
+	if a.organization == "" {
 		// Organizational domains are at most as long as the domain, and at least one label: only who shares that may
 		// be aligned. It keeps strangers from making a failure undecided.
 		if lastLabels(domain, 1) != lastLabels(a.author, 1) {
 			return false, nil
 		}
-		return false, a.orgErr
+		return false, errNoOrganization
 	}
 	if !isWithin(domain, a.organization) {
 		return false, nil
