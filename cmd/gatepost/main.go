@@ -53,6 +53,7 @@ func command() *cobra.Command {
 		demoCommand(),
 		bypassCommand(),
 		greylistCommand(),
+		dmarcCommand(),
 		versionCommand(),
 	)
 	return root

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 
 	"gatepost/filters"
@@ -36,10 +37,12 @@ type Config struct {
 	// Mailing lists whose mail may fail: domains that SPF or DKIM authenticates. They set the fact dmarc.override for a
 	// message that fails; rules decide what follows.
 	MailingLists []string `yaml:"mailing_lists"`
+	// Aggregate reports for the owners of the domains in From.
+	Reports ReportConfig `yaml:"reports"`
 }
 
 // Defaults returns the configuration where nothing is configured.
-func Defaults() Config { return Config{OrganizationalDomain: treeWalk} }
+func Defaults() Config { return Config{OrganizationalDomain: treeWalk, Reports: defaultReports()} }
 
 // Validate checks the configuration.
 func (c *Config) Validate() error {
@@ -60,6 +63,7 @@ func (c *Config) Validate() error {
 	if len(c.TrustedForwarders) > maxOverrides || len(c.MailingLists) > maxOverrides {
 		errs.Add("trusted_forwarders", "at most %d entries are allowed here and in mailing_lists", maxOverrides)
 	}
+	c.Reports.validate(&errs)
 	return errs.OrNil()
 }
 
@@ -68,11 +72,19 @@ type Filter struct {
 	config    Config
 	env       filters.Env
 	overrides overrides
+	collector *collector // nil while no reports are wanted
 }
 
 // New makes the filter.
 func New(config Config, env filters.Env) (*Filter, error) {
-	return &Filter{config: config, env: env, overrides: newOverrides(&config)}, nil
+	f := &Filter{config: config, env: env, overrides: newOverrides(&config)}
+	if env.Log == nil {
+		f.env.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Reports.Enabled {
+		f.collector = newCollector(config.Reports, f.env)
+	}
+	return f, nil
 }
 
 func (f *Filter) tree(ctx context.Context) *tree {
