@@ -41,7 +41,16 @@ func evalCommand() *cobra.Command {
 		Use:   "eval MESSAGE.eml",
 		Short: "Judge one message by the configuration and explain the verdict; no backend is asked and no state is touched",
 		Long: `Judge one message by the configuration and explain the verdict. No backend is asked and no state is touched: the
-store is an empty one in memory, so that greylist.state is always "new". MESSAGE.eml may be "-" for standard input.`,
+store is an empty one in memory, so that greylist.state is always "new". MESSAGE.eml may be "-" for standard input.
+
+With --json, .facts holds every fact by its filter, as in .facts.spf.result. One that is absent is null: its filter is off,
+could not tell (.filters says why), was needed by no rule, or the message was refused before. A list is always a list; what
+dkim says of each signature stands in lists of the same order, .facts.dkim.results beside .facts.dkim.signers.
+
+  gatepost eval --json --rcpt joe@example.org --from ann@example.com --ip 192.0.2.1 m.eml | jq -r .facts.dmarc.result
+
+--dns-zone takes a JSON object of names, {"example.com": [{"t": "TXT", "v": ["v=spf1 -all"]}]}, or lines such as
+"example.com TXT v=spf1 -all"; what is not in it does not exist, and {"t": "TIMEOUT"} does not answer.`,
 		Args: cobra.ExactArgs(1),
 	}
 	file := configFlag(cmd)
@@ -93,7 +102,7 @@ func (e *evaluation) run(ctx context.Context, file string, w io.Writer) error {
 		return err
 	}
 	if e.asJSON {
-		return writeRecordJSON(w, record)
+		return writeRecordJSON(w, engine.Schema(), record)
 	}
 	return writeRecord(w, record)
 }

@@ -52,16 +52,22 @@ func matchJSON(m policy.Match) ruleJSON {
 		Observed: m.Observed, Recipient: m.Recipient}
 }
 
-func writeRecordJSON(w io.Writer, r *policy.Record) error {
+// writeRecordJSON prints every fact there is, those that are absent as null, and a list as a list even if it is empty:
+// whoever reads one need not ask whether it is there.
+func writeRecordJSON(w io.Writer, schema *rules.Schema, r *policy.Record) error {
 	out := recordJSON{Verdict: telemetry.Verdict(r), Reply: replyText(r.Ending.Reply), Facts: map[string]map[string]any{},
 		Rules: []ruleJSON{}, Recipients: []recipientJSON{}, Filters: []filterJSON{}}
-	r.Facts.All(func(name string, value any) {
-		group, fact, _ := strings.Cut(name, ".")
+	for _, fact := range schema.Facts() {
+		group, name, _ := strings.Cut(fact.Name, ".")
 		if out.Facts[group] == nil {
 			out.Facts[group] = map[string]any{}
 		}
-		out.Facts[group][fact] = value
-	})
+		value, _ := r.Facts.Lookup(fact.Name)
+		if list, isList := value.([]string); isList && list == nil {
+			value = []string{}
+		}
+		out.Facts[group][name] = value
+	}
 	for _, m := range r.Matched {
 		out.Rules = append(out.Rules, matchJSON(m))
 		if out.Rule == nil && !m.Observed && m.Rule.Action.Terminal() {
