@@ -37,7 +37,10 @@ type mailauthCall struct {
 		SPFDomains, DKIMDomains []struct{ Domain string }
 	}
 	Zone   json.RawMessage
-	Result *struct{ Result, Policy, P, SP, Domain string } `json:"mailauth_result"`
+	Result *struct {
+		Result, Policy, P, SP, Domain string
+		Alignment                     map[string]string
+	} `json:"mailauth_result"`
 }
 
 func TestMailauth(t *testing.T) {
@@ -62,16 +65,46 @@ func TestMailauth(t *testing.T) {
 	fmt.Printf("suite dmarc/mailauth: %d/%d\n", passed, len(cases))
 }
 
-var assertedPolicy = regexp.MustCompile(`result\.policy\)\.to\.equal\('(\w+)'\)`)
+// notOurs are assertions about what its function returns beside a judgement, by what they begin with.
+var notOurs = map[string]string{
+	"result.pct":                       "pct is gone (RFC 9989)",
+	"result.error":                     "the words of its error",
+	"result.status.comment":            "a comment in its header field; ours has a result of its own for ARC",
+	"result.info":                      "its own header field, as text",
+	"result.alignment.dkim.underSized": "l= never passes here, so there is no such signature",
+	"relaxed.":                         "of two calls; each is judged by its own result",
+	"strict.":                          "of two calls; each is judged by its own result",
+}
 
+var assertion = regexp.MustCompile(`^expect\(([\w.]+)\)\.to\.(be\.false|be\.true|not\.be\.ok|equal\('([^']*)('\)|$))`)
+
+// run judges a call in both ways to find the organization: none of the cases makes a difference between them.
 func (call *mailauthCall) run(t *testing.T, c mailauthCase) {
-	var from string
+	for _, way := range []string{treeWalk, list} {
+		config := Defaults()
+		config.OrganizationalDomain = way
+		f, err := judge(config, call.zone(t, c.Name), call.from(t), call.facts())
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.compare(t, way, f)
+		for _, a := range c.Asserts {
+			call.assert(t, a, f)
+		}
+	}
+}
+
+func (call *mailauthCall) from(t *testing.T) (fields string) {
 	for i, address := range call.addresses(t) {
 		if !strings.Contains(address, "@") {
 			address = "user@" + address // its function also takes a bare domain, which is no From field
 		}
-		from += fmt.Sprintf("From: User %d <%s>\r\n", i, address)
+		fields += fmt.Sprintf("From: User %d <%s>\r\n", i, address)
 	}
+	return fields
+}
+
+func (call *mailauthCall) facts() filtertest.Facts {
 	facts := verdicts()
 	for _, d := range call.In.SPFDomains {
 		facts["spf.result"], facts["spf.domain"], facts["spf.authenticated"] = "pass", d.Domain, d.Domain
@@ -79,23 +112,83 @@ func (call *mailauthCall) run(t *testing.T, c mailauthCase) {
 	for _, d := range call.In.DKIMDomains {
 		facts["dkim.result"], facts["dkim.domains"] = "pass", []string{d.Domain}
 	}
-	f, err := judge(Defaults(), call.zone(t, c.Name), from, facts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if call.Result == nil { // "false": not evaluated at all
-		if f.Result != "permerror" {
-			t.Errorf("%+v", f)
+	return facts
+}
+
+// compare holds a judgement against the one that its function gave.
+func (call *mailauthCall) compare(t *testing.T, way string, f judgement) {
+	want := call.Result
+	if want == nil { // "false": not evaluated at all
+		if f.Result != "permerror" || f.Aligned != "" || f.Domain != "" {
+			t.Errorf("%s: %+v %+v", way, f.Facts, f.RecordFacts)
 		}
 		return
 	}
-	if f.Result != call.Result.Result || call.Result.Policy != "" && f.Policy != call.Result.Policy {
-		t.Errorf("%+v, want %+v", f, call.Result)
-	}
-	for _, a := range c.Asserts {
-		if m := assertedPolicy.FindStringSubmatch(a); m != nil && m[1] != f.Policy {
-			t.Errorf("policy %s: %s", f.Policy, a)
+	var aligned []string
+	for _, method := range []string{"spf", "dkim"} {
+		if want.Alignment[method] != "" {
+			aligned = append(aligned, method)
 		}
+	}
+	if f.Result != want.Result || want.Policy != "" && f.Policy != want.Policy || f.Aligned != strings.Join(aligned, "+") {
+		t.Errorf("%s: %+v %+v, want %+v", way, f.Facts, f.RecordFacts, want)
+	}
+	// Its "domain" is the organizational domain by the list.
+	if way == list && want.Result != "temperror" && f.Organizational != want.Domain {
+		t.Errorf("organization %s, want %s", f.Organizational, want.Domain)
+	}
+	if want.P != "" {
+		r := parseRecord(f.RecordFacts.Record)
+		if r.policy.String() != want.P || r.subdomains.String() != want.SP {
+			t.Errorf("the record says %s and %s, want %+v", r.policy, r.subdomains, want)
+		}
+	}
+}
+
+// assert checks what the case itself asserts. What is not understood is a failure.
+func (call *mailauthCall) assert(t *testing.T, text string, f judgement) {
+	for start := range notOurs {
+		if strings.HasPrefix(text, "expect("+start) {
+			return
+		}
+	}
+	m := assertion.FindStringSubmatch(text)
+	if m == nil {
+		t.Errorf("not understood: %s", text)
+		return
+	}
+	r := parseRecord(f.RecordFacts.Record)
+	ok := false
+	switch m[1] {
+	case "result":
+		ok = m[2] == "be.false" && f.Result == "permerror"
+	case "result.status.result":
+		ok = f.Result == m[3]
+	case "result.policy":
+		ok = f.Policy == m[3]
+	case "result.p":
+		ok = r.policy.String() == m[3]
+	case "result.sp":
+		ok = r.subdomains.String() == m[3]
+	case "result.rr":
+		ok = strings.HasPrefix(f.RecordFacts.Record, m[3])
+	case "result.domain":
+		ok = isWithin(f.Organizational, m[3])
+	case "result.status.header.from":
+		ok = f.RecordFacts.Domain == m[3]
+	case "result.status.header.d":
+		ok = f.RecordDomain == m[3]
+	case "result.alignment.dkim.strict":
+		ok = r.strictDKIM == (m[2] == "be.true")
+	case "result.alignment.spf.strict":
+		ok = r.strictSPF == (m[2] == "be.true")
+	case "result.alignment.dkim.result":
+		ok = m[2] == "not.be.ok" && f.Aligned == "spf"
+	case "result.alignment.spf.result":
+		ok = strings.Contains(f.Aligned, "spf") && call.In.SPFDomains[0].Domain == m[3]
+	}
+	if !ok {
+		t.Errorf("%s: %+v %+v", text, f.Facts, f.RecordFacts)
 	}
 }
 
