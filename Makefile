@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults bench lint docs test-mta clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults bench bench-quick lint docs test-mta clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=
 
 bench: build ## throughput, latency, CPU and memory beside the bare sink and HAProxy
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost
+
+bench-quick: build ## a rough look at the same in a minute
+	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -quick
 
 lint: ## staticcheck
 	$(GO) run $(STATICCHECK) ./...

@@ -72,7 +72,7 @@ same day gives the same reports again, by name and Report-ID, so that a run can 
 	flags.StringVar(&r.out, "out", "", "`folder` to write the compressed XML to")
 	flags.StringVar(&r.pipe, "pipe", "", "shell `command` that takes each message on standard input")
 	write.RunE = func(cmd *cobra.Command, _ []string) error {
-		socket, err := socketOf(*file)
+		socket, err := socketOf(cmd, *file)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func (h *house) dmarcReports(ctx context.Context, arguments json.RawMessage, sen
 		return fmt.Errorf("%q is not a day such as 2026-01-05", request.Day)
 	}
 	h.mu.Lock()
-	filter, _ := h.engine.Filter("dmarc").(*dmarc.Filter)
+	filter, _ := h.force.engine.Filter("dmarc").(*dmarc.Filter)
 	h.mu.Unlock()
 	if filter == nil {
 		return errors.New("the filter dmarc is off")
