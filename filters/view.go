@@ -15,6 +15,9 @@ type Session struct {
 	Name     string         // the client's verified name where a trusted peer's XCLIENT told it, else empty
 	Trusted  bool           // the client is in one of the networks under `trusted:`
 	Accepted time.Time
+	// Submission tells that users hand in their mail here (RFC 6409): what is known about mail servers says nothing
+	// about them.
+	Submission bool
 }
 
 // Greeting describes EHLO or HELO. It is never written after it is published.

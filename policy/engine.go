@@ -65,6 +65,7 @@ type observation struct {
 	deferOnError bool
 	firstReader  int  // place of the first rule that needs it; beyond all rules if none does
 	reports      bool // Authentication-Results needs it
+	inbound      bool // not made where users hand in their mail
 }
 
 // plannedRule is a rule with what the gate has to know beyond it.
@@ -74,6 +75,8 @@ type plannedRule struct {
 	scope level // for how long what it reads stays true; those of recipientLevel can tell recipients apart
 	waits []int // slots of what it reads
 	shows []int // slots of what only its reply or its header shows
+
+	inbound bool // has no say where users hand in their mail
 }
 
 // level is how long something lives. Levels are ordered: a later one is contained in the earlier ones.

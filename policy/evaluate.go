@@ -28,7 +28,7 @@ func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.F
 	end := g.engine.first[stage+1]
 	for i := from; i < end && i <= g.closed(); i++ {
 		r := &g.engine.rules[i]
-		if g.observes(r) {
+		if g.passesOver(r) || g.observes(r) {
 			continue
 		}
 		switch g.decide(ctx, r, facts) {
@@ -132,7 +132,7 @@ func (g *Gate) observes(r *plannedRule) bool {
 func (g *Gate) evaluateObserved(facts *rules.Facts, from, end int) {
 	for i := from; i < end && i <= g.closed(); i++ {
 		r := &g.engine.rules[i]
-		if !g.observes(r) || g.pending(r.waits) >= 0 && r.Open(facts, beforeAll) || r.Match(facts) != rules.True {
+		if g.passesOver(r) || !g.observes(r) || g.pending(r.waits) >= 0 && r.Open(facts, beforeAll) || r.Match(facts) != rules.True {
 			continue
 		}
 		g.matched(r.Rule, true)
@@ -198,7 +198,7 @@ func (g *Gate) NeedsBackend() bool {
 	first, end := g.engine.first[filters.AtRcpt], g.engine.first[filters.AtRcpt+1]
 	for i := first; i < end && i <= min(g.closedAt, g.tx.closedAt); i++ {
 		r := &g.engine.rules[i]
-		if g.observes(r) || !r.Action.Terminal() {
+		if g.passesOver(r) || g.observes(r) || !r.Action.Terminal() {
 			continue
 		}
 		open := r.Open(g.tx.facts, beforeAll)

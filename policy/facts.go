@@ -21,6 +21,12 @@ type ClientFacts struct {
 	Port int `fact:"port"`
 }
 
+// SignInFacts are known after EHLO or HELO, and anew after AUTH.
+type SignInFacts struct {
+	// The client has signed in with AUTH, on a listener with `submission`; helo.user says as whom.
+	Authenticated bool `fact:"authenticated"`
+}
+
 // HeloFacts are known after EHLO or HELO, and anew after STARTTLS.
 type HeloFacts struct {
 	// The name that the client gave, as sent.
@@ -76,6 +82,7 @@ type MessageFacts struct {
 // The groups that the gate itself fills in. The filters' groups follow.
 const (
 	clientGroup = iota
+	signInGroup
 	heloGroup
 	mailGroup
 	rcptGroup
@@ -86,6 +93,7 @@ const (
 func builtins() []rules.Group {
 	return []rules.Group{
 		clientGroup:  {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect)},
+		signInGroup:  {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo)},
 		heloGroup:    {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo)},
 		mailGroup:    {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail)},
 		rcptGroup:    {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt)},
@@ -99,6 +107,16 @@ func clientFacts(s *filters.Session) *ClientFacts {
 		f.Name = &s.Name
 	}
 	return f
+}
+
+// signedIn and notSignedIn are shared, never written.
+var signedIn, notSignedIn = &SignInFacts{Authenticated: true}, &SignInFacts{}
+
+func signInFacts(h *filters.Greeting) *SignInFacts {
+	if h.AuthUser != "" {
+		return signedIn
+	}
+	return notSignedIn
 }
 
 func heloFacts(h *filters.Greeting) *HeloFacts {

@@ -90,6 +90,9 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 		g.closedAt = -1
 	}
 	g.live = readable{schema: e.schema, facts: g.facts}
+	if s.Submission {
+		e.failInbound(g.facts)
+	}
 	return g
 }
 
@@ -98,7 +101,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 	g.facts.Set(clientGroup, clientFacts(g.session))
 	g.start(ctx, filters.AtConnect)
-	if !g.engine.pauses || g.session.Trusted || g.bypassed() {
+	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.bypassed() {
 		return 0
 	}
 	defer g.recovered("GreetPause", &pause)
@@ -130,6 +133,7 @@ func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 	g.greeted = carried{}
 	g.greeting = h
 	g.facts.Set(heloGroup, heloFacts(h))
+	g.facts.Set(signInGroup, signInFacts(h))
 	g.start(ctx, filters.AtHelo)
 	return g.verdict(g.evaluate(ctx, filters.AtHelo, g.facts, 0, &g.greeted), g.facts)
 }

@@ -52,7 +52,7 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 	v := g.view()
 	var shared *readable // one copy of the facts for all that need no more than what is known now
 	for _, o := range list {
-		if !o.reports && o.firstReader > g.closed() {
+		if o.leavesOut(g.session) || !o.reports && o.firstReader > g.closed() {
 			continue
 		}
 		if o.inline {

@@ -12,7 +12,7 @@ import (
 func (k *compiler) planRules() {
 	e := k.engine
 	for i, r := range e.set.Rules() {
-		p := plannedRule{Rule: r, place: i, scope: k.reads(r)}
+		p := plannedRule{Rule: r, place: i, scope: k.reads(r), inbound: k.isInbound(r)}
 		e.splits = e.splits || p.scope == recipientLevel && r.Stage > int(filters.AtRcpt) && r.Mode == rules.Enforce
 		e.rules = append(e.rules, p)
 	}
@@ -78,6 +78,7 @@ func (k *compiler) planObservations() {
 			continue
 		}
 		o.slot = len(e.observations)
+		o.inbound = slices.Contains(inboundFilters, o.filter)
 		e.slotOf[o.group] = o.slot
 		if o.level <= greetingLevel { // the stages of those come first
 			e.lasting++

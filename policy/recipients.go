@@ -186,7 +186,7 @@ func (g *Gate) sameClass(ctx context.Context) bool {
 // itself it was waited for when it was accepted.
 func (g *Gate) joinForClass(ctx context.Context, low, high int) {
 	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(high, g.tx.closedAt, g.closedAt); i++ {
-		if r := &g.engine.rules[i]; r.Mode == rules.Enforce && (r.scope == recipientLevel || i > low) {
+		if r := &g.engine.rules[i]; r.Mode == rules.Enforce && !g.passesOver(r) && (r.scope == recipientLevel || i > low) {
 			g.decide(ctx, r, g.tx.rcpt.facts)
 		}
 	}
@@ -205,7 +205,7 @@ func (g *Gate) signature(rc *recipient) []byte {
 	closed := min(rc.closedAt, g.tx.closedAt, g.closedAt)
 	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= closed; i++ {
 		r := &g.engine.rules[i]
-		if r.Mode == rules.Observe || r.Action == rules.Slow {
+		if r.Mode == rules.Observe || r.Action == rules.Slow || g.passesOver(r) {
 			continue
 		}
 		open := r.Open(rc.facts, int(filters.AtRcpt))

@@ -16,7 +16,7 @@ var verbs = [...]func(*session, wire.Command){
 	wire.RSET: (*session).rset, wire.NOOP: (*session).noop, wire.QUIT: (*session).quit,
 	wire.VRFY: (*session).vrfy, wire.EXPN: (*session).expn, wire.HELP: (*session).help,
 	wire.STARTTLS: (*session).starttls, wire.XCLIENT: (*session).xclient,
-	wire.AUTH: (*session).unsupported, wire.ETRN: (*session).etrn, wire.ATRN: (*session).unsupported,
+	wire.AUTH: (*session).auth, wire.ETRN: (*session).etrn, wire.ATRN: (*session).unsupported,
 	wire.TURN: (*session).unsupported, wire.SEND: (*session).unsupported, wire.SOML: (*session).unsupported,
 	wire.SAML: (*session).unsupported,
 }
@@ -101,7 +101,7 @@ func (s *session) help(wire.Command) {
 // vrfy asks the backend where the operator lists VRFY. Else none is dialled for it: RFC 5321, 3.5.3 allows 252 at any
 // time, and address harvesters would cost connections.
 func (s *session) vrfy(c wire.Command) {
-	e, _ := s.service.Backend.Extensions()
+	e, _ := s.mta().Extensions()
 	switch {
 	case c.Arg == "":
 		s.fault(501, "5.5.4", "VRFY needs an address")
@@ -113,12 +113,12 @@ func (s *session) vrfy(c wire.Command) {
 }
 
 func (s *session) expn(c wire.Command) {
-	e, _ := s.service.Backend.Extensions()
+	e, _ := s.mta().Extensions()
 	s.askIf(e.EXPN, c)
 }
 
 func (s *session) etrn(c wire.Command) {
-	e, _ := s.service.Backend.Extensions()
+	e, _ := s.mta().Extensions()
 	s.askIf(e.ETRN, c)
 }
 
@@ -137,6 +137,9 @@ func (s *session) askIf(offered bool, c wire.Command) {
 
 // ask relays a command that has nothing to do with the transaction, and its reply.
 func (s *session) ask(line string) {
+	if !s.mayUse() {
+		return
+	}
 	for i := range len(line) {
 		if line[i] < ' ' || line[i] == 0x7f {
 			s.fault(501, "5.5.4", "Control characters in the argument")

@@ -29,6 +29,10 @@ type Listen struct {
 	// ClientCA is the file with the certificates (PEM) that sign those of clients; clients are asked for theirs then, and
 	// helo.client_cert is the subject of one that is good. Empty: none is asked for.
 	ClientCA string `yaml:"client_ca"`
+	// Submission is for users who hand in their mail, on port 587 or 465 (RFC 6409): TLS is required (not of clients on the
+	// machine itself), AUTH is passed on to backend.submission, and MAIL needs it. Rules that read facts of dnsbl, spf,
+	// greylist or dmarc, or that greylist, do not act here.
+	Submission bool `yaml:"submission"`
 	// ProxyFrom lists the networks whose connections start with a PROXY header (v1 or v2): load balancers. From
 	// there a connection without one is refused; from elsewhere a header is.
 	ProxyFrom []netip.Prefix `yaml:"proxy_from"`
@@ -57,11 +61,19 @@ func (l *Listen) Validate() error {
 		if l.ImplicitTLS {
 			errs.Add("implicit_tls", "needs a certificate")
 		}
+		if host, _, _ := net.SplitHostPort(l.Address); l.Submission && !isLoopback(host) {
+			errs.Add("submission", "needs a certificate: passwords do not go over the network in the clear")
+		}
 		if l.ClientCA != "" {
 			errs.Add("client_ca", "has a meaning only with a certificate of our own")
 		}
 	}
 	return errs.OrNil()
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback() || host == "localhost"
 }
 
 // pairs is all certificates of the listener, with the names of their keys filled in.
@@ -105,6 +117,8 @@ type Limits struct {
 	Commands int `yaml:"commands"`
 	// Errors is how many of them may be wrong: unknown, malformed, or out of sequence (then 421 4.7.0).
 	Errors int `yaml:"errors"`
+	// AuthFailures is how many AUTH commands from one client network may fail in an hour (then 421 4.7.0). 0: no limit.
+	AuthFailures int `yaml:"auth_failures"`
 	// Recipients is how many recipients a message may have (then 452 4.5.3). RFC 5321, 4.5.3.1.8 wants 100 at least.
 	Recipients int `yaml:"recipients"`
 	// MessageSize is the size of the largest message, in bytes (then 552 5.3.4). The backend's own limit counts too.
@@ -143,6 +157,7 @@ func DefaultLimits() Limits {
 		ConnectionsPerClient: 50,
 		Commands:             10_000,
 		Errors:               20,
+		AuthFailures:         20,
 		Recipients:           1000,
 		MessageSize:          50 << 20,
 		HeaderSize:           filters.MaxHeader,
@@ -172,6 +187,7 @@ func (l *Limits) Validate() error {
 	between("connections_per_client", int64(l.ConnectionsPerClient), 0, 1_000_000)
 	between("commands", int64(l.Commands), 10, 10_000_000)
 	between("errors", int64(l.Errors), 1, 1_000_000)
+	between("auth_failures", int64(l.AuthFailures), 0, 1_000_000)
 	between("recipients", int64(l.Recipients), 1, 100_000)
 	between("message_size", int64(l.MessageSize), 64<<10, 1<<40) // RFC 5321, 4.5.3.1.7: 64K octets at least
 	between("header_size", int64(l.HeaderSize), 4<<10, filters.MaxHeader)

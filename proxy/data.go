@@ -255,7 +255,7 @@ func (s *session) more(begun time.Time) bool {
 			limit = whole
 		}
 		deadline := limit
-		if s.backend != nil {
+		if s.backend != nil && !s.personal() {
 			if hold := s.idle.Add(s.hold()); !now.Before(hold) {
 				s.releaseBackend()
 			} else if hold.Before(deadline) {

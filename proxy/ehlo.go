@@ -16,10 +16,14 @@ const traceRoom = 4 << 10
 // offer is what the reply to EHLO announces: what the proxy can carry and every backend takes. A keyword of ours that
 // a backend lacks would mean converting or dropping mail that was promised to pass.
 func (s *session) offer() *backend.Extensions {
-	e, _ := s.service.Backend.Extensions()
+	e, _ := s.mta().Extensions()
+	e.Auth = nil
+	if s.listen.Submission && s.backend != nil {
+		e = s.backend.Extensions()
+	}
 	e.SMTPUTF8 = e.SMTPUTF8 && e.EightBit // RFC 6531, 3.1: one needs the other
 	e.BinaryMIME = e.BinaryMIME && s.service.LineEndings != wire.Strict
-	e.RequireTLS = e.RequireTLS && s.tls != nil && s.service.Backend.Verifies() // RFC 8689, 2 and 4.2.1
+	e.RequireTLS = e.RequireTLS && s.tls != nil && s.mta().Verifies() // RFC 8689, 2 and 4.2.1
 	if e.Limits.Offered {
 		e.Limits = e.Limits.WithRecipients(s.service.Limits.Recipients)
 	}
@@ -35,20 +39,19 @@ func (s *session) sizeLimit() int64 {
 	return limit
 }
 
-func (s *session) helo(c wire.Command) { s.hello(c, nil) }
+func (s *session) helo(c wire.Command) { s.hello(c, false) }
 
-func (s *session) ehlo(c wire.Command) { s.hello(c, s.offer()) }
+func (s *session) ehlo(c wire.Command) { s.hello(c, true) }
 
 // hello takes the client's name. RFC 5321, 4.1.4: it may come again, and is a RSET then.
-func (s *session) hello(c wire.Command, offer *backend.Extensions) {
+func (s *session) hello(c wire.Command, extended bool) {
 	name, ok := heloName(c.Arg)
 	if !ok {
 		s.fault(501, "5.5.4", c.Name+" needs the name of your host")
 		return
 	}
-	s.abandon(c.Name)
-	s.releaseBackend() // it was told another name
-	g := &filters.Greeting{Name: name, Extended: offer != nil, TLS: s.tlsInfo()}
+	s.abandonUser(c.Name)
+	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.user}
 	s.claims.apply(g)
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), g)
 	s.delay += v.Delay
@@ -57,7 +60,13 @@ func (s *session) hello(c wire.Command, offer *backend.Extensions) {
 		s.speak(v)
 		return
 	}
-	s.greeting, s.offered = g, offer
+	s.greeting, s.offered = g, nil
+	if extended {
+		if s.listen.Submission && s.protected() && s.backend == nil && !s.callAhead() {
+			return
+		}
+		s.offered = s.offer()
+	}
 	s.b.out = s.helloReply().AppendTo(s.b.out)
 }
 
@@ -94,6 +103,7 @@ func (s *session) helloReply() wire.Reply {
 		add(e.Chunking, "CHUNKING")
 		add(e.BinaryMIME, "BINARYMIME")
 		add(e.RequireTLS, "REQUIRETLS")
+		add(len(e.Auth) > 0, "AUTH "+strings.Join(e.Auth, " "))
 		add(e.Limits.Offered, e.Limits.String())
 		add(e.VRFY, "VRFY")
 		add(e.EXPN, "EXPN")

@@ -34,13 +34,14 @@ func (s *session) firstPhase() phase {
 func (s *session) introduce(client, local netip.AddrPort, name string) {
 	now := s.server.clock.Now()
 	s.info = &filters.Session{
-		ID:       s.server.ids.next(now),
-		Client:   client,
-		Peer:     addrPort(s.conn.RemoteAddr()),
-		Local:    local,
-		Name:     name,
-		Trusted:  s.service.Engine.Trusts(client.Addr()),
-		Accepted: now,
+		ID:         s.server.ids.next(now),
+		Client:     client,
+		Peer:       addrPort(s.conn.RemoteAddr()),
+		Local:      local,
+		Name:       name,
+		Trusted:    s.service.Engine.Trusts(client.Addr()),
+		Accepted:   now,
+		Submission: s.listen.Submission,
 	}
 }
 
@@ -55,7 +56,9 @@ func (s *session) connect() (w wait, waits bool) {
 		return s.turnAway("4.7.0", "Too many connections from your network, please try again later"), true
 	case s.server.closing.Load():
 		return s.turnAway("4.3.2", "Shutting down, please try again"), true
-	case !s.service.Backend.Seen():
+	case s.listen.Submission && s.server.failures.reached(s, s.service.Limits.AuthFailures):
+		return s.turnAway("4.7.0", "Too many failed attempts to sign in from your network, please try again later"), true
+	case s.mta() == nil || !s.mta().Seen():
 		s.server.metrics.RefusedNoBackend.Add(1)
 		return s.turnAway("4.3.2", "The mail server behind this one has not been reached yet, please try again later"), true
 	}

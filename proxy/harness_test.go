@@ -171,6 +171,14 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 	if !u.notSeen {
 		<-group.Probed()
 	}
+	var submission *backend.Group
+	if u.listen.Submission {
+		if submission, err = backend.New(config.ForSubmission(), backend.Options{Hostname: "mx.test", Log: log, DomainsConfigured: len(u.domains) > 0}); err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() { submission.Run(ctx) })
+		<-submission.Probed()
+	}
 	if u.clock == nil {
 		u.clock = filters.SystemClock{}
 	}
@@ -184,6 +192,7 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 		Engine:      compile(t, u),
 		Runtime:     &policy.Runtime{Recorder: h.journal, Clock: u.clock},
 		Backend:     group,
+		Submission:  submission,
 		Limits:      DefaultLimits(),
 		LineEndings: u.ending,
 		Hold:        20 * time.Second,

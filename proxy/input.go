@@ -51,7 +51,7 @@ func (s *session) step() (again bool, w wait, waits bool) {
 		w, waits = s.refill()
 		return true, w, waits
 	}
-	line, n, err := wire.NextLine(s.b.unread(), s.service.Limits.LineLength)
+	line, n, err := wire.NextLine(s.b.unread(), s.lineLimit())
 	switch {
 	case err == nil:
 		s.b.r += n
@@ -94,7 +94,9 @@ func (s *session) resume(why wake) (w wait, done bool) {
 		if time.Since(s.since) >= s.patience() {
 			return s.timeOut(), true
 		}
-		s.releaseBackend() // it has waited for backend.hold
+		if !s.personal() {
+			s.releaseBackend() // it has waited for backend.hold
+		}
 		return s.waitForCommand(), true
 	}
 	return wait{}, false
@@ -138,7 +140,7 @@ func (s *session) waitForCommand() wait {
 	s.gate.Idle()
 	now := time.Now()
 	limit := s.patience() - now.Sub(s.since)
-	if s.backend != nil {
+	if s.backend != nil && !s.personal() {
 		limit = min(limit, s.hold()-now.Sub(s.idle))
 	}
 	return wait{input: true, limit: max(limit, 0)}
@@ -168,7 +170,14 @@ func (s *session) line(line []byte) {
 		}
 		return
 	}
-	s.obeyCommand(wire.ParseCommand(line))
+	switch {
+	case s.signIn != nil:
+		s.respond(line)
+	case s.listen.Submission:
+		s.submitted(line)
+	default:
+		s.obeyCommand(wire.ParseCommand(line))
+	}
 	s.since = time.Now()
 	s.idle = s.since
 }
@@ -193,6 +202,9 @@ func (s *session) badLine(n int, err error) {
 	}
 	s.b.r += n
 	s.commands++
+	if s.signIn != nil {
+		s.cancelSignIn()
+	}
 	s.fault(500, "5.5.2", "Not a command line: "+err.Error())
 }
 
@@ -208,6 +220,11 @@ func (s *session) skip() {
 	if done {
 		s.skipping = false
 		s.commands++
+		if s.signIn != nil { // RFC 4954, 4: the exchange has failed
+			s.cancelSignIn()
+			s.fault(500, "5.5.6", "Authentication exchange line is too long")
+			return
+		}
 		s.fault(500, "5.5.2", "Line too long")
 	}
 }

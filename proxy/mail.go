@@ -13,7 +13,7 @@ import (
 // mail starts a mail transaction (RFC 5321, 4.1.1.2).
 func (s *session) mail(c wire.Command) {
 	s.forgiving = false
-	if !s.inSequence() {
+	if !s.inSequence() || !s.mayUse() {
 		return
 	}
 	if s.tx != nil {
@@ -48,7 +48,7 @@ func (s *session) mail(c wire.Command) {
 	switch {
 	case stops(v):
 		s.mailRefused(s.speak(v), true)
-	case !s.gate.NeedsBackend(), s.service.Backend.Ready() != nil: // RCPT is going to be refused, and why is said there
+	case !s.gate.NeedsBackend(), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
 		s.say(250, "2.1.0", "Sender ok")
 	default:
 		// With RCPT at hand both go to the backend at once, and the client waits for two replies instead of one.
@@ -128,7 +128,7 @@ func (s *session) rcpt(c wire.Command) {
 	s.tx.tried++
 	v := s.gate.Rcpt(s.budget(limits.EnvelopeBudget), &filters.Recipient{ForwardPath: path.Address, Params: params})
 	s.delay += v.Delay
-	reason := s.service.Backend.Ready()
+	reason := s.mta().Ready()
 	switch {
 	case stops(v):
 		if s.settle(); s.tx != nil {

@@ -61,6 +61,8 @@ func (s *session) offersMail(key string) bool {
 		return s.offered.SMTPUTF8
 	case "RET", "ENVID":
 		return s.offered.DSN
+	case "AUTH": // RFC 4954, 5
+		return s.user != ""
 	case "REQUIRETLS":
 		return s.offered.RequireTLS
 	}

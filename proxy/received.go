@@ -46,6 +46,9 @@ func (s *session) protocol() string {
 	if s.greeting.TLS != nil {
 		name += "S"
 	}
+	if s.greeting.AuthUser != "" {
+		name += "A"
+	}
 	return name
 }
 

@@ -24,14 +24,15 @@ type Options struct {
 
 // Server is the SMTP front end. Its methods are safe for concurrent use.
 type Server struct {
-	spill   filters.Spill
-	log     *slog.Logger
-	clock   filters.Clock
-	metrics Metrics
-	ids     ids
-	lot     parker
-	service atomic.Pointer[service]
-	memory  atomic.Int64 // claimed for messages
+	spill    filters.Spill
+	log      *slog.Logger
+	clock    filters.Clock
+	metrics  Metrics
+	ids      ids
+	lot      parker
+	service  atomic.Pointer[service]
+	memory   atomic.Int64 // claimed for messages
+	failures failures
 
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context

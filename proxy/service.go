@@ -15,6 +15,7 @@ type Service struct {
 	Engine      *policy.Engine
 	Runtime     *policy.Runtime
 	Backend     *backend.Group
+	Submission  *backend.Group // for listeners with submission; nil: there are none
 	Limits      Limits
 	LineEndings LineEndings
 	// Hold is how long a backend waits for a client that is busy with something else (backend.hold).

@@ -43,6 +43,8 @@ type session struct {
 	vouches  bool                // the peer may use XCLIENT
 	claims   *claims             // what it said with it; nil: nothing
 	tx       *transaction        // from MAIL to its end
+	user     string              // who has signed in with AUTH; empty: nobody
+	signIn   *signIn             // an AUTH exchange that is under way; nil: none
 	backend  *backend.Conn       // nil: none, or given back
 	link     linkState           // what the backend's session has seen of the transaction
 	idle     time.Time           // since when the backend has nothing to do

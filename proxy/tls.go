@@ -36,6 +36,7 @@ func (s *session) secure() {
 	// STARTTLS must not be taken for a part of the protected session.
 	s.b.drop()
 	s.greeting, s.offered = nil, nil
+	s.signOut()
 	s.handshake()
 }
 

@@ -82,7 +82,10 @@ func (s *session) dial(ctx context.Context) error {
 	if s.backend != nil {
 		return nil
 	}
-	conn, err := s.service.Backend.Dial(ctx, s.client(ctx))
+	if s.user != "" {
+		return errSignedOut
+	}
+	conn, err := s.mta().Dial(ctx, s.client(ctx))
 	if err != nil {
 		if refusesClient(err) {
 			s.log().Info("the backend refuses the client", "for", s.id(), "error", err)
@@ -101,7 +104,11 @@ func (s *session) dial(ctx context.Context) error {
 func (s *session) redial(ctx context.Context) error {
 	failed := s.backend
 	s.backend, s.link = nil, linkIdle
-	conn, err := s.service.Backend.DialNext(ctx, s.client(ctx), failed)
+	if s.user != "" {
+		failed.Close()
+		return errSignedOut
+	}
+	conn, err := s.mta().DialNext(ctx, s.client(ctx), failed)
 	if err != nil {
 		return s.dial(ctx)
 	}
@@ -254,6 +261,9 @@ func refusesClient(err error) bool {
 func (s *session) lossReply(err error) wire.Reply {
 	if e, ok := errors.AsType[*backend.Error](err); ok && refusesClient(err) {
 		return e.Reply
+	}
+	if s.user != "" { // who has to sign in anew has to begin anew
+		return s.failure(421, "4.4.1", "The mail server behind this one was lost, please connect again")
 	}
 	return s.failure(451, "4.4.1", "The mail server behind this one cannot be reached, please try again later")
 }

@@ -47,6 +47,7 @@ func (s *session) xclient(c wire.Command) {
 	s.gate.Close("XCLIENT")
 	s.gate = nil
 	s.releaseBackend()
+	s.signOut()
 	s.server.leaveClient(s)
 	s.greeting, s.offered, s.refused, s.claims = nil, nil, false, claims
 	s.introduce(netip.AddrPortFrom(claims.addr, claims.port), s.info.Local, claims.name)

@@ -45,7 +45,11 @@ func checkCommand() *cobra.Command {
 func summarise(w io.Writer, file string, c *config.Config, engine *policy.Engine) {
 	fmt.Fprintf(w, "%s: good\n\n", file)
 	for _, l := range c.Listen {
-		fmt.Fprintf(w, "  listen   %s\n", l.Address)
+		use := ""
+		if l.Submission {
+			use = " (submission)"
+		}
+		fmt.Fprintf(w, "  listen   %s%s\n", l.Address, use)
 	}
 	for _, address := range c.Backend.Address {
 		fmt.Fprintf(w, "  backend  %s (client address by %s)\n", address, c.Backend.ClientAddress)

@@ -70,7 +70,7 @@ func counting(t *testing.T, deliveries ...evaluation) (socket string) {
 	stop()
 	<-done
 
-	h := &house{engine: engine, log: env.Log}
+	h := &house{force: inForce{engine: engine}, log: env.Log}
 	socket = filepath.Join(dir, control.Name)
 	server, err := control.Listen(socket, env.Log)
 	if err != nil {

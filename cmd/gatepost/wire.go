@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,9 +55,10 @@ type inForce struct {
 
 // backends is a group of backends while it is in use: by the current service and by older ones that still have sessions.
 type backends struct {
-	group *backend.Group
-	stop  context.CancelFunc
-	users sync.WaitGroup
+	group      *backend.Group
+	submission *backend.Group // nil: no listener is for submission
+	stop       context.CancelFunc
+	users      sync.WaitGroup
 }
 
 // spillTotal bounds what large messages take on disk, all together.
@@ -114,10 +116,17 @@ func (h *house) open(c *config.Config) (err error) {
 func (h *house) awaitBackend(ctx context.Context) {
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
-	select {
-	case <-h.force.backends.group.Probed():
-	case <-patience.C:
-	case <-ctx.Done():
+	for _, group := range []*backend.Group{h.force.backends.group, h.force.backends.submission} {
+		if group == nil {
+			continue
+		}
+		select {
+		case <-group.Probed():
+		case <-patience.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -137,7 +146,8 @@ func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 	}
 	warn(h.log, problems)
 	group := h.force.backends
-	if group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname {
+	if group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname ||
+		(group.submission != nil) != takesSubmission(c) {
 		var err error
 		if group, err = h.openBackends(c); err != nil {
 			return proxy.Service{}, inForce{}, err
@@ -154,6 +164,7 @@ func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 		Engine:      engine,
 		Runtime:     h.runtime,
 		Backend:     group.group,
+		Submission:  group.submission,
 		Limits:      c.Limits,
 		LineEndings: c.LineEndings,
 		Hold:        time.Duration(c.Backend.Hold),
@@ -183,14 +194,29 @@ func warn(log *slog.Logger, problems config.Problems) {
 
 // openBackends starts to probe the backends of c. They are given up when no service uses them any more.
 func (h *house) openBackends(c *config.Config) (*backends, error) {
-	group, err := backend.New(c.Backend, backend.Options{Hostname: c.Hostname, Log: h.log, Clock: h.clock, DomainsConfigured: len(c.Domains) > 0})
+	options := backend.Options{Hostname: c.Hostname, Log: h.log, Clock: h.clock, DomainsConfigured: len(c.Domains) > 0}
+	group, err := backend.New(c.Backend, options)
 	if err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
+	b := &backends{group: group}
+	if takesSubmission(c) {
+		if b.submission, err = backend.New(c.Backend.ForSubmission(), options); err != nil {
+			return nil, fmt.Errorf("backend for submission: %w", err)
+		}
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	b := &backends{group: group, stop: stop}
+	b.stop = stop
 	h.running.Go(func() { group.Run(ctx) })
+	if b.submission != nil {
+		h.running.Go(func() { b.submission.Run(ctx) })
+	}
 	return b, nil
+}
+
+// takesSubmission tells whether a listener is for users who hand in their mail.
+func takesSubmission(c *config.Config) bool {
+	return slices.ContainsFunc(c.Listen, func(l proxy.Listen) bool { return l.Submission })
 }
 
 // reload reads the file again. A bad one is refused as a whole: the old one stays in force.

@@ -18,6 +18,9 @@ import (
 type Config struct {
 	// The MTA behind the proxy: "host:port" or "unix:/path". A list is tried in order: the first that works is used.
 	Address []string `yaml:"address"`
+	// The MTA's address for users who hand in their mail, "host:port" or "unix:/path" or a list, behind listeners with
+	// submission: on. Empty: address.
+	Submission []string `yaml:"submission"`
 	// How the backend learns the client's address: xclient (Postfix), proxy-v1 or proxy-v2 (PROXY protocol: Postfix, Exim,
 	// OpenSMTPD), transparent (connect from the client's address; Linux, needs CAP_NET_RAW and routing), or none.
 	// none requires domains, since the backend then takes every client for the proxy's machine.
@@ -135,6 +138,12 @@ func (c *Config) Validate() error {
 			errs.Add(key, "%s is already in the list", address)
 		}
 	}
+	for i, address := range c.Submission {
+		c.validateAddress(&errs, fmt.Sprintf("submission[%d]", i), address)
+	}
+	if len(c.Submission) > maxBackends {
+		errs.Add("submission", "%d addresses are more than %d", len(c.Submission), maxBackends)
+	}
 	oneOf(&errs, "client_address", c.ClientAddress, XClient, ProxyV1, ProxyV2, Transparent, NoAddress)
 	oneOf(&errs, "tls", c.TLS, TLSAuto, TLSNone, TLSOpportunistic, TLSRequired, TLSVerified)
 	if c.CA != "" && c.TLS != TLSVerified {
@@ -158,6 +167,20 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errs.OrNil()
+}
+
+// ForSubmission is the configuration of the backends behind listeners with submission: connections that a user signs in
+// on serve nobody else, and passwords do not leave the machine in the clear.
+func (c *Config) ForSubmission() Config {
+	s := *c
+	if len(s.Submission) > 0 {
+		s.Address = s.Submission
+	}
+	s.Reuse = false
+	if s.TLS != TLSVerified && slices.ContainsFunc(s.Address, func(a string) bool { return !isLocal(a) }) {
+		s.TLS = TLSRequired
+	}
+	return s
 }
 
 // ValidateDomains refuses `client_address: none` without `domains:`: the backend would relay for everybody.

@@ -26,6 +26,7 @@ type Extensions struct {
 	Help          bool
 	Limits        Limits
 	Passed        []Keyword // what is only passed on; shared, never written
+	Auth          []string  // mechanisms that can be relayed; shared, never written; not part of what a Group offers
 	XClient       []string  // attributes; shared, never written
 }
 
@@ -43,6 +44,8 @@ func parseExtensions(r wire.Reply, allowed []string) Extensions {
 		switch {
 		case keyword == "STARTTLS":
 			e.StartTLS = true
+		case keyword == "AUTH":
+			e.Auth = parseMechanisms(args)
 		case keyword == "XCLIENT":
 			e.XClient = strings.Fields(strings.ToUpper(args))
 		case !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, keyword) }):

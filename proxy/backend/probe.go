@@ -170,6 +170,8 @@ func (c *Conn) asksToRelay(ctx context.Context) (accepted bool, err error) {
 			return false, err
 		case r.Class() == 2:
 			return c.asksRecipient(ctx)
+		case r.Code == 530: // it wants everybody to sign in (RFC 4954, 6)
+			return false, nil
 		case r.Code == 421:
 			return false, &Error{Address: c.Address(), Step: "relay check: MAIL", Reply: r}
 		}

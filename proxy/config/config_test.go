@@ -125,15 +125,15 @@ func TestTheLeastConfiguration(t *testing.T) {
 
 func TestBackendsThatCannotBe(t *testing.T) {
 	for text, want := range map[string]string{
-		"backend: lmtp:127.0.0.1:24":                                    "backend.address: LMTP answers the end of a message once per recipient",
-		"backend: 127.0.0.1:24":                                         "backend.address: port 24 is LMTP",
-		"backend: {address: '127.0.0.1:25', client_address: none}":      "backend.client_address: none requires domains",
-		"backend: {address: 'unix:/s', client_address: transparent}":    "transparent needs a TCP address",
-		"backend: {client_address: xclient}":                            "the address of the MTA behind the proxy is missing",
-		"backend: {address: ['127.0.0.1:25', '127.0.0.1:25']}":          "127.0.0.1:25 is already in the list",
-		"backend: {address: '127.0.0.1:25', reuse: perhaps}":            `backend.reuse: "perhaps" is neither true nor false`,
-		"backend: {address: '127.0.0.1:25', ca: ca.pem}":                "has a meaning only with tls: verified",
-		"backend: {address: '127.0.0.1:25', connections: 0}":            "0 is not between 1 and 100000",
+		"backend: lmtp:127.0.0.1:24":                                      "backend.address: LMTP answers the end of a message once per recipient",
+		"backend: 127.0.0.1:24":                                           "backend.address: port 24 is LMTP",
+		"backend: {address: '127.0.0.1:25', client_address: none}":        "backend.client_address: none requires domains",
+		"backend: {address: 'unix:/s', client_address: transparent}":      "transparent needs a TCP address",
+		"backend: {client_address: xclient}":                              "the address of the MTA behind the proxy is missing",
+		"backend: {address: ['127.0.0.1:25', '127.0.0.1:25']}":            "127.0.0.1:25 is already in the list",
+		"backend: {address: '127.0.0.1:25', reuse: perhaps}":              `backend.reuse: "perhaps" is neither true nor false`,
+		"backend: {address: '127.0.0.1:25', ca: ca.pem}":                  "has a meaning only with tls: verified",
+		"backend: {address: '127.0.0.1:25', connections: 0}":              "0 is not between 1 and 100000",
 		"backend: {address: '127.0.0.1:25', extensions: [SIZE, XCLIENT]}": `"XCLIENT" is none of PIPELINING`,
 	} {
 		c, problems := config.Parse("f", []byte(text), all.Specs())

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// failureSpan is how long failures are remembered, from the first on.
+	failureSpan = time.Hour
+	// maxFailing bounds the networks that are remembered.
+	maxFailing = 1 << 16
+)
+
+// failures counts by client network how often signing in has failed. Safe for concurrent use.
+type failures struct {
+	mu       sync.Mutex // guards networks
+	networks map[netip.Prefix]failing
+}
+
+type failing struct {
+	count int
+	since time.Time
+}
+
+// add notes a failure of the session's client.
+func (f *failures) add(s *session) {
+	if s.info.Trusted {
+		return
+	}
+	now, network := s.server.clock.Now(), clientNetwork(s.info.Client.Addr())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.networks == nil {
+		f.networks = make(map[netip.Prefix]failing)
+	}
+	n, known := f.networks[network]
+	if !known && len(f.networks) >= maxFailing {
+		f.makeRoom(now)
+	}
+	if now.Sub(n.since) >= failureSpan {
+		n = failing{since: now}
+	}
+	n.count++
+	f.networks[network] = n
+}
+
+// makeRoom forgets what is over, and where that is nothing, any sixteenth.
+func (f *failures) makeRoom(now time.Time) {
+	for network, n := range f.networks {
+		if now.Sub(n.since) >= failureSpan {
+			delete(f.networks, network)
+		}
+	}
+	for network := range f.networks {
+		if len(f.networks) < maxFailing-maxFailing/16 {
+			return
+		}
+		delete(f.networks, network)
+	}
+}
+
+// reached tells whether the session's client has used up its failures.
+func (f *failures) reached(s *session, limit int) bool {
+	if limit == 0 || s.info.Trusted {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.networks[clientNetwork(s.info.Client.Addr())]
+	return n.count >= limit && s.server.clock.Now().Sub(n.since) < failureSpan
+}
