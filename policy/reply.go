@@ -87,11 +87,13 @@ const (
 	maxLines = 10
 )
 
-// sign adds the record's id and the operator's contact to a reply, and keeps every line within its limit.
-func (g *Gate) sign(r rules.Reply) rules.Reply {
-	suffix := " (id " + g.id() + ")"
-	if g.engine.contact != "" {
-		suffix += "; see " + g.engine.contact
+func (g *Gate) sign(r rules.Reply) rules.Reply { return g.engine.Sign(r, g.id()) }
+
+// Sign adds the id of the record and the operator's contact to a reply of ours, and keeps every line within its limit.
+func (e *Engine) Sign(r rules.Reply, id string) rules.Reply {
+	suffix := " (id " + id + ")"
+	if e.contact != "" {
+		suffix += "; see " + e.contact
 	}
 	room := maxLine - len("550 ") - len(r.Enhanced) - 1
 	lines := strings.Split(r.Text, "\n")

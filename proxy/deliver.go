@@ -178,19 +178,8 @@ func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refuse
 		s.server.metrics.Replays.Add(1)
 		return s.exchange(ctx, nil)
 	}
-	if time.Since(s.idle) < quiet {
-		return r, false, nil
-	}
-	// It may have gone meanwhile, and a message written into a dead connection cannot be told from one that was taken.
-	_, refused, err = s.exchange(ctx, noopLine)
-	return r, refused, err
+	return r, false, nil
 }
-
-// quiet is how long a backend is trusted to be there still. Asking costs a round trip, so fast clients are not made to
-// pay for it.
-const quiet = time.Second
-
-var noopLine = []byte("NOOP")
 
 // send transfers the message. Its time is the backend's own: block_timeout and final_timeout, also if the client leaves.
 func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err error) {

@@ -73,7 +73,7 @@ func (s *session) connect() (w wait, waits bool) {
 }
 
 func (s *session) turnAway(enhanced, text string) wait {
-	s.say(421, enhanced, text+" ("+s.info.ID+")")
+	s.b.out = s.failure(421, enhanced, text).AppendTo(s.b.out)
 	s.note = "turned away"
 	return s.finish()
 }

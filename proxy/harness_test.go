@@ -30,6 +30,7 @@ type setup struct {
 	listen     Listen
 	ending     LineEndings
 	domains    []string
+	contact    string
 	trusted    []string
 	rules      []rules.Definition
 	hold       time.Duration
@@ -100,7 +101,7 @@ func (b *safeBuffer) String() string {
 
 func compile(t testing.TB, u setup) *policy.Engine {
 	t.Helper()
-	config := policy.Config{Hostname: "mx.test", Domains: u.domains, Rules: u.rules}
+	config := policy.Config{Hostname: "mx.test", Contact: u.contact, Domains: u.domains, Rules: u.rules}
 	for _, p := range u.trusted {
 		config.Trusted = append(config.Trusted, netip.MustParsePrefix(p))
 	}

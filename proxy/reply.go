@@ -68,9 +68,10 @@ func (s *session) id() string {
 	return s.info.ID
 }
 
-// failure is a reply of ours that is not about the client's syntax: it names the record.
+// failure is a reply of ours that is not about the client's syntax: it names the record, and whom to ask.
 func (s *session) failure(code int, enhanced, text string) wire.Reply {
-	return wire.NewReply(code, enhanced, text+" (id "+s.id()+")")
+	r := s.service.Engine.Sign(rules.Reply{Code: code, Enhanced: enhanced, Text: text}, s.id())
+	return wire.NewReply(r.Code, r.Enhanced, r.Text)
 }
 
 // stops tells whether a verdict ends what it is about. What is not known here must not let mail pass.

@@ -49,6 +49,8 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 		return r, false, c.fail("message", errUnasked)
 	case p.Binary && !c.extensions.Chunking:
 		return r, false, c.fail("message", errNeedsBDAT)
+	case !c.link.alive(): // a message written into a dead connection cannot be told from one that was taken
+		return r, false, c.lastWord(ctx)
 	}
 	if finalWait <= 0 {
 		finalWait = time.Duration(c.server.config.FinalTimeout)
@@ -68,6 +70,16 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	}
 	r, replyErr := out.finalReply(err, finalWait)
 	return c.concluded(ctx, r, out.ended, err, replyErr)
+}
+
+// lastWord is why the backend has hung up, or spoken without being asked, before the message.
+func (c *Conn) lastWord(ctx context.Context) error {
+	c.link.nc.SetReadDeadline(time.Now().Add(graceForLastWord))
+	r, err := c.link.readReply()
+	if err != nil {
+		return c.fail("message", ioError(ctx, err))
+	}
+	return c.failReply("message", r, errUnasked)
 }
 
 // startData asks for the go-ahead of DATA. Any other answer is a refusal.
