@@ -18,6 +18,7 @@ import (
 	"gatepost/filters/filtertest"
 	"gatepost/proxy/config"
 	"gatepost/proxy/control"
+	"gatepost/proxy/store"
 )
 
 const reportsConfig = `
@@ -45,9 +46,19 @@ func counting(t *testing.T, deliveries ...evaluation) (socket string) {
 	if c == nil {
 		t.Fatal(problems)
 	}
-	clock := filtertest.NewClock()
-	env := filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: filtertest.MustParseZone(reportsZone), Store: filtertest.NewStore(clock),
-		Clock: clock, Log: slog.New(slog.DiscardHandler)}
+	clock, log := filtertest.NewClock(), slog.New(slog.DiscardHandler)
+	c.Store.Path = filepath.Join(dir, "state")
+	memory, err := store.Open(c.Store, clock, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := memory.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	env := filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: filtertest.MustParseZone(reportsZone), Store: memory,
+		Clock: clock, Log: log}
 	engine, problems := c.Compile(all.Specs(), env)
 	if engine == nil {
 		t.Fatal(problems)

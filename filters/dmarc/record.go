@@ -3,7 +3,8 @@ package dmarc
 import "strings"
 
 const (
-	maxRecord = 8 << 10
+	// maxRecord bounds what is read of a record, and what stands in facts and logs: that is a stranger's text.
+	maxRecord = 2 << 10
 	// maxTags bounds what is read of a record. RFC 9989 knows ten tags.
 	maxTags = 32
 )
@@ -113,7 +114,7 @@ func parseTags(text string) tagList { return appendTags(nil, text) }
 // appendTags reads tag=value with semicolons between. Names are case-sensitive (RFC 6376, 3.2). A tag that is there twice
 // gets a value that is none.
 func appendTags(tags tagList, text string) tagList {
-	for part := range strings.SplitSeq(text[:min(len(text), maxRecord)], ";") {
+	for part := range strings.SplitSeq(bounded(text), ";") {
 		name, value, found := strings.Cut(part, "=")
 		name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
 		if !found || len(tags) == maxTags {
@@ -176,6 +177,14 @@ func isURIText(s string) bool {
 	return true
 }
 
+// bounded cuts a record that is too long behind a tag, so that none is left in part.
+func bounded(text string) string {
+	if len(text) <= maxRecord {
+		return text
+	}
+	return text[:strings.LastIndexByte(text[:maxRecord], ';')+1]
+}
+
 // printable cuts a record to what is read of it, and replaces what may not stand in a log. No tag that means something
 // changes by it.
 func printable(text string) string {
@@ -187,5 +196,5 @@ func printable(text string) string {
 			return '?'
 		}
 		return r
-	}, text[:min(len(text), maxRecord)])
+	}, bounded(text))
 }

@@ -75,3 +75,22 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// What the facts say of a record is read as the record itself is.
+func TestPrintableRecords(t *testing.T) {
+	long := "v=DMARC1; p=reject; x=" + strings.Repeat("y", maxRecord-60) + "; adkim=s; rua=mailto:a@example.org,mailto:b@example.org; aspf=s"
+	for _, test := range []struct{ text, want string }{
+		{"v=DMARC1; p=reject", "v=DMARC1; p=reject"},
+		{"v=DMARC1;\tp=reject\t;", "v=DMARC1; p=reject ;"},
+		{"v=DMARC1; p=reject; x=\x1b[31m\x00\xff", "v=DMARC1; p=reject; x=?[31m??"},
+		{long, long[:strings.Index(long, " rua")]},
+	} {
+		got := printable(test.text)
+		if got != test.want || parseRecord(got) != parseRecord(test.text) {
+			t.Errorf("%q: %q", test.text, got)
+		}
+	}
+	if r := parseRecord(long); !r.strictDKIM || r.strictSPF {
+		t.Errorf("a long record: %+v", r)
+	}
+}
