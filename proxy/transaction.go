@@ -136,10 +136,12 @@ func (s *session) releaseBackend() {
 // that say nothing could keep all of them, at no cost, and with them all mail out.
 func (s *session) hold() time.Duration {
 	if s.backend.Crowded() {
-		return min(s.service.Hold, quiet)
+		return min(s.service.Hold, shortHold)
 	}
 	return s.service.Hold
 }
+
+const shortHold = time.Second
 
 // batch bounds the commands that are sent before their replies are read: both ends' buffers hold them.
 const batch = 50

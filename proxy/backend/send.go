@@ -45,11 +45,10 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 		return r, false, c.fail("message", errClosing)
 	case len(c.commands) > 0:
 		return r, false, c.fail("message", errUnread)
-	case c.link.r != c.link.w: // it would pass for the answer to the message
-		return r, false, c.fail("message", errUnasked)
 	case p.Binary && !c.extensions.Chunking:
 		return r, false, c.fail("message", errNeedsBDAT)
-	case !c.link.alive(): // a message written into a dead connection cannot be told from one that was taken
+	case c.link.r != c.link.w, // it would pass for the answer to the message
+		!c.link.alive(): // a message written into a dead connection cannot be told from one that was taken
 		return r, false, c.lastWord(ctx)
 	}
 	if finalWait <= 0 {
