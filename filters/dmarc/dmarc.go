@@ -136,7 +136,8 @@ type Facts struct {
 	Aligned string `fact:"aligned"`
 	// Why a failure may be expected of an honest message: it came by one of trusted_forwarders or from one of
 	// mailing_lists, or a trusted sealer of its ARC chain saw it pass. "none" for all others, and without a failure.
-	Override string `fact:"override" values:"none trusted_forwarder mailing_list"`
+	// Absent while that hangs on a key of the chain that cannot be had now.
+	Override *string `fact:"override" values:"none trusted_forwarder mailing_list"`
 	// The entry of the configuration, or "arc" and the sealer, to which the override is due. Empty if there is none.
 	OverrideBy string `fact:"override_by"`
 
@@ -154,9 +155,12 @@ func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 	if !ok {
 		return nil, errors.New("spf and dkim have not both given a result; dmarc needs them")
 	}
-	facts.Override = noOverride
+	reason, known := noOverride, true
 	if facts.Result == string(Fail) {
-		facts.Override, facts.OverrideBy = f.overrides.find(v, p.domain)
+		reason, facts.OverrideBy, known = f.overrides.find(v, p.domain)
+	}
+	if known {
+		facts.Override = &reason
 	}
 	return facts, nil
 }

@@ -68,26 +68,30 @@ func newOverrides(c *Config) overrides {
 
 // find tells why this message, from an author of that domain, may have failed through no fault of its sender. A domain
 // counts only where SPF or DKIM vouches for it; an ARC chain only if it is trusted and its record is about this author.
-func (o *overrides) find(v filters.View, author string) (reason, by string) {
+// known is false while it is open whether the chain is trusted.
+func (o *overrides) find(v filters.View, author string) (reason, by string, known bool) {
 	ids := readIdentifiers(v.Facts)
 	authenticated := slices.Concat(ids.spf, ids.dkim)
 	for i := range o.forwarders {
 		f := &o.forwarders[i]
 		if f.network.IsValid() && f.network.Contains(v.Session.Client.Addr().Unmap().WithZone("")) || f.domain != "" && slices.Contains(authenticated, f.domain) {
-			return trustedForwarder, f.entry
+			return trustedForwarder, f.entry, true
 		}
 	}
 	for _, domain := range authenticated {
 		if o.lists[domain] {
-			return mailingList, domain
+			return mailingList, domain, true
 		}
 	}
-	trusted, _ := v.Facts.Bool("arc.trusted")
+	trusted, decided := v.Facts.Bool("arc.trusted")
+	if chain, _ := v.Facts.Text("arc.result"); !decided && chain == "temperror" {
+		return "", "", false
+	}
 	recorded, _ := v.Facts.Text("arc.recorded_dmarc")
 	from, _ := v.Facts.Text("arc.recorded_from")
 	if trusted && recorded == "pass" && from == author {
 		sealer, _ := v.Facts.Text("arc.recorded_by")
-		return trustedForwarder, "arc " + sealer
+		return trustedForwarder, "arc " + sealer, true
 	}
-	return noOverride, ""
+	return noOverride, "", true
 }

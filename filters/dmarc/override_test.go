@@ -30,7 +30,10 @@ func TestOverrides(t *testing.T) {
 		{"a list", "198.51.100.1", "example.org", dkimPass("lists.example.net"), "mailing_list", "lists.example.net"},
 		{"a chain", "198.51.100.1", "example.org", arc(), "trusted_forwarder", "arc sealer.example"},
 		{"a chain that nobody trusts", "198.51.100.1", "example.org", arc("arc.trusted", false), "none", ""},
-		{"a chain that may be trusted", "198.51.100.1", "example.org", arc("arc.trusted", nil), "none", ""},
+		{"a chain that may be trusted", "198.51.100.1", "example.org", arc("arc.trusted", nil, "arc.result", "temperror"), "", ""},
+		{"a chain that may be trusted, but need not", "192.0.2.7", "example.org", arc("arc.trusted", nil, "arc.result", "temperror"), "trusted_forwarder", "192.0.2.0/24"},
+		{"a stranger's chain whose key cannot be had", "198.51.100.1", "example.org", arc("arc.trusted", false, "arc.result", "temperror"), "none", ""},
+		{"no look at the chain", "198.51.100.1", "example.org", arc("arc.trusted", nil), "none", ""},
 		{"a chain in which it failed already", "198.51.100.1", "example.org", arc("arc.recorded_dmarc", "fail"), "none", ""},
 		{"a chain about another author", "198.51.100.1", "example.org", arc("arc.recorded_from", "example.net"), "none", ""},
 		{"a pass needs none", "192.0.2.7", "example.org", spfPass("example.org"), "none", ""},
@@ -43,7 +46,11 @@ func TestOverrides(t *testing.T) {
 		v := filtertest.Mailed(test.client, "mail.example.org", "joe@example.org")
 		v.Message, v.Facts = messageFrom("From: joe@"+test.author+"\r\n"), test.facts
 		j, err := look(t.Context(), f, v)
-		if err != nil || j.Override != test.reason || j.OverrideBy != test.by {
+		reason := ""
+		if err == nil && j.Override != nil {
+			reason = *j.Override
+		}
+		if err != nil || reason != test.reason || j.OverrideBy != test.by {
 			t.Errorf("%s: %+v, %v", test.name, j.Facts, err)
 		}
 		v.Message.Release()
