@@ -51,7 +51,7 @@ type SpillFile interface {
 // Message is a message while it arrives and after: bytes that are only ever appended, by one writer, and read by many
 // while they come. Small ones are in memory; of larger ones, what goes beyond the limit is in a file.
 //
-// The front end's session owns a message: it alone calls Space, Commit, Write, Complete, Abort and Release, and it
+// The front end's session owns a message: it alone calls Space, Allow, Commit, Write, Complete, Abort and Release, and it
 // calls Release when everybody whom it has handed the message to has stopped reading. All other methods are safe for
 // concurrent use.
 type Message struct {
@@ -115,6 +115,10 @@ func (m *Message) Space() []byte {
 	m.chunks = append(m.chunks, c)
 	return c.data
 }
+
+// Allow raises how many bytes the message may keep in memory. What has gone to the file already stays there, and so does
+// all behind it. Only the writer calls it.
+func (m *Message) Allow(memory int64) { m.memory = max(m.memory, memory) }
 
 // Commit appends the first n bytes of what Space returned and wakes the readers. After an error, [ErrSpillFull] or one
 // of the file, nothing is appended and the message is of no more use: Abort it, and read the rest of the data all the

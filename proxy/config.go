@@ -129,7 +129,7 @@ type Limits struct {
 	LineLength int `yaml:"line_length"`
 	// Hops is how many Received fields a message may have before it is taken for a loop (then 554 5.4.6).
 	Hops int `yaml:"hops"`
-	// MessageMemory is how much of a message is held in memory; the rest goes to an unlinked file.
+	// MessageMemory is how much of a message is held in memory at most; the rest goes to an unlinked file.
 	MessageMemory filters.Size `yaml:"message_memory"`
 	// Memory is how much of all messages together is held in memory; those that come when it is used up go to files.
 	Memory filters.Size `yaml:"memory"`
@@ -163,7 +163,7 @@ func DefaultLimits() Limits {
 		HeaderSize:           filters.MaxHeader,
 		LineLength:           2048,
 		Hops:                 100,
-		MessageMemory:        256 << 10,
+		MessageMemory:        2 << 20,
 		Memory:               256 << 20,
 		CommandTimeout:       filters.Duration(5 * time.Minute),
 		DataTimeout:          filters.Duration(3 * time.Minute),

@@ -18,6 +18,7 @@ type incoming struct {
 	chunked bool       // by BDAT
 	begun   time.Time  // when the first byte was asked for
 	size    int64      // bytes of the message so far
+	spills  bool       // no more of it stays in memory
 	failed  wire.Reply // why the rest is thrown away, and the reply to it; Code 0: all is well
 	trash   []byte     // where the rest is decoded to then
 }
@@ -72,7 +73,7 @@ func (s *session) startMessage(framing wire.Framing) bool {
 		return false
 	}
 	s.tx.incoming = incoming{
-		message: filters.NewMessage(s.claimMemory(), s.server.spill),
+		message: filters.NewMessage(s.claimMemory(min(firstClaim, int64(s.service.Limits.MessageMemory))), s.server.spill),
 		decoder: wire.NewDataDecoder(framing),
 		chunked: framing != wire.Dots,
 		begun:   time.Now(),
@@ -81,16 +82,30 @@ func (s *session) startMessage(framing wire.Framing) bool {
 	return true
 }
 
-// claimMemory tells how much of the message may stay in memory: none if other messages have taken all of limits.memory.
-func (s *session) claimMemory() int64 {
-	limits := &s.service.Limits
-	n := int64(limits.MessageMemory)
-	if s.server.memory.Add(n) > int64(limits.Memory) {
+// firstClaim is what a message may keep in memory before more is claimed for it: most never need more.
+const firstClaim = 64 << 10
+
+// claimMemory claims n more bytes for the message to stay in memory: none if messages have taken all of limits.memory.
+func (s *session) claimMemory(n int64) int64 {
+	if s.server.memory.Add(n) > int64(s.service.Limits.Memory) {
 		s.server.memory.Add(-n)
 		return 0
 	}
-	s.tx.memory = n
+	s.tx.memory += n
 	return n
+}
+
+// widen lets a message that has used up its memory have as much again, within its limit. Once some of it is in the file,
+// the rest goes there too.
+func (s *session) widen() {
+	tx, in := s.tx, &s.tx.incoming
+	if in.spills || in.size < tx.memory {
+		return
+	}
+	more := min(tx.memory, int64(s.service.Limits.MessageMemory)-tx.memory)
+	if in.spills = more <= 0 || s.claimMemory(more) == 0; !in.spills {
+		in.message.Allow(tx.memory)
+	}
 }
 
 // bdat takes a chunk of a message (RFC 3030, 2). Whatever is wrong, exactly its bytes are read: what is left of them
@@ -226,7 +241,9 @@ func (s *session) keep(n int) {
 		}
 		s.log().Error("no room for a message", "transaction", s.tx.envelope.ID, "size", in.size, "error", err)
 		s.fail(s.failure(452, "4.3.1", "No room for this message now, please try again later"))
+		return
 	}
+	s.widen()
 }
 
 // fail makes r the reply to the message, and stops those who read it.

@@ -19,7 +19,7 @@ func (s *session) endOfData() {
 	s.renew() // the end of the message is the client's latest command
 	in := &s.tx.incoming
 	s.server.metrics.Bytes.Add(in.size)
-	if in.size > int64(s.service.Limits.MessageMemory) {
+	if in.spills {
 		s.server.metrics.Spilled.Add(1)
 	}
 	s.examine()

@@ -346,8 +346,8 @@ func TestLargeMessages(t *testing.T) {
 				t.Fatalf("%s: %d bytes came, %d were sent, or they differ", way, len(got), len(body))
 			}
 		}
-		if used := h.service.Limits.MessageMemory; int64(used) > 1<<20 {
-			t.Fatalf("messages of %d bytes are kept in memory", used)
+		if n := h.server.Metrics().Spilled.Load(); int(n) != len(h.backends[0].Messages()) {
+			t.Fatalf("of %d messages %d went to files", len(h.backends[0].Messages()), n)
 		}
 	}
 }
@@ -383,7 +383,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		c.say("MAIL FROM:<a@example.org>", "250")
 		c.say("RCPT TO:<b@example.com>", "250")
 		c.say("DATA", "354")
-		c.send("Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 1000))
+		c.send("Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 100_000))
 		clients = append(clients, c)
 	}
 	for limit := time.Now().Add(5 * time.Second); spill.Used() == 0 && time.Now().Before(limit); {
@@ -401,8 +401,35 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Fatalf("%d bytes of files and %d of memory are not given back", used, claimed)
 	}
 	for _, m := range h.backends[0].Messages() {
-		if len(m.Data) != len("Subject: x\r\n\r\n")+12_000 {
+		if len(m.Data) != len("Subject: x\r\n\r\n")+1_200_000 {
 			t.Fatalf("a message of %d bytes", len(m.Data))
+		}
+	}
+}
+
+// TestSpillsOnlyBeyondItsMemory: a message grows in memory up to its limit, and only what is behind that goes to a file.
+func TestSpillsOnlyBeyondItsMemory(t *testing.T) {
+	for _, test := range []struct {
+		memory filters.Size
+		spills int64
+	}{{2 << 20, 0}, {256 << 10, 1}, {4 << 10, 1}} {
+		h := start(t, setup{limits: func(l *Limits) { l.MessageMemory = test.memory }})
+		c := h.hello()
+		c.say("MAIL FROM:<a@example.org>", "250")
+		c.say("RCPT TO:<b@example.com>", "250")
+		c.say("DATA", "354")
+		c.send("Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 100_000) + ".\r\n")
+		c.expect("250")
+		if n := h.server.Metrics().Spilled.Load(); n != test.spills {
+			t.Errorf("with %d bytes of memory %d messages went to files", test.memory, n)
+		}
+		c.say("QUIT", "221")
+		if got := h.backends[0].Messages(); len(got) != 1 || len(got[0].Data) != len("Subject: x\r\n\r\n")+1_200_000 {
+			t.Errorf("%d messages arrived", len(got))
+		}
+		h.waitIdle()
+		if claimed := h.server.memory.Load(); claimed != 0 {
+			t.Errorf("%d bytes of memory are not given back", claimed)
 		}
 	}
 }
