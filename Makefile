@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults bench bench-quick lint docs test-mta clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick lint docs test-mta clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ lint: ## staticcheck
 
 docs: ## write the generated parts of the manual anew
 	$(GO) run ./cmd/gatepost-docs
+
+test-matrix: ## the matrix of keywords, commands, TLS and pipelining: every set of keywords (make test has a part of it)
+	@GATEPOST_MATRIX=long .ci/gotest $(BUILD)/matrix.log $(GO) test -v -count=1 -run TestMatrix ./proxy
 
 test-mta: build ## against Debian's Postfix and Exim in a folder of their own (root)
 	@.ci/mta $(BUILD)/mta

@@ -6,12 +6,15 @@
 //	                 │
 //	   from a peer under proxy_from? ── yes ─▶ proxyheader.go: whom does it speak for?
 //	                 │◀──────────────────────────────┘
+//	   an implicit_tls listener? ── yes ─▶ tls.go: the handshake
+//	                 │◀──────────────────────────────┘
 //	   greet.go: gate.Connect ─▶ pause (waits) ─▶ gate.Greet ─▶ 220, or a refusal
 //	                 │
 //	┌───────────────▶│ input.go: one line at a time, commands.go: a method a verb
 //	│                │
 //	│   EHLO ────────┤ ehlo.go: what the proxy can carry ∩ what every backend offers       gate.Helo
 //	│   STARTTLS ────┤ tls.go: everything said before is forgotten, input thrown away
+//	│   AUTH ────────┤ submission.go: line by line to the backend, whose session is the user's from then on    gate.Helo
 //	│   XCLIENT ─────┤ xclient.go: another client; back to gate.Connect
 //	│                │
 //	│   MAIL ────────┤ mail.go: ours to refuse; else the backend's word                     gate.Mail
@@ -34,7 +37,8 @@
 // No 250 at the end of data but the backend's, save that of a rule that says discard. A message whose end may have
 // reached a backend is never sent again by us. A backend that has recipients whom the client was not told 250 for is
 // reset, and told the transaction anew, before it gets the message. BDAT's bytes are read off exactly, and DATA is read to
-// CRLF.CRLF, whatever was wrong with them: else they would be taken for commands.
+// CRLF.CRLF, whatever was wrong with them: else they would be taken for commands. A backend's session in which a user has
+// signed in serves nobody else, and nothing of the exchange is logged or recorded but the user's name.
 //
 // # Who owns what
 //

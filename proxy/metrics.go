@@ -6,7 +6,7 @@ import "sync/atomic"
 type Metrics struct {
 	Open     atomic.Int64 // sessions now
 	Sessions atomic.Int64 // sessions ever
-	TLS      atomic.Int64 // STARTTLS handshakes that succeeded
+	TLS      atomic.Int64 // TLS handshakes that succeeded
 
 	RefusedFull      atomic.Int64 // connections refused by limits.connections
 	RefusedPerClient atomic.Int64 // connections refused by limits.connections_per_client

@@ -138,12 +138,6 @@ func (c *Config) Validate() error {
 			errs.Add(key, "%s is already in the list", address)
 		}
 	}
-	for i, address := range c.Submission {
-		c.validateAddress(&errs, fmt.Sprintf("submission[%d]", i), address)
-	}
-	if len(c.Submission) > maxBackends {
-		errs.Add("submission", "%d addresses are more than %d", len(c.Submission), maxBackends)
-	}
 	oneOf(&errs, "client_address", c.ClientAddress, XClient, ProxyV1, ProxyV2, Transparent, NoAddress)
 	oneOf(&errs, "tls", c.TLS, TLSAuto, TLSNone, TLSOpportunistic, TLSRequired, TLSVerified)
 	if c.CA != "" && c.TLS != TLSVerified {
@@ -160,6 +154,12 @@ func (c *Config) Validate() error {
 	atLeast(&errs, "command_timeout", c.CommandTimeout, time.Second)
 	atLeast(&errs, "block_timeout", c.BlockTimeout, time.Second)
 	atLeast(&errs, "final_timeout", c.FinalTimeout, time.Second)
+	for i, address := range c.Submission {
+		c.validateAddress(&errs, fmt.Sprintf("submission[%d]", i), address)
+	}
+	if len(c.Submission) > maxBackends {
+		errs.Add("submission", "%d addresses are more than %d", len(c.Submission), maxBackends)
+	}
 	for i, name := range c.Extensions {
 		if !slices.ContainsFunc(knownExtensions, func(k string) bool { return strings.EqualFold(k, name) }) && !passable(name) {
 			errs.Add(fmt.Sprintf("extensions[%d]", i), "%q is none of %s, %s, and no keyword that could just be passed on", name,
