@@ -40,12 +40,19 @@ func FuzzParseExtensions(f *testing.F) {
 	f.Add([]byte(ehloReply))
 	f.Add([]byte("250-PIPELINING\r\n250 BINARYMIME\r\n"))
 	f.Add([]byte("250 \r\n"))
+	f.Add([]byte("250-b\r\n250-LIMITS RCPTMAX=3\r\n250-AUTH PLAIN\r\n250-X-LOCAL \x01\r\n250 MT-PRIORITY MIXER\r\n"))
+	allowed := append([]string{"MT-PRIORITY", "X-LOCAL", "RRVS"}, knownExtensions...)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, _, err := wire.ParseReply(b, maxReplyLine, maxReplyLines)
 		if err != nil {
 			return
 		}
-		e := parseExtensions(r, knownExtensions)
+		e := parseExtensions(r, allowed)
+		for _, k := range e.Passed {
+			if !printable(k.String()) || len(k.String()) > 1+64+maxPassedArgs {
+				t.Errorf("%q would be offered to clients", k)
+			}
+		}
 		if len(r.Lines) == 1 && !e.equal(noExtensions) || e.Size < -1 || e.BinaryMIME && !e.Chunking {
 			t.Errorf("%+v", e)
 		}
