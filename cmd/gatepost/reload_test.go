@@ -85,7 +85,7 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 	}
 	client.Close()
 
-	before := h.backends
+	before := h.force.backends
 	if before.submission == nil {
 		t.Error("no backend for submission")
 	}
@@ -97,7 +97,7 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 		if err := h.reload(); err == nil {
 			t.Error("a broken certificate is taken")
 		}
-		if h.backends != before || h.config != c {
+		if h.force.backends != before || h.force.config != c {
 			t.Error("the old configuration is not in force")
 		}
 	}
@@ -105,7 +105,7 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 	if err := h.reload(); err != nil {
 		t.Error(err)
 	}
-	if h.backends == before {
+	if h.force.backends == before {
 		t.Error("the new configuration is not in force")
 	}
 	ended := make(chan error, 1)

@@ -76,6 +76,7 @@ func askAll(ctx context.Context, asked []*list, about subject, question string) 
 
 var (
 	errLeftOut   = errors.New("left out: it failed its test")
+	errUntested  = errors.New("not tested yet: the DNS does not answer")
 	errRefused   = errors.New("refuses to answer our resolver")
 	errTimeout   = errors.New("no answer in time")
 	errTemporary = errors.New("temporary failure")
@@ -94,7 +95,11 @@ func (l *list) ask(ctx context.Context, about subject, question string) (r reply
 	if !l.covers(about) {
 		return reply{skipped: true}
 	}
-	if l.state(about) != sane {
+	switch l.state(about) {
+	case sane:
+	case untested:
+		return reply{err: errUntested}
+	default:
 		return reply{err: errLeftOut}
 	}
 	found, err := l.lookup(ctx, question)
