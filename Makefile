@@ -4,7 +4,7 @@ GO          ?= go
 BUILD       := build
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-FUZZTIME    ?= 2s
+FUZZTIME    ?= 3000x
 FAULTS      ?= 24000
 SEED        ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -38,7 +38,7 @@ fuzz-short:
 	@.ci/fuzz $(FUZZTIME)
 
 fuzz: ## fuzz every parser for a minute each (FUZZTIME=10m for longer)
-	@.ci/fuzz $(if $(filter 2s,$(FUZZTIME)),1m,$(FUZZTIME))
+	@.ci/fuzz $(if $(filter 3000x,$(FUZZTIME)),1m,$(FUZZTIME))
 
 race: ## the tests under the race detector
 	@CGO_ENABLED=1 .ci/gotest $(BUILD)/race.log $(GO) test -v -race ./...
