@@ -54,6 +54,11 @@ type Facts struct {
 	Algorithms []string `fact:"algorithms"`
 	// Size of each signature's key in bits. "0" where no key was found or looked for.
 	KeyBits []string `fact:"key_bits"`
+	// Why each signature did not pass; empty for one that did.
+	Reasons []string `fact:"reasons"`
+	// What is peculiar about each signature: any of "length" (l=), "expired" (x=) and "testing" (t=y), with blanks between;
+	// empty for most.
+	Marks []string `fact:"marks"`
 	// Some signature leaves the end of the body unsigned (l=). Such a signature never passes.
 	LengthUsed bool `fact:"length_used"`
 	// Some signature has expired (x=).
@@ -89,13 +94,14 @@ func (c *check) facts() *Facts {
 	if n == 0 {
 		return f
 	}
-	columns := make([]string, 5*n)
+	columns := make([]string, 7*n)
 	column := func() []string {
 		free := columns[:0:n]
 		columns = columns[n:]
 		return free
 	}
 	f.Results, f.Signers, f.Selectors, f.Algorithms, f.KeyBits = column(), column(), column(), column(), column()
+	f.Reasons, f.Marks = column(), column()
 	rank := len(precedence)
 	for _, s := range c.signatures {
 		f.Results = append(f.Results, string(s.result))
@@ -103,6 +109,8 @@ func (c *check) facts() *Facts {
 		f.Selectors = append(f.Selectors, s.selector)
 		f.Algorithms = append(f.Algorithms, s.algorithm)
 		f.KeyBits = append(f.KeyBits, strconv.Itoa(s.bits))
+		f.Reasons = append(f.Reasons, s.reason)
+		f.Marks = append(f.Marks, s.marks())
 		f.LengthUsed = f.LengthUsed || s.lengthUsed
 		f.Expired = f.Expired || s.expired
 		f.Testing = f.Testing || s.test

@@ -289,6 +289,8 @@ func TestFactsOfSeveralSignatures(t *testing.T) {
 		Selectors:  []string{"gone", "r", "slow", "", "sel"},
 		Algorithms: []string{"ed25519-sha256", "rsa-sha256", "ed25519-sha256", "", "ed25519-sha256"},
 		KeyBits:    []string{"0", "2048", "0", "0", "0"},
+		Reasons:    []string{"no key", "", "the key cannot be had now", "d= is no domain", "expired"},
+		Marks:      []string{"", "", "", "", "length expired"},
 		LengthUsed: true, Expired: true,
 	}
 	if fmt.Sprintf("%+v", *f) != fmt.Sprintf("%+v", want) {

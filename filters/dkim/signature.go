@@ -46,6 +46,20 @@ type signature struct {
 
 func (s *signature) decide(result Result, reason string) { s.result, s.reason = result, reason }
 
+// marks names what is peculiar about the signature.
+func (s *signature) marks() string {
+	text := ""
+	for _, mark := range [...]struct {
+		is   bool
+		name string
+	}{{s.lengthUsed, " length"}, {s.expired, " expired"}, {s.test, " testing"}} {
+		if mark.is {
+			text += mark.name
+		}
+	}
+	return strings.TrimPrefix(text, " ")
+}
+
 // readSignature judges what can be seen without the key and without the rest of the message. Only a signature that is
 // still open afterwards is worth a look-up.
 func readSignature(field *filters.Field, now time.Time) *signature {
