@@ -112,11 +112,13 @@ func (m *Message) scanHeader(size int64, ended bool) (*Header, error) {
 		// Most headers lie within the message's first chunk and are searched where they are: 1 KB is copied for a
 		// message with ten fields, where reading in steps took 8.
 		first := m.first(size)
-		if end := headerEnd(first, scan.searched); end >= 0 {
+		// Another caller may have searched more than this one has waited for.
+		if end := headerEnd(first, min(scan.searched, len(first))); end >= 0 {
 			scan.header = parseHeader(bytes.Clone(first[:end]), false)
 			return scan.header, nil
 		}
-		if scan.searched = len(first); int64(len(first)) == size && !ended {
+		scan.searched = max(scan.searched, len(first))
+		if int64(len(first)) == size && !ended {
 			return nil, nil
 		}
 	}

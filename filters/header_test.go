@@ -251,3 +251,21 @@ func TestHeaderAcrossChunks(t *testing.T) {
 		}
 	}
 }
+
+// One who asks may have waited for fewer bytes than another who asks at the same time has searched already.
+func TestHeaderAskedForWithAnOlderSize(t *testing.T) {
+	for _, memory := range []int64{0, 1 << 20} {
+		m := NewMessage(memory, newSpill(t, 1<<20))
+		io.WriteString(m, "Subject: hello\r\nFrom: a@example.org\r\n")
+		for _, size := range []int64{30, 5, 1, 30, 4} {
+			if h, err := m.scanHeader(size, false); h != nil || err != nil {
+				t.Fatalf("with %d bytes: %v, %v", size, h, err)
+			}
+		}
+		io.WriteString(m, "\r\nbody")
+		if h, err := m.scanHeader(m.Size(), false); err != nil || h == nil || len(h.Fields) != 2 {
+			t.Fatalf("%+v, %v", h, err)
+		}
+		m.Release()
+	}
+}
