@@ -194,7 +194,7 @@ func (g *Gate) slot(i int) *slot {
 }
 
 // Idle gives up what only matters while observations run. It is called before the session waits for its client: most
-// gates at any time wait, and keep 1.5 KiB less each.
+// gates at any time wait.
 func (g *Gate) Idle() {
 	if g.poll(); len(g.running) > 0 {
 		// The client has its replies, and what was just started mostly finds its answer in a cache. Letting it go first

@@ -1,9 +1,9 @@
 // Package deadline has contexts that cost next to nothing until somebody waits for them.
 //
 // Every command of a client and every look at it by a filter has its time, and nearly all of them end without waiting:
-// the answer is in a cache, or at hand. A context.WithDeadline takes 4 allocations, a timer, and a place in its parent's
-// map, which keeps its size for as long as the connection lasts; a Context here takes one allocation of 96 bytes. In a
-// session with one message there are some 15 of them.
+// the answer is in a cache, or at hand. A context.WithDeadline takes 4 allocations (272 bytes, 600 ns), a timer, and a
+// place in its parent's map, which keeps its size for as long as the connection lasts; a Context here takes one
+// allocation (96 bytes, 230 ns). In a session with one message and all filters there are some 15 of them.
 package deadline
 
 import (
