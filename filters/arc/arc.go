@@ -33,7 +33,7 @@ func (c *Config) Validate() error {
 		errs.Add("trusted_sealers", "are %d; at most %d are allowed", len(c.TrustedSealers), maxTrusted)
 	}
 	for i, domain := range c.TrustedSealers {
-		if _, ok := asciiName(domain); !ok {
+		if _, ok := filters.ASCIIName(domain); !ok {
 			errs.Add("trusted_sealers["+strconv.Itoa(i)+"]", "%q is not a domain such as lists.example.org", domain)
 		}
 	}
@@ -50,7 +50,7 @@ type Filter struct {
 func New(config Config, env filters.Env) (*Filter, error) {
 	f := &Filter{env: env, trusted: make(trust, len(config.TrustedSealers))}
 	for _, domain := range config.TrustedSealers {
-		name, _ := asciiName(domain)
+		name, _ := filters.ASCIIName(domain)
 		f.trusted[name] = true
 	}
 	return f, nil

@@ -41,10 +41,10 @@ func readSigned(sets []set, index, kind int) (signed, error) {
 	field, tags := sets[index].fields[kind], sets[index].tags[kind]
 	s := signed{label: fieldNames[kind] + " " + strconv.Itoa(index+1), field: field}
 	var ok bool
-	if s.domain, ok = asciiName(squeeze(tags.value("d"))); !ok {
+	if s.domain, ok = filters.ASCIIName(squeeze(tags.value("d"))); !ok {
 		return s, s.problem("d= is no domain")
 	}
-	if s.selector, ok = asciiName(squeeze(tags.value("s"))); !ok || len(s.keyName()) > maxName {
+	if s.selector, ok = filters.ASCIIName(squeeze(tags.value("s"))); !ok || len(s.keyName()) > filters.MaxName {
 		return s, s.problem("s= is no selector")
 	}
 	switch tags.value("a") {

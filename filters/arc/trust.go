@@ -68,7 +68,7 @@ func property(properties []filters.AuthProperty, kind string, names ...string) s
 		if p.Type != kind || !slices.Contains(names, p.Name) {
 			continue
 		}
-		if domain, ok := asciiName(p.Value[strings.LastIndexByte(p.Value, '@')+1:]); ok {
+		if domain, ok := filters.ASCIIName(p.Value[strings.LastIndexByte(p.Value, '@')+1:]); ok {
 			return domain
 		}
 	}

@@ -255,7 +255,7 @@ func FuzzSignature(f *testing.F) {
 		if s.valueStart > s.valueEnd || s.valueEnd > len(s.field.Raw) || len(s.prefix) > 8 || len(s.signed) > maxSigned {
 			t.Errorf("%+v", s)
 		}
-		if s.result == "" && (s.domain == "" || s.selector == "" || !isName(s.keyName())) {
+		if s.result == "" && (s.domain == "" || s.selector == "" || !filters.IsName(s.keyName())) {
 			t.Errorf("%+v", s)
 		}
 	})

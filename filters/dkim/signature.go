@@ -92,8 +92,8 @@ func readSignature(field *filters.Field, now time.Time) *signature {
 
 func (s *signature) readSigner(tags tagList) {
 	var domainOK, selectorOK bool
-	s.domain, domainOK = asciiName(squeeze(tags.value("d")))
-	s.selector, selectorOK = asciiName(squeeze(tags.value("s")))
+	s.domain, domainOK = filters.ASCIIName(squeeze(tags.value("d")))
+	s.selector, selectorOK = filters.ASCIIName(squeeze(tags.value("s")))
 	s.prefix = prefix(tags.value("b"))
 	switch {
 	case tags.value("v") != "1":
@@ -101,7 +101,7 @@ func (s *signature) readSigner(tags tagList) {
 	case !domainOK:
 		s.domain = ""
 		s.decide(Neutral, "d= is no domain")
-	case !selectorOK || len(s.keyName()) > maxName:
+	case !selectorOK || len(s.keyName()) > filters.MaxName:
 		s.selector = ""
 		s.decide(Neutral, "s= is no selector")
 	}
@@ -183,7 +183,7 @@ func (s *signature) readIdentity(tags tagList) {
 		return
 	}
 	s.identity = squeeze(i.value)
-	if domain, ok := s.identityDomain(); !ok || !isWithin(domain, s.domain) {
+	if domain, ok := s.identityDomain(); !ok || !filters.IsWithin(domain, s.domain) {
 		s.decide(Neutral, "i= is not within d=")
 	}
 }
@@ -196,7 +196,7 @@ func (s *signature) identityDomain() (string, bool) {
 	if at < 0 {
 		return "", false
 	}
-	return asciiName(s.identity[at+1:])
+	return filters.ASCIIName(s.identity[at+1:])
 }
 
 func (s *signature) readTimes(tags tagList, now time.Time) {

@@ -1,6 +1,10 @@
 package dmarc
 
-import "strings"
+import (
+	"strings"
+
+	"gatepost/filters"
+)
 
 // maxFrom bounds the value of a From field.
 const maxFrom = 16 << 10
@@ -145,7 +149,7 @@ func addrSpecDomain(tokens []token) (string, error) {
 	for _, t := range domain {
 		name.WriteString(t.text)
 	}
-	if ascii, ok := asciiName(name.String()); ok {
+	if ascii, ok := filters.ASCIIName(name.String()); ok {
 		return ascii, nil
 	}
 	return "", errSyntax

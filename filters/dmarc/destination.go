@@ -110,7 +110,7 @@ func (t *tree) permitted(domain string, d report.Destination) []report.Destinati
 		return []report.Destination{d}
 	}
 	name := domain + "._report._dmarc." + host
-	if len(name) > maxName {
+	if len(name) > filters.MaxName {
 		return refuse("cannot be asked whether it wants reports: the name is too long")
 	}
 	texts, err := t.resolver.LookupTXT(t.ctx, name)

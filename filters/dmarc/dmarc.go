@@ -56,7 +56,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for i, domain := range c.MailingLists {
-		if _, ok := asciiName(domain); !ok {
+		if _, ok := filters.ASCIIName(domain); !ok {
 			errs.Add("mailing_lists["+strconv.Itoa(i)+"]", "%q is not a domain such as lists.example.org", domain)
 		}
 	}

@@ -169,7 +169,7 @@ func FuzzAuthorDomain(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		domain, err := addressDomain(value)
-		if (domain == "") != (err != nil) || domain != "" && !isName(domain) {
+		if (domain == "") != (err != nil) || domain != "" && !filters.IsName(domain) {
 			t.Errorf("%q: %q, %v", value, domain, err)
 		}
 		addresses, errStd := mail.ParseAddressList(value)
@@ -178,7 +178,7 @@ func FuzzAuthorDomain(f *testing.F) {
 		}
 		for _, a := range addresses {
 			_, theirs := filters.SplitAddress(a.Address)
-			if ascii, ok := asciiName(theirs); ok && ascii != domain {
+			if ascii, ok := filters.ASCIIName(theirs); ok && ascii != domain {
 				t.Errorf("%q: %q, net/mail says %q", value, domain, a.Address)
 			}
 		}

@@ -36,7 +36,7 @@ func parseForwarder(entry string) (forwarder, error) {
 		f.network = network
 		return f, nil
 	}
-	domain, ok := asciiName(entry)
+	domain, ok := filters.ASCIIName(entry)
 	if !ok || !strings.Contains(domain, ".") {
 		return f, fmt.Errorf("%q is neither a network such as 192.0.2.0/24 nor a domain such as forwarder.example.org", entry)
 	}
@@ -59,7 +59,7 @@ func newOverrides(c *Config) overrides {
 		}
 	}
 	for _, domain := range c.MailingLists {
-		if name, ok := asciiName(domain); ok {
+		if name, ok := filters.ASCIIName(domain); ok {
 			o.lists[name] = true
 		}
 	}

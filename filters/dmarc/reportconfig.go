@@ -83,7 +83,7 @@ func parseAddress(address string) (local, domain string, err error) {
 			return "", "", errAddress
 		}
 	}
-	domain, ok := asciiName(address[at+1:])
+	domain, ok := filters.ASCIIName(address[at+1:])
 	if !ok || !strings.Contains(domain, ".") {
 		return "", "", errAddress
 	}

@@ -29,7 +29,7 @@ func (f *Filter) Reports(ctx context.Context, day time.Time, domain string, yiel
 	day = day.UTC().Truncate(24 * time.Hour)
 	prefix := day.Format(time.DateOnly) + "|"
 	if domain != "" {
-		name, ok := asciiName(strings.TrimSuffix(domain, "."))
+		name, ok := filters.ASCIIName(strings.TrimSuffix(domain, "."))
 		if !ok {
 			return errors.New("that is no domain")
 		}

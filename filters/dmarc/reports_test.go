@@ -298,7 +298,7 @@ func TestRunCountsWhileItRuns(t *testing.T) {
 // Whatever the text and its domain, its keys fit, and give it back; without one of them there is nothing.
 func TestKeysGiveTheTextBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		domain := strings.Repeat("a", rapid.IntRange(1, maxName).Draw(t, "domain"))
+		domain := strings.Repeat("a", rapid.IntRange(1, filters.MaxName).Draw(t, "domain"))
 		text := rapid.OneOf(rapid.StringN(0, 50, -1), rapid.Just(strings.Repeat("x|", rapid.IntRange(0, maxRecord/2).Draw(t, "length")))).Draw(t, "text")
 		keys := keysOf("2026-01-05", domain, kindRow, text)
 		all, part := newTally(), newTally()

@@ -107,7 +107,7 @@ func signatures(facts filters.Facts, author string) []report.Signature {
 			return 3
 		case s.Domain == author:
 			return 0
-		case isWithin(author, s.Domain) || isWithin(s.Domain, author):
+		case filters.IsWithin(author, s.Domain) || filters.IsWithin(s.Domain, author):
 			return 1
 		}
 		return 2

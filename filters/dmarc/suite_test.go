@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"gatepost/filters/filtertest"
+
+	"gatepost/filters"
 )
 
 // suites is where the foreign material is, or the test is skipped.
@@ -173,7 +175,7 @@ func (call *mailauthCall) assert(t *testing.T, text string, f judgement) {
 	case "result.rr":
 		ok = strings.HasPrefix(f.RecordFacts.Record, m[3])
 	case "result.domain":
-		ok = isWithin(f.Organizational, m[3])
+		ok = filters.IsWithin(f.Organizational, m[3])
 	case "result.status.header.from":
 		ok = f.RecordFacts.Domain == m[3]
 	case "result.status.header.d":
@@ -259,7 +261,7 @@ func TestPublicSuffixes(t *testing.T) {
 		if t.Run(words[0], func(t *testing.T) {
 			name, ok := words[0], words[0] != "null"
 			if ok {
-				name, ok = asciiName(name)
+				name, ok = filters.ASCIIName(name)
 			}
 			got := "null"
 			if ok {
@@ -269,7 +271,7 @@ func TestPublicSuffixes(t *testing.T) {
 			}
 			want := words[1]
 			if want != "null" {
-				want, _ = asciiName(want)
+				want, _ = filters.ASCIIName(want)
 			}
 			if got != want {
 				t.Errorf("%s, want %s", got, want)

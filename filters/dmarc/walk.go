@@ -188,7 +188,7 @@ func (a *alignment) aligned(domain string, strict bool) (bool, error) {
 		}
 		return false, errNoOrganization
 	}
-	if !isWithin(domain, a.organization) {
+	if !filters.IsWithin(domain, a.organization) {
 		return false, nil
 	}
 	organization, err := a.tree.organizationOf(domain)

@@ -7,6 +7,8 @@ import (
 	"pgregory.net/rapid"
 
 	"gatepost/filters/filtertest"
+
+	"gatepost/filters"
 )
 
 func TestWalk(t *testing.T) {
@@ -89,7 +91,7 @@ func TestOnlyTheOrganizationPasses(t *testing.T) {
 			return
 		}
 		passes++
-		if f.Organizational == "" || !isWithin(one, f.Organizational) || !isWithin(other, f.Organizational) {
+		if f.Organizational == "" || !filters.IsWithin(one, f.Organizational) || !filters.IsWithin(other, f.Organizational) {
 			t.Fatalf("%s passes for %s: %+v", other, one, f)
 		}
 		if back, err := judge(Defaults(), zone, "From: x@"+other+"\r\n", dkimPass(one)); err != nil || back.Result != "pass" || back.Organizational != f.Organizational {

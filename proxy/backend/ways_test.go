@@ -134,8 +134,7 @@ func TestBackendThatIsSlowOnPurpose(t *testing.T) {
 	if _, err := c.Reply(testContext(t)); err == nil {
 		t.Error("a reply that came too late was used")
 	}
-	c, err = g.DialNext(testContext(t), testClient(), c)
-	if err == nil {
+	if _, err = g.DialNext(testContext(t), testClient(), c); err == nil {
 		t.Fatal("there is no other backend")
 	}
 	c = dial(t, g, testClient())

@@ -9,8 +9,6 @@ import (
 	"time"
 )
 
-const namespace = "urn:ietf:params:xml:ns:dmarc-2.0"
-
 // The elements, in the order in which RFC 9990 lists them.
 type (
 	feedback struct {

@@ -1,8 +1,8 @@
-package arc
+package filters
 
 import "testing"
 
-func TestNames(t *testing.T) {
+func TestASCIIName(t *testing.T) {
 	for _, test := range []struct{ name, want string }{
 		{"Lists.Example.org", "lists.example.org"},
 		{"b\u00fccher.example", "xn--bcher-kva.example"},
@@ -13,7 +13,7 @@ func TestNames(t *testing.T) {
 		{"a..b", ""},
 		{"", ""},
 	} {
-		if got, ok := asciiName(test.name); got != test.want && ok || ok != (test.want != "") {
+		if got, ok := ASCIIName(test.name); got != test.want && ok || ok != (test.want != "") {
 			t.Errorf("%q: %q, %v", test.name, got, ok)
 		}
 	}
