@@ -161,7 +161,18 @@ func newOutlet(ctx context.Context, l *link, size int64, timeout time.Duration) 
 	return o
 }
 
-func (o *outlet) free() { blocks.Put(o.buffer) }
+// free ends the reader if nobody has waited for it, as when a panic comes through: the link is its own until then.
+func (o *outlet) free() {
+	if o.done != nil {
+		select {
+		case <-o.done:
+		default:
+			o.link.nc.SetReadDeadline(time.Unix(1, 0))
+			<-o.done
+		}
+	}
+	blocks.Put(o.buffer)
+}
 
 // listen reads the reply and stops a write that the backend no longer reads. finalReply waits for it.
 func (o *outlet) listen() {
