@@ -5,12 +5,9 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"gatepost/filters"
+	"gatepost/filters/filtertest/suites"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/rules"
@@ -236,26 +234,10 @@ func (p *pieces) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// suite reads a foreign suite's file, or skips the test.
-func suite(t *testing.T, name string) []byte {
-	t.Helper()
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared", "suites")
-	}
-	text, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Skipf("no foreign suites: %v", err)
-	}
-	return text
-}
-
 // TestSmuggling: behind the proxy there is exactly one message, and the fake end of data is not in it.
 func TestSmuggling(t *testing.T) {
 	var cases []struct{ ID, B64 string }
-	if err := json.Unmarshal(suite(t, "smuggling/eod.json"), &cases); err != nil {
-		t.Fatal(err)
-	}
+	suites.ReadJSON(t, "smuggling/eod.json", &cases)
 	passed := 0
 	for _, keywords := range [][]string{nil, {"PIPELINING", "SIZE 10240000", "8BITMIME"}} {
 		for _, c := range cases {

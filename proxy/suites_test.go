@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"gatepost/filters"
+	"gatepost/filters/filtertest/suites"
 )
 
 // otherCodes are the places in chasquid's dialogues where our reply has another code than chasquid's, "file:line", with
@@ -41,14 +42,10 @@ var outOfScope = map[string]string{
 
 // TestChasquidDialogues plays a foreign server's dialogues and compares reply codes.
 func TestChasquidDialogues(t *testing.T) {
-	suite(t, "README.md") // skips if there are none
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared", "suites")
-	}
-	files, err := filepath.Glob(filepath.Join(root, "smtp/chasquid-dialogues/*.cmy"))
+	folder := suites.Path(t, "smtp/chasquid-dialogues")
+	files, err := filepath.Glob(filepath.Join(folder, "*.cmy"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no dialogues in %s: %v", root, err)
+		t.Fatalf("no dialogues in %s: %v", folder, err)
 	}
 	passed, total := 0, 0
 	for _, file := range files {

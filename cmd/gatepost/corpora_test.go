@@ -18,6 +18,7 @@ import (
 	"gatepost/filters"
 	"gatepost/filters/all"
 	"gatepost/filters/filtertest"
+	"gatepost/filters/filtertest/suites"
 	"gatepost/policy"
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
@@ -184,13 +185,7 @@ func arrived(got, sent []byte) error {
 
 // TestCorpora relays real mail: none of it is refused for its content, and what arrives is what was sent.
 func TestCorpora(t *testing.T) {
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared", "suites")
-	}
-	if _, err := os.Stat(root); err != nil {
-		t.Skipf("no foreign suites: %v", err)
-	}
+	root := suites.Path(t, ".")
 	relays := [...]*relay{startRelay(t, nil), startRelay(t, []string{"PIPELINING", "8BITMIME", "SIZE"})}
 	for name, pattern := range map[string]string{
 		"corpora/easy-ham": "corpora/easy-ham-1/*.txt",

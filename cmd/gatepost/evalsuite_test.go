@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"gatepost/filters/filtertest/suites"
 )
 
 // judged is what `eval --json` says, as a program that calls it sees it.
@@ -84,40 +86,16 @@ func TestEvalPrintsEveryFact(t *testing.T) {
 	}
 }
 
-// suiteRoot is where the foreign material is, or the test is skipped.
-func suiteRoot(t *testing.T) string {
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = "../../../shared/suites"
-	}
-	if _, err := os.Stat(root); err != nil {
-		t.Skip("no foreign suites here")
-	}
-	return root
-}
-
-func readSuite(t *testing.T, path string, into any) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, into)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // The suites from outside: not the functions of the filters, but the command, with its configuration, its zone file and
 // its clock. What each case says in detail is looked at by the filters' own tests.
 func TestSuitesThroughEval(t *testing.T) {
-	root := suiteRoot(t)
 	for _, suite := range []struct {
 		name string
-		run  func(*testing.T, string, func(name string, ok bool, detail any))
+		run  func(*testing.T, func(name string, ok bool, detail any))
 	}{{"spf", evalSPF}, {"dkim", evalDKIM}, {"arc", evalARC}, {"dmarc", evalDMARC}} {
 		t.Run(suite.name, func(t *testing.T) {
 			passed, total := 0, 0
-			suite.run(t, root, func(name string, ok bool, detail any) {
+			suite.run(t, func(name string, ok bool, detail any) {
 				if total++; ok {
 					passed++
 				} else {
@@ -135,7 +113,7 @@ func TestSuitesThroughEval(t *testing.T) {
 // notPaths are cases whose sender is no address that MAIL takes (RFC 5321, 4.1.2): it would be refused before SPF.
 var notPaths = map[string]bool{"toolonglabel": true, "emptylabel": true, "nolocalpart": true, "dorky-sentinel": true}
 
-func evalSPF(t *testing.T, root string, report func(string, bool, any)) {
+func evalSPF(t *testing.T, report func(string, bool, any)) {
 	var groups []struct {
 		Zone  json.RawMessage
 		Tests []struct {
@@ -143,7 +121,7 @@ func evalSPF(t *testing.T, root string, report func(string, bool, any)) {
 			Result                 []string
 		}
 	}
-	readSuite(t, filepath.Join(root, "spf", "rfc7208.json"), &groups)
+	suites.ReadJSON(t, "spf/rfc7208.json", &groups)
 	dir := evalFolder(t)
 	for _, g := range groups {
 		for _, test := range g.Tests {
@@ -163,13 +141,13 @@ func evalSPF(t *testing.T, root string, report func(string, bool, any)) {
 	}
 }
 
-func evalDKIM(t *testing.T, root string, report func(string, bool, any)) {
+func evalDKIM(t *testing.T, report func(string, bool, any)) {
 	var cases []struct {
 		ID, File string
 		Modern   string `json:"expect_modern"`
 	}
-	folder := filepath.Join(root, "dkim", "mail-dkim")
-	readSuite(t, filepath.Join(folder, "cases.json"), &cases)
+	folder := suites.Path(t, "dkim/mail-dkim")
+	suites.ReadJSON(t, "dkim/mail-dkim/cases.json", &cases)
 	zone, err := os.ReadFile(filepath.Join(folder, "zone.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -200,12 +178,12 @@ func evalDKIM(t *testing.T, root string, report func(string, bool, any)) {
 	}
 }
 
-func evalARC(t *testing.T, root string, report func(string, bool, any)) {
+func evalARC(t *testing.T, report func(string, bool, any)) {
 	var groups []struct {
 		Zone  json.RawMessage
 		Tests []struct{ ID, Message, CV string }
 	}
-	readSuite(t, filepath.Join(root, "arc", "validation-half.json"), &groups)
+	suites.ReadJSON(t, "arc/validation-half.json", &groups)
 	dir := evalFolder(t)
 	for _, g := range groups {
 		for _, test := range g.Tests {
@@ -225,7 +203,7 @@ func evalARC(t *testing.T, root string, report func(string, bool, any)) {
 
 // evalDMARC runs the cases of one author that no signature authenticates: those that a message alone can show. Where the
 // suite has lost the zone, its result says what was published.
-func evalDMARC(t *testing.T, root string, report func(string, bool, any)) {
+func evalDMARC(t *testing.T, report func(string, bool, any)) {
 	var cases []struct {
 		Name  string
 		Calls []struct {
@@ -237,7 +215,7 @@ func evalDMARC(t *testing.T, root string, report func(string, bool, any)) {
 			Result *struct{ Result, Policy, P, SP, Domain string } `json:"mailauth_result"`
 		}
 	}
-	readSuite(t, filepath.Join(root, "dmarc", "mailauth-dmarc-verify.json"), &cases)
+	suites.ReadJSON(t, "dmarc/mailauth-dmarc-verify.json", &cases)
 	dir := evalFolder(t)
 	for _, c := range cases {
 		for _, call := range c.Calls {

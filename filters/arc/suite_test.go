@@ -3,12 +3,11 @@ package arc
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"gatepost/filters/filtertest"
+	"gatepost/filters/filtertest/suites"
 )
 
 type suiteGroup struct {
@@ -18,21 +17,11 @@ type suiteGroup struct {
 
 func readSuite(t testing.TB, name string) []suiteGroup {
 	t.Helper()
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = "../../../shared/suites"
-	}
-	data, err := os.ReadFile(filepath.Join(root, "arc", name))
-	if os.IsNotExist(err) {
+	if suites.Find(t, "arc/"+name) == "" {
 		return nil
 	}
 	var groups []suiteGroup
-	if err == nil {
-		err = json.Unmarshal(data, &groups)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	suites.ReadJSON(t, "arc/"+name, &groups)
 	return groups
 }
 

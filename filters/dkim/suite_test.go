@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gatepost/filters/filtertest"
+	"gatepost/filters/filtertest/suites"
 )
 
 const domainKeys = "DomainKeys (RFC 4870) is historic: it has no DKIM-Signature, so the result must be none"
@@ -33,14 +34,7 @@ type suiteCase struct {
 }
 
 func TestSuites(t *testing.T) {
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = "../../../shared/suites"
-	}
-	root = filepath.Join(root, "dkim")
-	if _, err := os.Stat(root); err != nil {
-		t.Skip("no foreign suites here")
-	}
+	root := suites.Path(t, "dkim")
 	runSuite(t, "mail-dkim", []string{filepath.Join(root, "mail-dkim")}, judgeMailDKIM)
 	folders, err := filepath.Glob(filepath.Join(root, "chasquid-[0-9][0-9]"))
 	if err != nil || len(folders) == 0 {

@@ -3,29 +3,15 @@ package dmarc
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"gatepost/filters/filtertest"
+	"gatepost/filters/filtertest/suites"
 
 	"gatepost/filters"
 )
-
-// suites is where the foreign material is, or the test is skipped.
-func suites(t *testing.T) string {
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = "../../../shared/suites"
-	}
-	root = filepath.Join(root, "dmarc")
-	if _, err := os.Stat(root); err != nil {
-		t.Skip("no foreign suites here")
-	}
-	return root
-}
 
 type mailauthCase struct {
 	Name    string
@@ -46,14 +32,8 @@ type mailauthCall struct {
 }
 
 func TestMailauth(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(suites(t), "mailauth-dmarc-verify.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var cases []mailauthCase
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
+	suites.ReadJSON(t, "dmarc/mailauth-dmarc-verify.json", &cases)
 	passed := 0
 	for _, c := range cases {
 		if t.Run(c.Name, func(t *testing.T) {
@@ -247,10 +227,7 @@ func (call *mailauthCall) zone(t *testing.T, name string) *filtertest.Zone {
 }
 
 func TestPublicSuffixes(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(suites(t), "psl-tests.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := suites.Read(t, "dmarc/psl-tests.txt")
 	passed, total := 0, 0
 	for line := range strings.Lines(string(data)) {
 		words := strings.Fields(line)

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"gatepost/filters/filtertest"
+	"gatepost/filters/filtertest/suites"
 )
 
 // excluded are cases that do not apply, with the reason.
@@ -34,22 +33,9 @@ type suiteCase struct {
 }
 
 func TestSuites(t *testing.T) {
-	root := os.Getenv("GATEPOST_SUITES")
-	if root == "" {
-		root = "../../../shared/suites"
-	}
-	if _, err := os.Stat(filepath.Join(root, "spf")); err != nil {
-		t.Skip("no foreign suites here")
-	}
 	for _, suite := range []string{"rfc7208", "pyspf-extra"} {
-		data, err := os.ReadFile(filepath.Join(root, "spf", suite+".json"))
-		if err != nil {
-			t.Fatal(err)
-		}
 		var groups []suiteGroup
-		if err := json.Unmarshal(data, &groups); err != nil {
-			t.Fatal(err)
-		}
+		suites.ReadJSON(t, "spf/"+suite+".json", &groups)
 		passed, total := 0, 0
 		for _, g := range groups {
 			for _, test := range g.Tests {

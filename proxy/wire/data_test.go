@@ -3,12 +3,12 @@ package wire
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
+
+	"gatepost/filters/filtertest/suites"
 
 	"pgregory.net/rapid"
 )
@@ -270,18 +270,8 @@ func missingCRLF(message []byte) []byte {
 
 // The smuggling suite: fake ends of data that have worked somewhere.
 func TestSmugglingSuite(t *testing.T) {
-	file := suite(t, "smuggling/eod.json")
-	if file == "" {
-		return
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var cases []struct{ ID, B64 string }
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
+	suites.ReadJSON(t, "smuggling/eod.json", &cases)
 	passed := 0
 	for _, c := range cases {
 		fake, err := base64.StdEncoding.DecodeString(c.B64)
