@@ -45,7 +45,7 @@ type HeloFacts struct {
 
 // MailFacts are known after MAIL.
 type MailFacts struct {
-	// The reverse-path without angle brackets; empty for the null reverse-path.
+	// The reverse-path without angle brackets, and without quotes that it does not need; empty for the null reverse-path.
 	Address string `fact:"address"`
 	// Its domain in lower case.
 	Domain string `fact:"domain"`
@@ -61,7 +61,7 @@ type MailFacts struct {
 
 // RcptFacts are known for one recipient after its RCPT.
 type RcptFacts struct {
-	// The forward-path without angle brackets and source route.
+	// The forward-path without angle brackets and source route, and without quotes that it does not need.
 	Address string `fact:"address"`
 	// Its domain in lower case; empty for a bare `postmaster`.
 	Domain string `fact:"domain"`
@@ -128,8 +128,8 @@ func heloFacts(h *filters.Greeting) *HeloFacts {
 }
 
 func (f *MailFacts) fill(e *filters.Envelope) {
-	f.Address, f.Null = e.ReversePath, e.ReversePath == ""
-	f.Local, f.Domain = filters.SplitAddress(e.ReversePath)
+	f.Address, f.Null = plainAddress(e.ReversePath), e.ReversePath == ""
+	f.Local, f.Domain = filters.SplitAddress(f.Address)
 	if e.Size > 0 {
 		f.size = int(e.Size)
 		f.Size = &f.size
@@ -137,8 +137,8 @@ func (f *MailFacts) fill(e *filters.Envelope) {
 }
 
 func (f *RcptFacts) fill(r *filters.Recipient, count int) {
-	f.Address, f.Count = r.ForwardPath, count
-	f.Local, f.Domain = filters.SplitAddress(r.ForwardPath)
+	f.Address, f.Count = plainAddress(r.ForwardPath), count
+	f.Local, f.Domain = filters.SplitAddress(f.Address)
 }
 
 // maxHeaderValue bounds the bytes of a field that rules see and records keep.
