@@ -11,6 +11,14 @@ import (
 // not wait. The record and what it points to belong to the recorder and are not changed any more.
 type Recorder interface{ Record(r *Record) }
 
+// Confirmer is a Recorder that also wants to hear that a client has read a final reply: it gave a command after the
+// reply was written. A transaction with a final reply (2yz, 4yz or 5yz at the end of data) and no such call is
+// unconfirmed: its client may not know how it came out, and try again. Confirmed is called at most once for a
+// transaction, after its Record, on the session's goroutine; it must not wait.
+type Confirmer interface {
+	Confirmed(transactionID string, at time.Time)
+}
+
 // Record is what was decided and why. A transaction's record repeats what the connection brought to it: Filters and
 // Matched hold those of the connection as well.
 type Record struct {
@@ -74,6 +82,12 @@ type Ending struct {
 	Size       int64
 	Note       string // what happened beside the reply: "client left before the reply", "backend lost after the dot"
 	Normalized string // what line_endings did, or empty
+	// Digest is the SHA-256 of the message that filters saw and the backend got, without the fields that we put on top.
+	// Zero: the message did not come to its end, or nobody has asked for digests.
+	Digest [32]byte
+	// Suppressed is the ID of the transaction that has delivered the same message before, when this one was answered 250
+	// without a second delivery (`duplicates: suppress`); else empty.
+	Suppressed string
 }
 
 func (g *Gate) record(r *Record) {
