@@ -175,6 +175,18 @@ func (g *Gate) ClientNames(ctx context.Context) (confirmed, claimed string, know
 	return confirmed, claimed, known
 }
 
+// SenderDomain returns the domain that SPF has authenticated, as far as that is known now, or "". A pass that covers
+// everybody authenticates nobody.
+func (g *Gate) SenderDomain() string {
+	facts := g.judged()
+	if wide, _ := facts.Lookup("spf.wide"); wide == true {
+		return ""
+	}
+	domain, _ := facts.Lookup("spf.authenticated")
+	name, _ := domain.(string)
+	return name
+}
+
 // Data decides at DATA or the first BDAT, before anything is asked of the backend. With a zero Verdict
 // Message must follow.
 func (g *Gate) Data(ctx context.Context) Verdict {

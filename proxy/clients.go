@@ -41,3 +41,13 @@ func clientNetwork(a netip.Addr) netip.Prefix {
 	network, _ := a.Prefix(bits)
 	return network
 }
+
+// originNetwork is where hosts of one sender are near to each other: a resend often comes from the neighbour.
+func originNetwork(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	network, _ := a.Prefix(bits)
+	return network
+}

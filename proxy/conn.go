@@ -29,6 +29,7 @@ type conn struct {
 	patient      bool          // Read waits for input until the read deadline
 	writeTimeout time.Duration // how long the client may take to read our replies
 	killed       *atomic.Bool  // the proxy has lost patience
+	received     uint32        // times that input was taken from the socket
 	peeked       []byte        // input that the waiting goroutine has read already (systems without epoll)
 	peekErr      error
 }
@@ -44,11 +45,18 @@ func (c *conn) Read(p []byte) (int, error) {
 	case c.peekErr != nil:
 		return 0, c.peekErr
 	case c.patient:
-		return c.Conn.Read(p)
+		return c.count(c.Conn.Read(p))
 	case c.fd < 0:
 		return 0, errAgain
 	}
-	return readNow(c.fd, p)
+	return c.count(readNow(c.fd, p))
+}
+
+func (c *conn) count(n int, err error) (int, error) {
+	if n > 0 {
+		c.received++
+	}
+	return n, err
 }
 
 // Write sends p. What the socket's buffer takes at once costs no deadline.
@@ -76,7 +84,7 @@ func (c *conn) peek(deadline time.Time) error {
 	if err := c.SetReadDeadline(deadline); err != nil {
 		return err
 	}
-	n, err := c.Conn.Read(buf)
+	n, err := c.count(c.Conn.Read(buf))
 	c.peeked = buf[:n]
 	if n > 0 {
 		return nil

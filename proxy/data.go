@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"hash"
 	"net"
 	"strconv"
 	"time"
@@ -21,6 +22,8 @@ type incoming struct {
 	spills  bool       // no more of it stays in memory
 	failed  wire.Reply // why the rest is thrown away, and the reply to it; Code 0: all is well
 	trash   []byte     // where the rest is decoded to then
+	hash    hash.Hash  // of the message so far; nil: nobody wants its digest
+	digest  [32]byte   // of the whole message, when it is complete
 }
 
 var (
@@ -77,6 +80,7 @@ func (s *session) startMessage(framing wire.Framing) bool {
 		decoder: wire.NewDataDecoder(framing),
 		chunked: framing != wire.Dots,
 		begun:   time.Now(),
+		hash:    s.service.takeDigest(),
 	}
 	s.gate.Message(s.tx.incoming.message)
 	return true
@@ -129,7 +133,8 @@ func (s *session) bdat(c wire.Command) {
 	in := &s.tx.incoming
 	switch {
 	case last:
-		s.keep(in.decoder.Finish(s.room()))
+		room := s.room()
+		s.keep(room[:in.decoder.Finish(room)])
 		s.endOfData()
 	case in.failed.Code != 0: // RFC 3030, 2: the message has failed; chunks that are under way are answered with 503
 		s.relay(in.failed)
@@ -202,9 +207,10 @@ func (s *session) take(input []byte) (used int, done bool) {
 	in := &s.tx.incoming
 	for used < len(input) && !done {
 		var written, n int
-		written, n, done = in.decoder.Decode(s.room(), input[used:])
+		room := s.room()
+		written, n, done = in.decoder.Decode(room, input[used:])
 		used += n
-		s.keep(written)
+		s.keep(room[:written])
 	}
 	return used, done
 }
@@ -223,11 +229,11 @@ func (s *session) room() []byte {
 
 const trashSize = 4 << 10
 
-// keep appends n bytes that were decoded into the room. After a failure the rest is still read, to its end: stopping
-// early would let it pass for commands.
-func (s *session) keep(n int) {
+// keep appends what was decoded into the room. After a failure the rest is still read, to its end: stopping early would
+// let it pass for commands.
+func (s *session) keep(decoded []byte) {
 	in := &s.tx.incoming
-	in.size += int64(n)
+	in.size += int64(len(decoded))
 	if in.failed.Code != 0 {
 		return
 	}
@@ -235,7 +241,10 @@ func (s *session) keep(n int) {
 		s.fail(s.failure(552, "5.3.4", "The message is larger than "+strconv.FormatInt(limit, 10)+" bytes"))
 		return
 	}
-	if err := in.message.Commit(n); err != nil {
+	if in.hash != nil {
+		in.hash.Write(decoded)
+	}
+	if err := in.message.Commit(len(decoded)); err != nil {
 		if errors.Is(err, filters.ErrSpillFull) {
 			s.server.metrics.SpillFull.Add(1)
 		}

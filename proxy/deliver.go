@@ -28,6 +28,7 @@ func (s *session) endOfData() {
 		return
 	}
 	in.message.Complete()
+	in.sum()
 	if s.checkHeader(); in.failed.Code != 0 {
 		s.answer(in.failed, policy.Ending{Ours: true})
 		return
@@ -45,7 +46,7 @@ func (s *session) endOfData() {
 			r = wire.Reply{}
 		}
 		s.answer(r, policy.Ending{Ours: true})
-	default:
+	case !s.suppress():
 		s.deliver(edits)
 	}
 }
@@ -116,6 +117,7 @@ func (s *session) answer(r wire.Reply, e policy.Ending) {
 		s.server.metrics.Refused.Add(1)
 	}
 	e.Reply = record(r)
+	s.tx.answered = s.tx.delivered || r.Code != 0
 	if found := in.decoder.Found(); found.BareLF+found.BareCR > 0 && in.failed.Code == 0 {
 		e.Normalized = fmt.Sprintf("%d bare LF, %d bare CR", found.BareLF, found.BareCR)
 	}
@@ -208,6 +210,8 @@ func (s *session) delivered(r wire.Reply) {
 	case 2:
 		s.link = linkIdle
 		e.QueueID = queueID(r)
+		s.tx.delivered, s.tx.queueID = true, e.QueueID
+		s.server.deliveries.add(s.tx.copies, s.tx.envelope.ID) // before the client can send it again
 	case 4, 5:
 	default:
 		r, e.Ours = s.unexpected(r), true

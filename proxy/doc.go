@@ -34,7 +34,8 @@
 //
 // # What holds always
 //
-// No 250 at the end of data but the backend's, save that of a rule that says discard. A message whose end may have
+// No 250 at the end of data but the backend's, save that of a rule that says discard and that for a suppressed duplicate
+// (duplicates.go). A message whose end may have
 // reached a backend is never sent again by us. A backend that has recipients whom the client was not told 250 for is
 // reset, and told the transaction anew, before it gets the message. BDAT's bytes are read off exactly, and DATA is read to
 // CRLF.CRLF, whatever was wrong with them: else they would be taken for commands. A backend's session in which a user has

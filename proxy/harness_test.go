@@ -60,8 +60,16 @@ type house struct {
 
 // journal keeps what gates record.
 type journal struct {
-	mu      sync.Mutex // guards records
-	records []*policy.Record
+	mu        sync.Mutex // guards all below
+	records   []*policy.Record
+	confirmed []string // IDs
+}
+
+// Confirmed implements policy.Confirmer.
+func (j *journal) Confirmed(id string, _ time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.confirmed = append(j.confirmed, id)
 }
 
 func (j *journal) Record(r *policy.Record) {

@@ -162,6 +162,7 @@ func (s *session) read() (n int, err error) {
 // line obeys one command line.
 func (s *session) line(line []byte) {
 	s.b.began = time.Now()
+	s.confirm()
 	s.commands++
 	if s.commands > s.service.Limits.Commands {
 		s.server.metrics.LimitCommands.Add(1)

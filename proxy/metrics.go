@@ -22,10 +22,14 @@ type Metrics struct {
 	Refused    atomic.Int64 // messages refused for good (5yz), by us or by the backend
 	Deferred   atomic.Int64 // messages refused for now (4yz), by us or by the backend
 	Discarded  atomic.Int64 // messages that a rule threw away behind a 250 of ours
+	Suppressed atomic.Int64 // messages answered 250 because they had been delivered before
 	Bytes      atomic.Int64 // bytes of messages received
 	Spilled    atomic.Int64 // messages of which a part went to a file
 	SpillFull  atomic.Int64 // messages refused with 452 because the room for such files was used up
 	Replays    atomic.Int64 // transactions said again to a backend
 	LostAfter  atomic.Int64 // messages whose backend fell silent after the final dot
 	DialErrors atomic.Int64 // transactions for which no backend could be had
+
+	Unconfirmed atomic.Int64 // deliveries whose client left without a sign that it has read the reply
+	StoreErrors atomic.Int64 // times that the store could not be asked about duplicates, or told of a delivery
 }

@@ -34,6 +34,8 @@ type Server struct {
 	memory   atomic.Int64 // claimed for messages
 	failures failures
 
+	deliveries deliveries
+
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc

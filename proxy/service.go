@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/backend"
 )
@@ -18,6 +19,9 @@ type Service struct {
 	Submission  *backend.Group // for listeners with submission; nil: there are none
 	Limits      Limits
 	LineEndings LineEndings
+	Duplicates  Duplicates
+	Store       filters.Store // needed to suppress duplicates
+	Digest      bool          // policy.Ending.Digest is wanted
 	// Hold is how long a backend waits for a client that is busy with something else (backend.hold).
 	Hold time.Duration
 	// TraceField adds a Received field: the backend does not learn the client's address in another way
@@ -30,11 +34,15 @@ type Service struct {
 // service counts who uses a Service: its sessions, and the server while it is the current one.
 type service struct {
 	Service
-	users atomic.Int64
+	confirmer policy.Confirmer // nil: nobody wants to hear of it
+	users     atomic.Int64
 }
 
 func newService(s Service) *service {
 	v := &service{Service: s}
+	if s.Runtime != nil {
+		v.confirmer, _ = s.Runtime.Recorder.(policy.Confirmer)
+	}
 	v.users.Store(1)
 	return v
 }

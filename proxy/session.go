@@ -48,6 +48,8 @@ type session struct {
 	backend  *backend.Conn       // nil: none, or given back
 	link     linkState           // what the backend's session has seen of the transaction
 	idle     time.Time           // since when the backend has nothing to do
+	unread   *transaction        // those whose final reply the client may not have read, the latest first
+	written  uint32              // conn.received when the latest of these replies was written
 
 	phase     phase
 	forgiving bool // MAIL or DATA was refused: what the client had sent behind it is no mistake of its own
@@ -170,6 +172,7 @@ func (s *session) end() {
 		f()
 	}
 	guard(func() { s.abandon(s.note) })
+	guard(s.leaveUnread)
 	guard(s.releaseBackend)
 	if s.gate != nil {
 		guard(func() { s.gate.Close(s.note) })

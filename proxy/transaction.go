@@ -24,6 +24,13 @@ type transaction struct {
 	backend   string     // address of the latest backend that was asked
 	memory    int64      // claimed for the message
 	incoming  incoming   // its message
+
+	answered  bool         // its message was
+	delivered bool         // and taken by the backend
+	queueID   string       // there
+	copies    []string     // fingerprints by which a second delivery is known; nil: nobody asks
+	copyOf    string       // the ID of the first delivery, for which this one was taken
+	earlier   *transaction // next in session.unread
 }
 
 // linkState is what the backend's session has seen of the transaction.
@@ -48,8 +55,13 @@ func (s *session) conclude(e policy.Ending) {
 		m.Abort(errAbandoned)
 		defer m.Release()
 		e.Size = m.Size()
+		e.Digest = tx.incoming.digest
+		tx.incoming.endDigest()
 	}
 	s.gate.Conclude(e)
+	if tx.answered {
+		s.awaitReading(tx)
+	}
 }
 
 // errAbandoned is what readers of a message get when it is not going to be complete.

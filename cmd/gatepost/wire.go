@@ -167,6 +167,8 @@ func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 		Submission:  group.submission,
 		Limits:      c.Limits,
 		LineEndings: c.LineEndings,
+		Duplicates:  c.Duplicates,
+		Store:       h.store,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
 		Retired: func() {

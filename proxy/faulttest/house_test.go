@@ -136,6 +136,7 @@ func (s *site) open(t testing.TB, u setup) *house {
 	h.spill = &fickleSpill{Spill: spill}
 	service := proxy.Service{
 		Hostname: c.Hostname, Engine: engine, Backend: h.group, Limits: c.Limits, LineEndings: c.LineEndings,
+		Duplicates: c.Duplicates, Store: s.store,
 		Runtime: &policy.Runtime{Recorder: recorder, Bypass: &policy.Bypass{}, Clock: u.clock},
 		Hold:    time.Duration(c.Backend.Hold), TraceField: c.Backend.ClientAddress == backend.NoAddress,
 	}

@@ -46,6 +46,7 @@ type ledger struct {
 	sendings map[string]*sending
 	messages map[string][]stored
 	records  map[string][]recorded
+	latest   *policy.Record // of a transaction
 	sessions int64
 	wrong    []error // found on the way
 }
@@ -112,6 +113,7 @@ func (l *ledger) Record(r *policy.Record) {
 	if l.records == nil {
 		l.records = map[string][]recorded{}
 	}
+	l.latest = r
 	kept := recorded{code: r.Ending.Reply.Code, ours: r.Ending.Ours, note: r.Ending.Note}
 	for _, rcpt := range r.Recipients {
 		if rcpt.Reply.Code/100 == 2 {
@@ -119,6 +121,19 @@ func (l *ledger) Record(r *policy.Record) {
 		}
 	}
 	l.records[r.Envelope.ReversePath] = append(l.records[r.Envelope.ReversePath], kept)
+}
+
+// lastID is the ID of the latest transaction, lastEnding how it came out.
+func (l *ledger) lastID() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest.ID
+}
+
+func (l *ledger) lastEnding() policy.Ending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest.Ending
 }
 
 func (l *ledger) sessionRecords() int64 {

@@ -154,6 +154,13 @@ func (s *fickleStore) Pass(ctx context.Context, space string, keys []string, kee
 	return s.Store.Pass(ctx, space, keys, keep)
 }
 
+func (s *fickleStore) Forget(ctx context.Context, space string, keys []string) (int, error) {
+	if err := s.mood(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.Forget(ctx, space, keys)
+}
+
 // fickleSpill counts what is open and can be full.
 type fickleSpill struct {
 	filters.Spill
