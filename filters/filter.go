@@ -167,7 +167,13 @@ const (
 type Greylister interface {
 	// Attempt records that this transaction was told to come back and returns what is now true of it: a sender whose
 	// delay is over, or who is known, need not wait.
-	Attempt(ctx context.Context, v View) (GreylistState, error)
+	Attempt(ctx context.Context, v View) (GreylistAttempt, error)
+}
+
+// GreylistAttempt is what an attempt came to, this attempt included.
+type GreylistAttempt struct {
+	State GreylistState
+	First time.Time // the sender's first attempt; zero where an operator let it pass
 }
 
 // GreylistState is where a sender stands.

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -161,6 +162,12 @@ func (k *compiler) instance(spec *filters.Spec, config FilterConfig, env filters
 		config.Settings = spec.NewConfig()
 	}
 	env.Log = k.engine.log.With("filter", spec.Name)
+	switch spec.Name {
+	case "greylist":
+		k.engine.settings.Greylist = digest(config.Settings)
+	case "ratelimit":
+		k.engine.settings.RateLimit = digest(config.Settings)
+	}
 	instance, err := spec.Build(config.Settings, env)
 	var list filters.KeyErrors
 	var single *filters.KeyError
@@ -175,6 +182,13 @@ func (k *compiler) instance(spec *filters.Spec, config FilterConfig, env filters
 		k.problem(key, "%v", err)
 	}
 	return instance
+}
+
+// digest of plain settings. Of two configurations that mean the same and are written in two ways the digests may differ.
+func digest(settings any) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%#v", reflect.Indirect(reflect.ValueOf(settings)))
+	return h.Sum64()
 }
 
 // declare adds the filter's groups to the schema, also those of a filter that is off: rules may speak of them, they are

@@ -46,6 +46,8 @@ type Engine struct {
 	splits      bool // a rule behind RCPT can tell recipients apart
 	reportsAuth bool // an observation that runs reports to Authentication-Results
 
+	settings Settings
+
 	removeAllResults bool // inbound Authentication-Results go whoever they are from
 }
 

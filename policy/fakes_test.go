@@ -107,6 +107,7 @@ func (p *pauser) Greeted(talked bool, waited time.Duration) any {
 
 type greylist struct {
 	state    filters.GreylistState
+	first    time.Time
 	err      error
 	alone    bool // does not ask the backend
 	attempts int
@@ -120,10 +121,10 @@ func (g *greylist) look(_ context.Context, v filters.View) (*greyFacts, error) {
 }
 func (g *greylist) AskBackend() bool     { return !g.alone }
 func (g *greylist) Delay() time.Duration { return 5 * time.Minute }
-func (g *greylist) Attempt(_ context.Context, v filters.View) (filters.GreylistState, error) {
+func (g *greylist) Attempt(_ context.Context, v filters.View) (filters.GreylistAttempt, error) {
 	g.attempts++
 	g.seen, _ = v.Facts.Text("spf.result")
-	return g.state, g.err
+	return filters.GreylistAttempt{State: g.state, First: g.first}, g.err
 }
 
 type witness struct{ outcomes []filters.Outcome }

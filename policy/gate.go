@@ -36,6 +36,10 @@ type Gate struct {
 	matches    []Match
 	matchesAt0 int     // matches before the first greeting
 	scoreAt0   float64 // points before the first greeting
+
+	progress     progress
+	bypassing    Bypassed
+	transactions int
 }
 
 // transaction is what lives from MAIL to Conclude.
@@ -60,6 +64,8 @@ type transaction struct {
 	grey       greylisting
 	body       *filters.Message
 	header     *filters.Header
+	progress   progress
+	looked     []FilterRecord // of all recipients
 }
 
 // carried is what rules that do not refuse leave for the end of data.
@@ -119,9 +125,12 @@ func (g *Gate) recovered(method string, result *time.Duration) {
 // Greet decides what the greeting is. talked tells that the client spoke during the pause, waited how long it lasted.
 func (g *Gate) Greet(ctx context.Context, talked bool, waited time.Duration) Verdict {
 	g.setPauserFacts(talked, waited)
+	g.bypassing.Greet = g.bypassed()
 	r := g.evaluate(ctx, filters.AtConnect, g.facts, 0, &g.connected)
 	g.matchesAt0, g.scoreAt0 = len(g.matches), g.facts.Score()
-	return g.verdict(r, g.facts)
+	v := g.verdict(r, g.facts)
+	g.reach(StepGreet, v)
+	return v
 }
 
 // Helo publishes the greeting; it may be called again (after STARTTLS, a second EHLO, AUTH): what was known from the
@@ -135,7 +144,10 @@ func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 	g.facts.Set(heloGroup, heloFacts(h))
 	g.facts.Set(signInGroup, signInFacts(h))
 	g.start(ctx, filters.AtHelo)
-	return g.verdict(g.evaluate(ctx, filters.AtHelo, g.facts, 0, &g.greeted), g.facts)
+	g.bypassing.Helo = g.bypassed()
+	v := g.verdict(g.evaluate(ctx, filters.AtHelo, g.facts, 0, &g.greeted), g.facts)
+	g.reach(StepHelo, v)
+	return v
 }
 
 // Mail starts a transaction.
@@ -150,10 +162,14 @@ func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 	}
 	tx.mail.fill(e)
 	tx.facts.Set(mailGroup, &tx.mail)
+	g.bypassing.Transaction = tx.bypassed
 	g.tx = tx
+	g.transactions++
 	g.live.facts = tx.facts
 	g.start(ctx, filters.AtMail)
-	return g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0, &tx.carried), tx.facts)
+	v := g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0, &tx.carried), tx.facts)
+	g.reach(StepMail, v)
+	return v
 }
 
 // ClientNames returns what the filter rdns found out: the client's confirmed host name and the first one that its
@@ -191,6 +207,12 @@ func (g *Gate) SenderDomain() string {
 // Message must follow.
 func (g *Gate) Data(ctx context.Context) Verdict {
 	g.endRecipient()
+	v := g.judgeRecipients(ctx)
+	g.reach(StepData, v)
+	return v
+}
+
+func (g *Gate) judgeRecipients(ctx context.Context) Verdict {
 	if rule := g.tx.grey.atData; rule != nil && g.greylist(ctx) {
 		return g.greylistVerdict(rule, g.judged())
 	}
@@ -202,6 +224,7 @@ func (g *Gate) Data(ctx context.Context) Verdict {
 // has returned.
 func (g *Gate) Message(m *filters.Message) {
 	g.tx.body = m
+	g.reach(StepMessage, Verdict{})
 	if len(g.engine.byStage[filters.AtMessage]) == 0 || g.discarding() != nil {
 		return
 	}
@@ -212,21 +235,27 @@ func (g *Gate) Message(m *filters.Message) {
 
 // EndOfData joins and decides. The message must be complete.
 func (g *Gate) EndOfData(ctx context.Context) (Verdict, Edits) {
-	tx := g.tx
-	if rule := g.discarding(); rule != nil {
-		return g.discardVerdict(rule), Edits{}
-	}
-	g.messageComplete(ctx)
-	v := g.evaluateBehindRecipients(ctx, filters.AtMessage)
+	v := g.judgeMessage(ctx)
+	g.reach(StepEnd, v)
 	if v.Action != 0 {
 		return v, Edits{}
 	}
-	if tx.discard != nil {
+	return v, g.edits(ctx)
+}
+
+func (g *Gate) judgeMessage(ctx context.Context) Verdict {
+	tx := g.tx
+	if rule := g.discarding(); rule != nil {
+		return g.discardVerdict(rule)
+	}
+	g.messageComplete(ctx)
+	v := g.evaluateBehindRecipients(ctx, filters.AtMessage)
+	if v.Action == 0 && tx.discard != nil {
 		d := g.discardVerdict(tx.discard)
 		d.Delay = v.Delay
-		return d, Edits{}
+		return d
 	}
-	return v, g.edits(ctx)
+	return v
 }
 
 // messageComplete makes the facts of the message known and lets the clock of its observations run.
@@ -308,6 +337,10 @@ func (g *Gate) Conclude(e Ending) {
 		Facts:      tx.lasting(),
 		Matched:    slices.Concat(g.matches, tx.matches),
 		Ending:     e,
+		Reached:    tx.progress.step,
+		Refused:    tx.progress.refused,
+		Attempt:    tx.grey.attempt,
+		Headers:    g.engine.set.Headers(),
 	})
 	g.tx = nil
 	g.live.facts = g.facts
@@ -340,6 +373,10 @@ func (g *Gate) Close(note string) {
 		Facts:   g.facts,
 		Matched: g.matches,
 		Ending:  Ending{Note: note},
+
+		Reached:      g.progress.step,
+		Refused:      g.progress.refused,
+		Transactions: g.transactions,
 	})
 }
 

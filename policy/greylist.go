@@ -11,9 +11,10 @@ import (
 
 // greylisting is where a transaction stands. It is greylisted as a whole or not at all, and looked up once.
 type greylisting struct {
-	state  greyState
-	rule   *rules.Rule // that greylisted it
-	atData *rules.Rule // that will, at DATA: the null reverse-path
+	state   greyState
+	rule    *rules.Rule // that greylisted it
+	atData  *rules.Rule // that will, at DATA: the null reverse-path
+	attempt *Attempt    // nil until the greylister was asked
 }
 
 type greyState uint8
@@ -69,15 +70,19 @@ func (g *Gate) attempt(ctx context.Context) (passed bool) {
 		return true
 	}
 	g.join(ctx, g.engine.greyReads)
-	state, err := g.askGreylister(ctx)
+	result, err := g.askGreylister(ctx)
+	g.tx.grey.attempt = &Attempt{Recipient: len(g.tx.recipients), GreylistAttempt: result, Failed: err != nil}
+	if g.tx.rcpt == nil {
+		g.tx.grey.attempt.Recipient = AttemptBehindRecipients
+	}
 	if err != nil {
 		g.engine.log.Error("greylist cannot be asked; letting pass", "transaction", g.tx.envelope.ID, "error", err)
 		return true
 	}
-	return state == filters.GreylistPassed
+	return result.State == filters.GreylistPassed
 }
 
-func (g *Gate) askGreylister(ctx context.Context) (state filters.GreylistState, err error) {
+func (g *Gate) askGreylister(ctx context.Context) (result filters.GreylistAttempt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

@@ -27,9 +27,10 @@ type recipient struct {
 func (g *Gate) Rcpt(ctx context.Context, r *filters.Recipient) Verdict {
 	g.endRecipient()
 	g.poll()
+	g.reach(StepRcpt, Verdict{})
 	rc := g.newRecipient(r)
 	if v := g.relayVerdict(rc); v.Action != 0 {
-		g.refuseRecipient(v)
+		g.refuseRecipient(v, false)
 		return v
 	}
 	g.start(ctx, filters.AtRcpt)
@@ -40,7 +41,7 @@ func (g *Gate) Rcpt(ctx context.Context, r *filters.Recipient) Verdict {
 	}
 	v := g.carryOn(ctx, result)
 	if v.Action != 0 {
-		g.refuseRecipient(v)
+		g.refuseRecipient(v, false)
 	}
 	return v
 }
@@ -132,30 +133,33 @@ func (g *Gate) Accepted(ctx context.Context) Verdict {
 		v = g.separateVerdict(nil)
 	}
 	if v.Action != 0 {
-		g.refuseRecipient(v)
+		g.refuseRecipient(v, true)
 		return v
 	}
 	if tx.class == nil {
 		tx.class = rc
 	}
 	tx.accepted = append(tx.accepted, &rc.Recipient)
-	g.answerRecipient(RecipientRecord{Address: rc.ForwardPath, Reply: rules.Reply{Code: 250}})
+	g.answerRecipient(RecipientRecord{Reply: rules.Reply{Code: 250}, Asked: true})
 	return v
 }
 
 // Refused is called when the backend, or the front end, refused the recipient of the last Rcpt with that reply.
 func (g *Gate) Refused(reply rules.Reply) {
-	g.answerRecipient(RecipientRecord{Address: g.tx.rcpt.ForwardPath, Reply: reply})
+	g.answerRecipient(RecipientRecord{Reply: reply, Asked: true})
 	g.endRecipient()
 }
 
-func (g *Gate) refuseRecipient(v Verdict) {
-	g.answerRecipient(RecipientRecord{Address: g.tx.rcpt.ForwardPath, Reply: v.Reply, Ours: true, Rule: v.Rule})
+// refuseRecipient gives our reply to the last recipient; asked tells that the backend took it.
+func (g *Gate) refuseRecipient(v Verdict, asked bool) {
+	g.answerRecipient(RecipientRecord{Reply: v.Reply, Ours: true, Action: v.Action, Rule: v.Rule, Asked: asked})
 	g.endRecipient()
 }
 
 func (g *Gate) answerRecipient(r RecipientRecord) {
-	if len(g.tx.recipients) < maxRecipientRecords {
+	if g.runtime.Recorder != nil && len(g.tx.recipients) < maxRecipientRecords {
+		rc := g.tx.rcpt
+		r.Address, r.Params, r.Score, r.Filters = rc.ForwardPath, rc.Params, rc.facts.Score(), g.recipientFilters()
 		g.tx.recipients = append(g.tx.recipients, r)
 	}
 	g.tell(filters.RecipientOutcome, r.Reply.Code, r.Ours, 0)

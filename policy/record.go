@@ -36,7 +36,65 @@ type Record struct {
 	Filters []FilterRecord
 	Matched []Match // at most 4,000
 	Ending  Ending
+
+	// What running the decision again needs beside all that.
+
+	Reached  Step
+	Refused  *Decision // what Reached came to, unless that is StepRcpt; nil where the front end went on
+	Bypassed Bypassed
+	Attempt  *Attempt // nil if the greylister was not asked
+	// Headers names the header fields that rules read, in canonical form; Facts hold those that the message had. It is
+	// shared with other records.
+	Headers []string
+	// Settings tells apart configurations of filters with a memory. It is shared with other records.
+	Settings *Settings
+	// Transactions is how many a session had, for SessionRecord.
+	Transactions int
 }
+
+// Step is how far a session or a transaction came.
+type Step uint8
+
+// The steps in order. A session's record ends with StepHelo at the latest, a transaction's begins with StepMail.
+const (
+	StepConnect Step = iota // nothing was asked but the connection's filters
+	StepGreet
+	StepHelo
+	StepMail
+	StepRcpt
+	StepData
+	StepMessage // it began to come
+	StepEnd     // all of it was there and has been judged
+)
+
+var stepNames = [...]string{"connect", "greeting", "helo", "mail", "rcpt", "data", "message", "end"}
+
+func (s Step) String() string { return stepNames[s] }
+
+// Decision is a verdict that kept the front end from going on.
+type Decision struct {
+	Action rules.Action
+	Rule   *rules.Rule // nil where no rule decided
+	Reply  rules.Reply
+}
+
+// Bypassed tells at which steps terminal actions were only recorded.
+type Bypassed struct{ Greet, Helo, Transaction bool }
+
+// Attempt is what the greylister was asked for a transaction. It is asked once at most.
+type Attempt struct {
+	// Recipient is the place among Record.Recipients of the one for whom it was asked, or AttemptBehindRecipients.
+	Recipient int
+	filters.GreylistAttempt
+	Failed bool // it did not answer; such mail passes
+}
+
+// AttemptBehindRecipients stands for an attempt at DATA or at the end of the message.
+const AttemptBehindRecipients = -1
+
+// Settings are digests of how filters with a memory were configured: what they found holds for no other settings. Zero
+// where the filter is off.
+type Settings struct{ Greylist, RateLimit uint64 }
 
 // The kinds of records.
 const (
@@ -52,9 +110,17 @@ const (
 // RecipientRecord is one RCPT and how it was answered. Of a backend's 2xx only the code is kept.
 type RecipientRecord struct {
 	Address string
+	Params  []filters.Param
 	Reply   rules.Reply
 	Ours    bool
+	Action  rules.Action // by which our reply was chosen; 0 for the backend's
 	Rule    *rules.Rule
+	// Asked tells that our rules let the recipient go to the backend. Its answer is Reply or else, where that is Ours, it
+	// was a 2xx that we replaced. Where no backend could be had, Reply is what the front end said in its place.
+	Asked bool
+	Score float64
+	// Filters that looked at this recipient, as far as they had come when it was answered.
+	Filters []FilterRecord
 }
 
 // FilterRecord says how a filter's observation went.
@@ -64,6 +130,7 @@ type FilterRecord struct {
 	Status   string // ok, timeout, error, unfinished (no rule needed it, so it was not waited for)
 	Error    string
 	Duration time.Duration
+	Facts    any // pointer to the struct that declares them; nil unless Status is ok
 }
 
 // Match is a rule whose condition was true.
@@ -96,6 +163,8 @@ func (g *Gate) record(r *Record) {
 	}
 	r.Session, r.Greeting = g.session, g.greeting
 	r.Filters = g.filterRecords()
+	r.Bypassed = g.bypassing
+	r.Settings = &g.engine.settings
 	r.End = g.runtime.Clock.Now()
 	g.runtime.Recorder.Record(r)
 }
@@ -107,20 +176,53 @@ func (g *Gate) filterRecords() []FilterRecord {
 	}
 	list := make([]FilterRecord, 0, n)
 	for i, s := range g.allSlots {
-		o := g.engine.observations[i]
-		if s.status == idle {
-			continue
+		if s.status != idle {
+			list = append(list, s.record(g.engine.observations[i]))
 		}
-		f := FilterRecord{Name: o.filter, Stage: o.stage, Status: s.status.String(), Duration: s.took}
-		if s.status == running {
-			f.Duration = time.Since(s.run.started)
-		}
-		if s.err != nil {
-			f.Error = s.err.Error()
-		}
-		list = append(list, f)
 	}
 	return list
+}
+
+func (s *slot) record(o *observation) FilterRecord {
+	f := FilterRecord{Name: o.filter, Stage: o.stage, Status: s.status.String(), Duration: s.took, Facts: s.facts}
+	if s.status == running {
+		f.Duration = time.Since(s.run.started)
+	}
+	if s.err != nil {
+		f.Error = s.err.Error()
+	}
+	return f
+}
+
+// recipientFilters returns the records of the observations of the last recipient. All recipients of a transaction share
+// the room.
+func (g *Gate) recipientFilters() []FilterRecord {
+	tx := g.tx
+	start := len(tx.looked)
+	for _, o := range g.engine.byStage[filters.AtRcpt] {
+		if s := g.slot(o.slot); s.status != idle {
+			tx.looked = append(tx.looked, s.record(o))
+		}
+	}
+	return tx.looked[start:len(tx.looked):len(tx.looked)]
+}
+
+// reach notes how far a session or transaction has come, and what became of it there.
+func (g *Gate) reach(s Step, v Verdict) {
+	p := &g.progress
+	if g.tx != nil {
+		p = &g.tx.progress
+	}
+	p.step, p.refused = s, nil
+	if v.Action != 0 {
+		p.refused = &Decision{v.Action, v.Rule, v.Reply}
+	}
+}
+
+// progress is how far a session or a transaction has come.
+type progress struct {
+	step    Step
+	refused *Decision
 }
 
 // matched notes that a rule's condition was true.

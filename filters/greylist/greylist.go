@@ -153,28 +153,32 @@ func rank(s filters.GreylistState) int {
 }
 
 // Attempt implements [filters.Greylister].
-func (f *Filter) Attempt(ctx context.Context, v filters.View) (filters.GreylistState, error) {
+func (f *Filter) Attempt(ctx context.Context, v filters.View) (filters.GreylistAttempt, error) {
 	id := f.identify(v)
 	byHand, err := f.store.Peek(ctx, space, id.operatorKeys())
 	if err != nil {
-		return "", err
+		return filters.GreylistAttempt{}, err
 	}
 	if anyPassed(byHand) {
-		return filters.GreylistPassed, nil
+		return filters.GreylistAttempt{State: filters.GreylistPassed}, nil
 	}
 	marks, err := f.store.Attempt(ctx, space, id.keys(), f.terms())
 	if err != nil {
-		return "", err
+		return filters.GreylistAttempt{}, err
 	}
-	if anyPassed(marks) {
-		return filters.GreylistPassed, nil
-	}
-	for _, m := range marks {
+	attempt := filters.GreylistAttempt{State: filters.GreylistNew}
+	for i, m := range marks {
 		if m.Attempts > 1 {
-			return filters.GreylistEarly, nil
+			attempt.State = filters.GreylistEarly
+		}
+		if i == 0 || m.First.Before(attempt.First) {
+			attempt.First = m.First
 		}
 	}
-	return filters.GreylistNew, nil
+	if anyPassed(marks) {
+		attempt.State = filters.GreylistPassed
+	}
+	return attempt, nil
 }
 
 func (f *Filter) terms() filters.Terms {

@@ -57,10 +57,11 @@ func (s *site) attempt(v filters.View) filters.GreylistState {
 	if after := s.marks(); !slices.Equal(before, after) {
 		s.t.Errorf("looking changed the store from %q to %q", before, after)
 	}
-	state, err := s.f.Attempt(s.t.Context(), v)
+	attempt, err := s.f.Attempt(s.t.Context(), v)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	state := attempt.State
 	if state == filters.GreylistPassed != (looked.State == string(filters.GreylistPassed)) {
 		s.t.Errorf("the facts said %q, the attempt %q", looked.State, state)
 	}
@@ -402,10 +403,14 @@ func TestEverySenderThatComesBackPasses(t *testing.T) {
 			if proved != "" {
 				at = client.Draw(t, "client")
 			}
-			state, err := f.Attempt(t.Context(), from(at, sender, proved))
+			attempt, err := f.Attempt(t.Context(), from(at, sender, proved))
 			if err != nil {
 				t.Fatal(err)
 			}
+			if age := clock.Now().Sub(attempt.First); age != waited {
+				t.Fatalf("the first attempt was %s ago and is said to be %s ago", waited, age)
+			}
+			state := attempt.State
 			if (state == filters.GreylistPassed) != (waited >= 5*time.Minute) {
 				t.Fatalf("%q after %s", state, waited)
 			}
