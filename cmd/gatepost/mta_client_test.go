@@ -21,19 +21,20 @@ type mtaClient struct {
 	in   *bufio.Reader
 }
 
-func dialMTA(t *testing.T, address string) *mtaClient {
+func newMTAClient(t *testing.T, conn net.Conn) *mtaClient {
 	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	c := &mtaClient{t: t, conn: conn, in: bufio.NewReader(conn)}
-	host, port, _ := net.SplitHostPort(address)
-	c.write(fmt.Sprintf("PROXY TCP4 %s %s 40000 %s\r\n", stranger, host, port))
+	c.write(proxyHeader(conn))
 	c.expect("220")
 	return c
+}
+
+// proxyHeader makes the stranger out of whoever connects.
+func proxyHeader(conn net.Conn) string {
+	host, port, _ := net.SplitHostPort(conn.RemoteAddr().String())
+	return fmt.Sprintf("PROXY TCP4 %s %s 40000 %s\r\n", stranger, host, port)
 }
 
 func (c *mtaClient) write(text string) {
@@ -83,16 +84,18 @@ func (c *mtaClient) transaction(recipient, params string) {
 }
 
 // message sends body by DATA, dots stuffed.
-func (c *mtaClient) message(body, want string) {
+func (c *mtaClient) message(body, want string) string {
 	c.t.Helper()
 	c.say("DATA", "354")
 	stuffed := strings.ReplaceAll("\n"+body, "\n.", "\n..")[1:]
-	c.raw(stuffed+".\r\n", want)
+	return c.raw(stuffed+".\r\n", want)
 }
 
-func (c *mtaClient) startTLS(config *tls.Config) {
+func (c *mtaClient) startTLS() {
 	c.t.Helper()
-	secure := tls.Client(c.conn, config)
+	c.say("EHLO client.example.net", "250")
+	c.say("STARTTLS", "220")
+	secure := tls.Client(c.conn, anyCertificate)
 	if err := secure.Handshake(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -100,17 +103,16 @@ func (c *mtaClient) startTLS(config *tls.Config) {
 }
 
 // ready tells whether RCPT is answered by the mail server.
-func ready(t *testing.T, address string) bool {
-	conn, err := net.Dial("tcp", address)
+func ready(n *network, address string) bool {
+	conn, err := n.dial(address)
 	if err != nil {
 		return false
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	host, port, _ := net.SplitHostPort(address)
 	in := bufio.NewReader(conn)
 	for _, step := range []struct{ say, want string }{
-		{fmt.Sprintf("PROXY TCP4 %s %s 40000 %s", stranger, host, port), "220 "},
+		{strings.TrimSpace(proxyHeader(conn)), "220 "},
 		{"HELO client.example.net", "250 "}, {"MAIL FROM:<bob@example.net>", "250 "}, {"RCPT TO:<alice@example.org>", "250 "},
 	} {
 		fmt.Fprintf(conn, "%s\r\n", step.say)
@@ -121,13 +123,18 @@ func ready(t *testing.T, address string) bool {
 	return true
 }
 
+// stranger is the client that every test pretends to be.
+const stranger = "198.51.100.7"
+
 // strangerName is the confirmed name of the stranger.
 const strangerName = "mail.stranger.test"
 
 // serveDNS runs a DNS server that knows the stranger's name, and no other.
-func serveDNS(t *testing.T) string {
+func serveDNS(t *testing.T, n *network) string {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	var conn net.PacketConn
+	var err error
+	n.do(func() { conn, err = net.ListenPacket("udp", n.host+":0") })
 	if err != nil {
 		t.Fatal(err)
 	}

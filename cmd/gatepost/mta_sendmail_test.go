@@ -1,0 +1,45 @@
+//go:build mta
+
+package main
+
+import (
+	"testing"
+
+	"gatepost/proxy/backend"
+)
+
+//mta:packages sendmail-bin sendmail-cf m4 iproute2
+
+var sendmail = mta{
+	name:    "sendmail",
+	users:   []string{"smmta:115", "smmsp:116"},
+	ways:    []backend.ClientAddress{backend.NoAddress, backend.Transparent},
+	start:   startSendmail,
+	log:     mtaSyslog,
+	unknown: "550 5.1.1 <noone@example.org>... User unknown",
+	content: refusal{refuseMe, "553 5.7.1 no such subject here"},
+	lacks:   []string{"SMTPUTF8", "CHUNKING"},
+}
+
+// startSendmail delivers with a script, since sendmail itself knows no Maildir.
+func startSendmail(t *testing.T, s *site) {
+	s.write(t, "/etc/mail/test.mc", "include(`/usr/share/sendmail/cf/m4/cf.m4')\n"+
+		"OSTYPE(`debian')\nDOMAIN(`debian-mta')\nundefine(`confHOST_STATUS_DIRECTORY')\n"+
+		"FEATURE(`no_default_msa')\nFEATURE(`nocanonify')\nFEATURE(`accept_unresolvable_domains')\n"+
+		"DAEMON_OPTIONS(`Name=MTA, Addr="+s.back.host+", Port="+s.port()+"')\n"+
+		"define(`confDOMAIN_NAME', `mx.example.org')\ndefine(`QUEUE_DIR', `/var/spool/mqueue')\n"+
+		"define(`confTO_IDENT', `0')\n"+
+		"define(`LOCAL_MAILER_PATH', `/bin/sh')\ndefine(`LOCAL_MAILER_FLAGS', `SPhn9')\n"+
+		"define(`LOCAL_MAILER_ARGS', `sh /usr/local/bin/to-maildir "+s.box+" $u')\n"+
+		"MAILER(`local')\nMAILER(`smtp')\nLOCAL_CONFIG\nCwexample.org\nHSubject: $>CheckSubject\n"+
+		"LOCAL_RULESETS\nSCheckSubject\nRrefuse me\t$#error $@ 5.7.1 $: \"553 no such subject here\"\n")
+	s.write(t, "/usr/local/bin/to-maildir", "umask 077\nmkdir -p $1/tmp $1/new\ncat >$1/tmp/$$ && mv $1/tmp/$$ $1/new/$$\n")
+	s.write(t, "/etc/mail/aliases", "")
+	s.write(t, "/etc/mail/local-host-names", "")
+	s.write(t, "/etc/mail/trusted-users", "")
+	s.emptyFolder(t, "/var/spool/mqueue", "root")
+	s.emptyFolder(t, "/var/run/sendmail/mta", "root")
+	s.emptyFolder(t, "/var/lib/sendmail", "root")
+	s.call(t, "chmod 700 /var/spool/mqueue; m4 /etc/mail/test.mc >/etc/mail/sendmail.cf")
+	s.serve(t, "/usr/libexec/sendmail/sendmail -bD -C /etc/mail/sendmail.cf &")
+}
