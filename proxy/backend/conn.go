@@ -246,7 +246,12 @@ func (c *Conn) wait(ctx context.Context) (wire.Reply, error) {
 		return wire.Reply{}, err
 	}
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
-	return c.link.readReply()
+	start := c.server.clock.Now()
+	r, err := c.link.readReply()
+	if err == nil && r.Class() >= 4 && c.server.clock.Now().Sub(start) >= lateRefusal {
+		c.link.late = true
+	}
+	return r, err
 }
 
 // note keeps account of what a reply means for the connection.
@@ -319,7 +324,7 @@ func (c *Conn) Release() {
 func (c *Conn) reusable() bool {
 	l := c.link
 	if !c.server.config.Reuse || c.probing || c.client.Login != "" || l.authenticated ||
-		l.errors >= maxErrors || l.nonMail >= maxNonMail || l.uses >= maxUses {
+		l.errors >= maxErrors || l.late || l.nonMail >= maxNonMail || l.uses >= maxUses {
 		return false
 	}
 	switch c.server.config.ClientAddress {

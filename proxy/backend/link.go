@@ -32,6 +32,7 @@ type link struct {
 	authenticated bool // AUTH was sent on it
 
 	errors    int        // error replies since it was opened: backends count them too and close at a limit
+	late      bool       // an error reply was late: the next one may come later still
 	nonMail   int        // commands since the last message that do not belong to one: these are counted, too
 	uses      int        // clients served so far
 	ext       Extensions // as seen by the last client

@@ -15,6 +15,9 @@ const (
 	// maxErrors is the number of error replies after which a connection is not reused. XCLIENT does not reset Postfix's
 	// counter, which delays from 10 on and closes at 21; Exim closes after 3 protocol errors.
 	maxErrors = 3
+	// lateRefusal is how long an error reply may take on a connection that is kept. Courier delays each longer than the one
+	// before, by seconds.
+	lateRefusal = 2 * time.Second
 	// shrunk is how long a backend that has turned a connection away gets no more than it took then.
 	shrunk = time.Minute
 	// maxNonMail is the number of commands without a message after which a connection is not reused: Exim closes at 11,

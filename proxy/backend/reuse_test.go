@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"reflect"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,6 +72,32 @@ func TestConnectionIsNotKeptAfterATimeout(t *testing.T) {
 	c.Release()
 	if c := dial(t, g, testClient()); c.kept || g.servers[0].pool.open != 1 {
 		t.Errorf("kept %v, %d open", c.kept, g.servers[0].pool.open)
+	}
+}
+
+// Courier answers each error on a connection later than the one before: 8, 16, 32 seconds. The next client does not wait
+// for what this one did.
+func TestConnectionIsNotKeptAfterALateRefusal(t *testing.T) {
+	var clock atomic.Pointer[testClock]
+	s := start(t, backendtest.Behaviour{Mailboxes: []string{"b@example.net"}, Answer: func(_ *backendtest.Session, line string) string {
+		if strings.HasPrefix(line, "RCPT") {
+			clock.Load().advance(lateRefusal)
+		}
+		return ""
+	}})
+	g, _ := newGroup(t, nil, s)
+	clock.Store(useClock(g))
+	for _, kept := range []bool{false, true, true, false} {
+		c := dial(t, g, testClient())
+		if c.kept != kept {
+			t.Errorf("kept %v", c.kept)
+		}
+		transact(t, c, message("x\r\n")) // accepted late, which is a busy backend
+		if len(s.Messages()) == 3 {
+			ask(t, c, "MAIL FROM:<>", 250)
+			ask(t, c, "RCPT TO:<unknown@example.net>", 550)
+		}
+		c.Release()
 	}
 }
 
