@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"gatepost/proxy/nowait"
 )
 
 // newConn wraps a connection that was just accepted.
@@ -25,32 +27,23 @@ func readNow(fd int, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
-		n, err := syscall.Read(fd, p)
-		switch {
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
-			return 0, errAgain
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
+	n, errno := nowait.Read(uintptr(fd), p)
+	switch {
+	case errno == syscall.EAGAIN:
+		return 0, errAgain
+	case errno != 0:
+		return 0, os.NewSyscallError("read", errno)
+	case n == 0:
+		return 0, io.EOF
 	}
+	return n, nil
 }
 
 // writeNow writes as much as the socket's buffer takes. Errors are left for the write that waits to find.
 func writeNow(fd int, p []byte) int {
-	for {
-		n, err := syscall.Write(fd, p)
-		switch {
-		case err == syscall.EINTR:
-		case err != nil || n < 0:
-			return 0
-		default:
-			return n
-		}
+	if len(p) == 0 {
+		return 0
 	}
+	n, _ := nowait.Write(uintptr(fd), p)
+	return n
 }

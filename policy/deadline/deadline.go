@@ -47,6 +47,10 @@ func (c *Context) Cancel() {
 	}
 }
 
+// Parent is what the context was made from: who minds the deadline himself, and knows that nobody else calls Cancel, can
+// wait for the parent instead.
+func (c *Context) Parent() context.Context { return c.parent }
+
 // Deadline is known always.
 func (c *Context) Deadline() (time.Time, bool) { return c.at, true }
 

@@ -229,7 +229,7 @@ func (o *outlet) write(p []byte) error {
 	default:
 		o.pieces = [2][]byte{o.gathered, p}
 		buffers := net.Buffers(o.pieces[:])
-		_, o.writeErr = buffers.WriteTo(o.link.nc)
+		_, o.writeErr = buffers.WriteTo(o.link.gatherer())
 	}
 	o.gathered = o.gathered[:0]
 	return o.writeErr

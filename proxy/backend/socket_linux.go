@@ -2,20 +2,110 @@ package backend
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"gatepost/proxy/nowait"
 )
+
+// socket is a TCP or UNIX connection that reads and writes past the scheduler's account (package nowait). The runtime
+// still waits for it, and holds its descriptor meanwhile. One goroutine may read while another writes.
+type socket struct {
+	net.Conn
+	raw    syscall.RawConn
+	reads  transfer
+	writes transfer
+}
+
+// transfer is a system call in the making, with the function that makes it as a value that is allocated once.
+type transfer struct {
+	p     []byte
+	n     int
+	errno syscall.Errno
+	call  func(fd uintptr) bool
+}
+
+// plain makes reads and writes of a connection without TLS cheap.
+func plain(nc net.Conn) net.Conn {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nc
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nc
+	}
+	s := &socket{Conn: nc, raw: raw}
+	s.reads.call = func(fd uintptr) bool {
+		s.reads.n, s.reads.errno = nowait.Read(fd, s.reads.p)
+		return s.reads.errno != syscall.EAGAIN
+	}
+	s.writes.call = func(fd uintptr) bool {
+		s.writes.n, s.writes.errno = nowait.Write(fd, s.writes.p)
+		return true
+	}
+	return s
+}
+
+// SyscallConn lets others look at the descriptor.
+func (s *socket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
+
+func (s *socket) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s.reads.p = p
+	err := s.raw.Read(s.reads.call)
+	s.reads.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case s.reads.errno != 0:
+		return 0, os.NewSyscallError("read", s.reads.errno)
+	case s.reads.n == 0:
+		return 0, io.EOF
+	}
+	return s.reads.n, nil
+}
+
+// Write leaves what the socket's buffer does not take at once to the connection, and errors for it to find.
+func (s *socket) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s.writes.p = p
+	err := s.raw.Write(s.writes.call)
+	s.writes.p = nil
+	if err != nil {
+		return 0, err
+	}
+	if s.writes.n == len(p) {
+		return len(p), nil
+	}
+	n, err := s.Conn.Write(p[s.writes.n:])
+	return s.writes.n + n, err
+}
+
+// below is the connection of the operating system: without TLS, and as package net knows it.
+func below(nc net.Conn) net.Conn {
+	if secured, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = secured.NetConn()
+	}
+	if s, ok := nc.(*socket); ok {
+		nc = s.Conn
+	}
+	return nc
+}
 
 // peek looks, without waiting, whether bytes or the end of the stream are there to be read. Only plain sockets can tell;
 // for others (TLS) the socket below is asked: bytes there are at least no silence.
 func peek(nc net.Conn) (pending, eof bool) {
-	if wrapped, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = wrapped.NetConn()
-	}
-	sc, ok := nc.(syscall.Conn)
+	sc, ok := below(nc).(syscall.Conn)
 	if !ok {
 		return false, false
 	}
@@ -24,15 +114,15 @@ func peek(nc net.Conn) (pending, eof bool) {
 		return false, true
 	}
 	var n int
-	var peekErr error
+	var errno syscall.Errno
 	err = raw.Control(func(fd uintptr) {
 		var one [1]byte
-		n, _, peekErr = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, errno = nowait.Peek(fd, one[:])
 	})
 	switch {
 	case err != nil:
 		return false, true
-	case errors.Is(peekErr, unix.EAGAIN) || errors.Is(peekErr, unix.EINTR):
+	case errno == syscall.EAGAIN:
 		return false, false
 	}
 	return n > 0, n <= 0
