@@ -44,7 +44,9 @@ func serve(ctx context.Context, file string) error {
 		fmt.Fprintln(os.Stderr, allProblems(file, problems).Error())
 		return exitStatus(1)
 	}
-	log := telemetry.NewLogger(c.Log, os.Stderr)
+	lines := telemetry.NewGatherer(os.Stderr)
+	defer lines.Close()
+	log := telemetry.NewLogger(c.Log, lines)
 	warn(log, problems)
 	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
 	if err != nil {
