@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"gatepost/proxy/nowait"
 )
 
 // lot is the parker for Linux. A waiting session costs its struct: the kernel watches its socket on an epoll
@@ -117,17 +119,14 @@ func (l *lot) watchSockets() {
 	for {
 		n := 0
 		err := l.raw.Read(func(fd uintptr) bool {
-			var err error
-			for n, err = syscall.EpollWait(int(fd), events, 0); err == syscall.EINTR; {
-				n, err = syscall.EpollWait(int(fd), events, 0)
-			}
-			return n != 0
+			n = nowait.Events(fd, events)
+			return n > 0
 		})
 		if err != nil { // closed
 			return
 		}
 		l.mu.Lock()
-		for _, e := range events[:max(n, 0)] {
+		for _, e := range events[:n] {
 			// A batch may hold events of a descriptor that was closed, and used again, since the kernel filled it.
 			if s := l.places[e.Fd]; s != nil && int32(s.place.generation) == e.Pad {
 				l.leave(s)

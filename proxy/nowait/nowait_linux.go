@@ -1,4 +1,4 @@
-// Package nowait has the system calls of a socket that cannot block, past the scheduler's account of those that may.
+// Package nowait has system calls that cannot block, past the scheduler's account of those that may.
 //
 // Before each system call the scheduler is told that the thread may be gone for long, and a watcher looks every 20 µs
 // whether another has to take its place: a proxy that does little else kept that watcher awake all the time, which
@@ -24,6 +24,20 @@ func Write(fd uintptr, p []byte) (int, syscall.Errno) {
 // Peek is Read, but what it reads stays there for the next Read.
 func Peek(fd uintptr, p []byte) (int, syscall.Errno) {
 	return call(syscall.SYS_RECVFROM, fd, p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+}
+
+// Events fills events with what an epoll descriptor has to tell now, and returns how many there are.
+func Events(fd uintptr, events []syscall.EpollEvent) int {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+		switch errno {
+		case 0:
+			return int(n)
+		case syscall.EINTR:
+		default: // the descriptor is no epoll descriptor
+			return 0
+		}
+	}
 }
 
 func call(number, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {

@@ -48,3 +48,31 @@ func TestCalls(t *testing.T) {
 		t.Errorf("end of the stream: %d, %v", n, errno)
 	}
 }
+
+func TestEvents(t *testing.T) {
+	poller, err := syscall.EpollCreate1(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(poller)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fds[0])
+	defer syscall.Close(fds[1])
+	if err := syscall.EpollCtl(poller, syscall.EPOLL_CTL_ADD, fds[1], &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: 7}); err != nil {
+		t.Fatal(err)
+	}
+	events := make([]syscall.EpollEvent, 2)
+	if n := Events(uintptr(poller), events); n != 0 {
+		t.Errorf("%d events of a silent socket", n)
+	}
+	Write(uintptr(fds[0]), []byte("x"))
+	if n := Events(uintptr(poller), events); n != 1 || events[0].Fd != 7 {
+		t.Errorf("%d events, %+v", n, events[0])
+	}
+	if n := Events(uintptr(fds[0]), events); n != 0 {
+		t.Errorf("%d events of what is no epoll descriptor", n)
+	}
+}
