@@ -19,7 +19,6 @@ type incoming struct {
 	chunked bool       // by BDAT
 	begun   time.Time  // when the first byte was asked for
 	size    int64      // bytes of the message so far
-	spills  bool       // no more of it stays in memory
 	failed  wire.Reply // why the rest is thrown away, and the reply to it; Code 0: all is well
 	trash   []byte     // where the rest is decoded to then
 	hash    hash.Hash  // of the message so far; nil: nobody wants its digest
@@ -75,8 +74,9 @@ func (s *session) startMessage(framing wire.Framing) bool {
 		s.forgiving = true
 		return false
 	}
+	s.tx.memory = s.server.memory.Claim(int64(s.service.Limits.MessageMemory), int64(s.service.Limits.Memory))
 	s.tx.incoming = incoming{
-		message: filters.NewMessage(s.claimMemory(min(firstClaim, int64(s.service.Limits.MessageMemory))), s.server.spill),
+		message: filters.NewMessage(s.tx.memory.Held(), s.server.spill),
 		decoder: wire.NewDataDecoder(framing),
 		chunked: framing != wire.Dots,
 		begun:   time.Now(),
@@ -84,32 +84,6 @@ func (s *session) startMessage(framing wire.Framing) bool {
 	}
 	s.gate.Message(s.tx.incoming.message)
 	return true
-}
-
-// firstClaim is what a message may keep in memory before more is claimed for it: most never need more.
-const firstClaim = 64 << 10
-
-// claimMemory claims n more bytes for the message to stay in memory: none if messages have taken all of limits.memory.
-func (s *session) claimMemory(n int64) int64 {
-	if s.server.memory.Add(n) > int64(s.service.Limits.Memory) {
-		s.server.memory.Add(-n)
-		return 0
-	}
-	s.tx.memory += n
-	return n
-}
-
-// widen lets a message that has used up its memory have as much again, within its limit. Once some of it is in the file,
-// the rest goes there too.
-func (s *session) widen() {
-	tx, in := s.tx, &s.tx.incoming
-	if in.spills || in.size < tx.memory {
-		return
-	}
-	more := min(tx.memory, int64(s.service.Limits.MessageMemory)-tx.memory)
-	if in.spills = more <= 0 || s.claimMemory(more) == 0; !in.spills {
-		in.message.Allow(tx.memory)
-	}
 }
 
 // bdat takes a chunk of a message (RFC 3030, 2). Whatever is wrong, exactly its bytes are read: what is left of them
@@ -252,7 +226,7 @@ func (s *session) keep(decoded []byte) {
 		s.fail(s.failure(452, "4.3.1", "No room for this message now, please try again later"))
 		return
 	}
-	s.widen()
+	s.tx.memory.Widen(in.message, in.size)
 }
 
 // fail makes r the reply to the message, and stops those who read it.

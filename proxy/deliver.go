@@ -10,6 +10,7 @@ import (
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/backend"
+	"gatepost/proxy/front"
 	"gatepost/proxy/wire"
 	"gatepost/rules"
 )
@@ -19,7 +20,7 @@ func (s *session) endOfData() {
 	s.renew() // the end of the message is the client's latest command
 	in := &s.tx.incoming
 	s.server.metrics.Bytes.Add(in.size)
-	if in.spills {
+	if s.tx.memory.Spills() {
 		s.server.metrics.Spilled.Add(1)
 	}
 	s.examine()
@@ -72,18 +73,8 @@ func (s *session) checkHeader() {
 		in.failed = s.failure(451, "4.3.0", "The message could not be kept, please try again later")
 		return
 	}
-	if header.Cut || header.Size > int(s.service.Limits.HeaderSize) {
-		in.failed = s.failure(552, "5.3.4", "The header of the message is too large")
-		return
-	}
-	hops := 0
-	for i := range header.Fields {
-		if strings.EqualFold(header.Fields[i].Name, "Received") {
-			hops++
-		}
-	}
-	if hops > s.service.Limits.Hops {
-		in.failed = s.failure(554, "5.4.6", "The message has passed through too many hosts; it is in a loop")
+	if fault, ok := front.HeaderFault(header, int(s.service.Limits.HeaderSize), s.service.Limits.Hops); ok {
+		in.failed = s.failure(fault.Code, fault.Enhanced, fault.Text)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"gatepost/filters"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
+	"gatepost/proxy/front"
 	"gatepost/rules"
 )
 
@@ -191,7 +192,7 @@ func (d *dialogue) setup(config dialogueConfig, script string, threads bool) set
 		u.more = []backendtest.Behaviour{{Answer: d.answers("")}}
 	}
 	if config.Spill > 0 {
-		spill, err := NewSpill(d.t.TempDir(), int64(config.Spill))
+		spill, err := front.NewSpill(d.t.TempDir(), int64(config.Spill))
 		if err != nil {
 			d.t.Fatal(err)
 		}

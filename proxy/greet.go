@@ -34,7 +34,7 @@ func (s *session) firstPhase() phase {
 func (s *session) introduce(client, local netip.AddrPort, name string) {
 	now := s.server.clock.Now()
 	s.info = &filters.Session{
-		ID:         s.server.ids.next(now),
+		ID:         s.server.ids.Next(now),
 		Client:     client,
 		Peer:       addrPort(s.conn.RemoteAddr()),
 		Local:      local,

@@ -19,6 +19,7 @@ import (
 	"gatepost/policy"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
+	"gatepost/proxy/front"
 	"gatepost/rules"
 )
 
@@ -192,7 +193,7 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 		u.clock = filters.SystemClock{}
 	}
 	if u.spill == nil {
-		if u.spill, err = NewSpill(t.TempDir(), 1<<30); err != nil {
+		if u.spill, err = front.NewSpill(t.TempDir(), 1<<30); err != nil {
 			t.Fatal(err)
 		}
 	}

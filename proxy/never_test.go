@@ -19,6 +19,7 @@ import (
 	"gatepost/filters/filtertest/suites"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
+	"gatepost/proxy/front"
 	"gatepost/rules"
 )
 
@@ -354,7 +355,7 @@ func TestPipelineBehindALargeMessage(t *testing.T) {
 
 // TestMemoryIsBounded: what does not fit limits.memory goes to files and arrives all the same.
 func TestMemoryIsBounded(t *testing.T) {
-	spill, err := NewSpill(t.TempDir(), 1<<30)
+	spill, err := front.NewSpill(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +380,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		c.say("QUIT", "221")
 	}
 	h.waitIdle()
-	if used, claimed := spill.Used(), h.server.memory.Load(); used != 0 || claimed != 0 {
+	if used, claimed := spill.Used(), h.server.memory.Used(); used != 0 || claimed != 0 {
 		t.Fatalf("%d bytes of files and %d of memory are not given back", used, claimed)
 	}
 	for _, m := range h.backends[0].Messages() {
@@ -410,7 +411,7 @@ func TestSpillsOnlyBeyondItsMemory(t *testing.T) {
 			t.Errorf("%d messages arrived", len(got))
 		}
 		h.waitIdle()
-		if claimed := h.server.memory.Load(); claimed != 0 {
+		if claimed := h.server.memory.Used(); claimed != 0 {
 			t.Errorf("%d bytes of memory are not given back", claimed)
 		}
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/proxy/front"
 )
 
 // Options is what a Server is made with.
@@ -20,6 +22,8 @@ type Options struct {
 	Spill   filters.Spill // where large messages go
 	Log     *slog.Logger
 	Clock   filters.Clock // for time stamps; time-outs go by the machine's own
+	IDs     *front.IDs    // shared with the milter front end, as is Memory; nil: one of its own
+	Memory  *front.Memory
 }
 
 // Server is the SMTP front end. Its methods are safe for concurrent use.
@@ -28,10 +32,10 @@ type Server struct {
 	log      *slog.Logger
 	clock    filters.Clock
 	metrics  Metrics
-	ids      ids
+	ids      *front.IDs
 	lot      parker
 	service  atomic.Pointer[service]
-	memory   atomic.Int64 // claimed for messages
+	memory   *front.Memory
 	failures failures
 
 	deliveries deliveries
@@ -70,7 +74,7 @@ func New(o Options) (*Server, error) {
 
 func newServer(o Options, lot parker) *Server {
 	s := &Server{
-		spill: o.Spill, log: o.Log, clock: o.Clock, lot: lot,
+		spill: o.Spill, log: o.Log, clock: o.Clock, lot: lot, ids: cmp.Or(o.IDs, &front.IDs{}), memory: cmp.Or(o.Memory, &front.Memory{}),
 		listeners: make(map[*listener]struct{}),
 		clients:   make(map[netip.Prefix]int),
 	}

@@ -16,6 +16,7 @@ import (
 	"gatepost/policy"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
+	"gatepost/proxy/front"
 	"gatepost/rules"
 )
 
@@ -288,7 +289,7 @@ func (brokenFile) ReadAt([]byte, int64) (int, error) { panic("as arranged") }
 // TestPanicInMessage: a connection on which half a message was sent is nobody's any more. What the next client said
 // there would become the rest of the message.
 func TestPanicInMessage(t *testing.T) {
-	spill, err := NewSpill(t.TempDir(), 1<<30)
+	spill, err := front.NewSpill(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"sync/atomic"
 	"time"
 
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/backend"
+	"gatepost/proxy/front"
 )
 
 // Service is what sessions work with. It is never written after it was handed over; a reload hands over another, and
@@ -35,7 +35,7 @@ type Service struct {
 type service struct {
 	Service
 	confirmer policy.Confirmer // nil: nobody wants to hear of it
-	users     atomic.Int64
+	users     front.Uses
 }
 
 func newService(s Service) *service {
@@ -43,25 +43,12 @@ func newService(s Service) *service {
 	if s.Runtime != nil {
 		v.confirmer, _ = s.Runtime.Recorder.(policy.Confirmer)
 	}
-	v.users.Store(1)
+	v.users.Begin()
 	return v
 }
 
-// acquire fails when the service is retired already.
-func (v *service) acquire() bool {
-	for {
-		n := v.users.Load()
-		if n == 0 {
-			return false
-		}
-		if v.users.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
 func (v *service) release() {
-	if v.users.Add(-1) == 0 && v.Retired != nil {
+	if v.users.Release() && v.Retired != nil {
 		v.Retired()
 	}
 }
@@ -69,7 +56,7 @@ func (v *service) release() {
 // current returns the service for a new session; it has to be released.
 func (s *Server) current() *service {
 	for {
-		if v := s.service.Load(); v.acquire() {
+		if v := s.service.Load(); v.users.Acquire() {
 			return v
 		}
 	}

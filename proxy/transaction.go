@@ -8,22 +8,23 @@ import (
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/backend"
+	"gatepost/proxy/front"
 	"gatepost/proxy/wire"
 )
 
 // transaction is a mail transaction: MAIL, RCPT, and the message (RFC 5321, 3.3).
 type transaction struct {
 	envelope  *filters.Envelope
-	mail      []byte     // the command for the backend, as the client gave it
-	mailReply wire.Reply // of the latest backend that was told; Code 0: none was
-	due       bool       // the client waits for the reply to MAIL: it goes to the backend together with the first RCPT
-	told      bool       // mailReply was relayed
-	binary    bool       // BODY=BINARYMIME
-	rcpts     [][]byte   // the commands of the recipients who were told 250, in order
-	tried     int        // RCPT commands
-	backend   string     // address of the latest backend that was asked
-	memory    int64      // claimed for the message
-	incoming  incoming   // its message
+	mail      []byte      // the command for the backend, as the client gave it
+	mailReply wire.Reply  // of the latest backend that was told; Code 0: none was
+	due       bool        // the client waits for the reply to MAIL: it goes to the backend together with the first RCPT
+	told      bool        // mailReply was relayed
+	binary    bool        // BODY=BINARYMIME
+	rcpts     [][]byte    // the commands of the recipients who were told 250, in order
+	tried     int         // RCPT commands
+	backend   string      // address of the latest backend that was asked
+	memory    front.Claim // of the message
+	incoming  incoming    // its message
 
 	answered  bool         // its message was
 	delivered bool         // and taken by the backend
@@ -50,7 +51,7 @@ func (s *session) conclude(e policy.Ending) {
 	if s.link == linkOpen {
 		s.link = linkStale
 	}
-	s.server.memory.Add(-tx.memory)
+	tx.memory.Release()
 	if m := tx.incoming.message; m != nil {
 		m.Abort(errAbandoned)
 		defer m.Release()

@@ -16,22 +16,6 @@ import (
 	"gatepost/proxy/wire"
 )
 
-func TestIDs(t *testing.T) {
-	var g ids
-	now := time.UnixMilli(1_700_000_000_000)
-	last := ""
-	for n := range 10_000 {
-		if n == 5000 {
-			now = now.Add(-time.Hour) // a clock that steps back
-		}
-		id := g.next(now.Add(time.Duration(n) * time.Microsecond))
-		if len(id) != idLength || id <= last || strings.Trim(id, alphabet) != "" {
-			t.Fatalf("%q after %q", id, last)
-		}
-		last = id
-	}
-}
-
 // TestWheel compares the wheel with a plain table.
 func TestWheel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
@@ -71,23 +55,6 @@ func TestWheel(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestSpill(t *testing.T) {
-	s, err := NewSpill(t.TempDir(), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !s.Reserve(60) || s.Reserve(41) || !s.Reserve(40) || s.Used() != 100 {
-		t.Fatal("the total is not kept")
-	}
-	s.Unreserve(100)
-	if s.Used() != 0 {
-		t.Fatal("what was given back is not free")
-	}
-	if _, err := NewSpill("/nonexistent", 1); err == nil {
-		t.Fatal("a folder that is not there is taken")
-	}
 }
 
 func TestLimitsValidate(t *testing.T) {

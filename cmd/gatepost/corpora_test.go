@@ -24,6 +24,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/proxy/config"
+	"gatepost/proxy/front"
 )
 
 // honestZone speaks for an honest client at 127.0.0.1: what the default rules have against a message then is its content.
@@ -55,7 +56,7 @@ func startRelay(t *testing.T, keywords []string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spill, err := proxy.NewSpill(t.TempDir(), 1<<30)
+	spill, err := front.NewSpill(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

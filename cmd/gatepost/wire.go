@@ -20,6 +20,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/config"
 	"gatepost/proxy/control"
+	"gatepost/proxy/front"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 	"gatepost/proxy/telemetry"
@@ -37,7 +38,7 @@ type house struct {
 	control     *control.Server
 	stopControl context.CancelFunc
 	server      *proxy.Server
-	spill       *proxy.Spill
+	spill       *front.Spill
 	runtime     *policy.Runtime
 	running     sync.WaitGroup // what runs beside the sessions
 	started     *config.Config // what it was started with; some of it no reload changes
@@ -85,7 +86,7 @@ func (h *house) open(c *config.Config) (err error) {
 	if err = os.MkdirAll(spill, 0o700); err != nil {
 		return err
 	}
-	if h.spill, err = proxy.NewSpill(spill, spillTotal); err != nil {
+	if h.spill, err = front.NewSpill(spill, spillTotal); err != nil {
 		return err
 	}
 	service, next, err := h.service(c)

@@ -20,6 +20,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/proxy/config"
+	"gatepost/proxy/front"
 	"gatepost/proxy/telemetry"
 )
 
@@ -129,7 +130,7 @@ func (s *site) open(t testing.TB, u setup) *house {
 	if h.group, err = backend.New(c.Backend, backend.Options{Hostname: c.Hostname, Log: log, Clock: u.clock, DomainsConfigured: len(c.Domains) > 0}); err != nil {
 		t.Fatal(err)
 	}
-	spill, err := proxy.NewSpill(t.TempDir(), 1<<30)
+	spill, err := front.NewSpill(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +281,7 @@ func (h *house) tearDown(dirty bool) {
 	if n := m.Panics.Load(); n != 0 {
 		h.t.Errorf("%d panics", n)
 	}
-	if n := h.spill.Spill.(*proxy.Spill).Used(); n != 0 {
+	if n := h.spill.Spill.(*front.Spill).Used(); n != 0 {
 		h.t.Errorf("%d bytes of spill are still claimed", n)
 	}
 	if sessions, records := m.Sessions.Load(), h.ledger.sessionRecords(); sessions != records && !(dirty && sessions > records) {

@@ -1,4 +1,4 @@
-package proxy
+package front
 
 import (
 	"math/rand/v2"
@@ -11,12 +11,12 @@ const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 const idLength = 13
 
-// ids makes names for sessions: 13 characters that sort by time. 43 bits are milliseconds since 1970, 11 bits order
-// the ids of one millisecond, 10 bits are random and keep two proxies apart.
-type ids struct{ last atomic.Uint64 }
+// IDs makes names for sessions: 13 characters that sort by time. 43 bits are milliseconds since 1970, 11 bits order
+// the ids of one millisecond, 10 bits are random and keep two proxies apart. It is safe for concurrent use.
+type IDs struct{ last atomic.Uint64 }
 
-// next is unique within the process even if the clock stands still or steps back.
-func (g *ids) next(now time.Time) string {
+// Next is unique among those of one IDs even if the clock stands still or steps back.
+func (g *IDs) Next(now time.Time) string {
 	stamp := uint64(now.UnixMilli()) << 11
 	for {
 		last := g.last.Load()
