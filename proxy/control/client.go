@@ -8,17 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"syscall"
 	"time"
+
+	"gatepost/proxy/front"
 )
 
 // ErrNotRunning is wrapped when nobody answers on the socket.
 var ErrNotRunning = errors.New("no gatepost is running")
-
-// isNobody tells that there is no socket, or one that a dead process left.
-func isNobody(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-}
 
 // Call asks the gatepost that listens at path and decodes its answer into value, which may be nil.
 func Call(ctx context.Context, path, call string, arguments, value any) error {
@@ -67,7 +63,7 @@ func exchange(ctx context.Context, path, call string, arguments any, item func(j
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	switch {
-	case err != nil && isNobody(err):
+	case err != nil && front.IsNobody(err):
 		return nil, fmt.Errorf("%w (socket %s does not answer)", ErrNotRunning, path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("socket %s: permission denied: run this command as root or as the user that gatepost runs as", path)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"gatepost/proxy/front"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -208,7 +210,7 @@ func TestListen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(path, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrOwned) {
+	if _, err := Listen(path, slog.New(slog.DiscardHandler)); !errors.Is(err, front.ErrOwned) {
 		t.Errorf("a second server: %v", err)
 	}
 	if err := s.listener.Close(); err != nil {
@@ -287,7 +289,7 @@ func TestBrokenOffAnswers(t *testing.T) {
 			t.Errorf("%.20q was an answer", answer)
 		}
 	}
-	if !isNobody(syscall.ECONNREFUSED) || isNobody(io.EOF) {
-		t.Error("isNobody")
+	if !front.IsNobody(syscall.ECONNREFUSED) || front.IsNobody(io.EOF) {
+		t.Error("IsNobody")
 	}
 }

@@ -23,7 +23,6 @@ const (
 
 	requestTimeout = 10 * time.Second // from connection to complete request
 	writeTimeout   = 30 * time.Second // for one response line: a reader that pauses (a pager) is not waited for longer
-	probeTimeout   = 2 * time.Second  // for a stale socket
 )
 
 // Name is the socket's usual file name in the state folder.

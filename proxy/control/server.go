@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"gatepost/proxy/front"
 )
 
 // Handler answers a call. The value is encoded as JSON. ctx ends when the client goes away or the server stops.
@@ -30,13 +31,10 @@ type Server struct {
 	slots    chan struct{}
 }
 
-// ErrOwned is wrapped by Listen's error when another process answers on the socket.
-var ErrOwned = errors.New("another gatepost answers there")
-
 // Listen makes the socket at path, for this user and root only. A socket that a dead process left is replaced. The
-// folder must exist.
+// folder must exist. The error wraps [front.ErrOwned] when another process answers there.
 func Listen(path string, log *slog.Logger) (*Server, error) {
-	if err := removeStale(path); err != nil {
+	if err := front.RemoveStale(path); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -49,29 +47,6 @@ func Listen(path string, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	return &Server{log: log, handlers: map[string]handler{}, listener: listener, slots: make(chan struct{}, maxClients)}, nil
-}
-
-// removeStale removes a socket on which nobody listens, and nothing else.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("there is a file of that name that is not a socket: remove it, or choose another state folder")
-	}
-	conn, err := net.DialTimeout("unix", path, probeTimeout)
-	if err == nil {
-		_ = conn.Close()
-		return ErrOwned
-	}
-	if !isNobody(err) {
-		return err
-	}
-	return os.Remove(path)
 }
 
 // Handle registers a call that is answered with one value.
