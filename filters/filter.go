@@ -152,6 +152,9 @@ type Outcome struct {
 	Ours bool
 	// Size is the message's size in bytes for MessageOutcome.
 	Size int64
+	// GivenUp tells of a MessageOutcome without a reply that the client ended the transaction, by RSET or by leaving, of
+	// which nothing had been refused or deferred.
+	GivenUp bool
 }
 
 // OutcomeKind says what an [Outcome] is about.

@@ -325,7 +325,7 @@ func (g *Gate) Conclude(e Ending) {
 	g.endRecipient()
 	g.poll()
 	g.evaluateObserved(g.judged(), g.tx.watched.from, g.tx.watched.end)
-	g.tell(filters.MessageOutcome, e.Reply.Code, e.Ours, e.Size)
+	g.tell(filters.Outcome{Kind: filters.MessageOutcome, Code: e.Reply.Code, Ours: e.Ours, Size: e.Size, GivenUp: g.tx.givenUp(e)})
 	g.stop(transactionLevel)
 	tx := g.tx
 	g.record(&Record{
@@ -364,7 +364,7 @@ func (g *Gate) Close(note string) {
 	if g.tx != nil {
 		g.Conclude(Ending{Note: note})
 	}
-	g.tell(filters.SessionOutcome, 0, false, 0)
+	g.tell(filters.Outcome{Kind: filters.SessionOutcome})
 	g.stop(connectionLevel)
 	g.record(&Record{
 		ID:      g.session.ID,
@@ -389,15 +389,22 @@ func (g *Gate) bypassed() bool {
 }
 
 // tell lets the filters that want to know hear how something ended.
-func (g *Gate) tell(kind filters.OutcomeKind, code int, ours bool, size int64) {
+func (g *Gate) tell(outcome filters.Outcome) {
 	if len(g.engine.witnesses) == 0 {
 		return
 	}
-	o := &filters.Outcome{Kind: kind, View: g.view(), Code: code, Ours: ours, Size: size}
+	o := &outcome
+	o.View = g.view()
 	o.View.Message = nil // the front end may have let go of it
 	for _, w := range g.engine.witnesses {
 		g.concluded(w, o)
 	}
+}
+
+// givenUp tells whether the client ended the transaction without a reason of ours or the backend's.
+func (tx *transaction) givenUp(e Ending) bool {
+	return e.Reply.Code == 0 && !e.Ours &&
+		!slices.ContainsFunc(tx.recipients, func(r RecipientRecord) bool { return r.Reply.Code/100 != 2 })
 }
 
 func (g *Gate) concluded(w filters.Witness, o *filters.Outcome) {

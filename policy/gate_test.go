@@ -457,3 +457,31 @@ func TestRecordsAreNotChangedAnyMore(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestGivenUp: the client's own end of a transaction is told from one for which it had a reason.
+func TestGivenUp(t *testing.T) {
+	f := &fakes{told: &witness{}}
+	c := f.connect(t, `rcpt.local == "no" -> reject`)
+	c.hello()
+	for _, step := range []struct {
+		rcpts  []string
+		ending Ending
+		want   bool
+	}{
+		{nil, Ending{}, true},
+		{[]string{"b@example.org"}, Ending{Note: "RSET"}, true},
+		{[]string{"b@example.org", "no@example.org"}, Ending{}, false},
+		{[]string{"b@example.org"}, Ending{Reply: rules.Reply{Code: 250}}, false},
+		{[]string{"b@example.org"}, Ending{Reply: rules.Reply{Code: 451}, Ours: true}, false},
+		{[]string{"b@example.org"}, Ending{Ours: true}, false}, // dropped by a rule
+	} {
+		c.mail("a@example.com")
+		for _, to := range step.rcpts {
+			c.rcpt(to)
+		}
+		c.Conclude(step.ending)
+		if o := f.told.outcomes[len(f.told.outcomes)-1]; o.Kind != filters.MessageOutcome || o.GivenUp != step.want {
+			t.Errorf("%+v: %+v", step, o)
+		}
+	}
+}

@@ -162,7 +162,7 @@ func (g *Gate) answerRecipient(r RecipientRecord) {
 		r.Address, r.Params, r.Score, r.Filters = rc.ForwardPath, rc.Params, rc.facts.Score(), g.recipientFilters()
 		g.tx.recipients = append(g.tx.recipients, r)
 	}
-	g.tell(filters.RecipientOutcome, r.Reply.Code, r.Ours, 0)
+	g.tell(filters.Outcome{Kind: filters.RecipientOutcome, Code: r.Reply.Code, Ours: r.Ours})
 }
 
 // sameClass tells whether the rules behind RCPT give this recipient the same answer as the first accepted one, whatever

@@ -117,6 +117,9 @@ type Limits struct {
 	Commands int `yaml:"commands"`
 	// Errors is how many of them may be wrong: unknown, malformed, or out of sequence (then 421 4.7.0).
 	Errors int `yaml:"errors"`
+	// Abandoned is how many mail transactions in a row may end without a message, given up by the client or refused before it
+	// came (then 421 4.7.0): each of them keeps filters and backend busy. Trusted networks are exempt. 0: no limit.
+	Abandoned int `yaml:"abandoned"`
 	// AuthFailures is how many AUTH commands from one client network may fail in an hour (then 421 4.7.0). 0: no limit.
 	AuthFailures int `yaml:"auth_failures"`
 	// Recipients is how many recipients a message may have (then 452 4.5.3). RFC 5321, 4.5.3.1.8 wants 100 at least.
@@ -157,6 +160,7 @@ func DefaultLimits() Limits {
 		ConnectionsPerClient: 50,
 		Commands:             10_000,
 		Errors:               20,
+		Abandoned:            100,
 		AuthFailures:         20,
 		Recipients:           1000,
 		MessageSize:          50 << 20,
@@ -187,6 +191,7 @@ func (l *Limits) Validate() error {
 	between("connections_per_client", int64(l.ConnectionsPerClient), 0, 1_000_000)
 	between("commands", int64(l.Commands), 10, 10_000_000)
 	between("errors", int64(l.Errors), 1, 1_000_000)
+	between("abandoned", int64(l.Abandoned), 0, 1_000_000)
 	between("auth_failures", int64(l.AuthFailures), 0, 1_000_000)
 	between("recipients", int64(l.Recipients), 1, 100_000)
 	between("message_size", int64(l.MessageSize), 64<<10, 1<<40) // RFC 5321, 4.5.3.1.7: 64K octets at least

@@ -20,6 +20,11 @@ func (s *session) mail(c wire.Command) {
 		s.fault(503, "5.5.1", "A mail transaction is in progress; RSET ends it")
 		return
 	}
+	if limit := s.service.Limits.Abandoned; limit > 0 && s.fruitless >= limit && !s.info.Trusted {
+		s.server.metrics.LimitAbandoned.Add(1)
+		s.hangUp(421, "4.7.0", "Too many transactions without a message in one session")
+		return
+	}
 	path, params, err := wire.ParseMail(c.Arg)
 	if err != nil {
 		s.syntax(err)

@@ -14,6 +14,7 @@ type Metrics struct {
 	AcceptErrors     atomic.Int64
 	LimitCommands    atomic.Int64 // sessions ended by limits.commands
 	LimitErrors      atomic.Int64 // sessions ended by limits.errors
+	LimitAbandoned   atomic.Int64 // sessions ended by limits.abandoned
 	AuthFailures     atomic.Int64 // AUTH commands that the backend refused
 	Timeouts         atomic.Int64 // sessions ended because the client was silent
 	Panics           atomic.Int64 // sessions ended by a mistake of ours

@@ -59,6 +59,7 @@ type session struct {
 	broken    bool // the client cannot be written to
 	commands  int
 	errors    int
+	fruitless int           // transactions in a row that brought no message
 	serial    int           // of the latest transaction
 	since     time.Time     // since when the client is expected to give a command
 	delay     time.Duration // how long the latest reply is to be held back

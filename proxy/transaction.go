@@ -60,9 +60,12 @@ func (s *session) conclude(e policy.Ending) {
 		tx.incoming.endDigest()
 	}
 	s.gate.Conclude(e)
-	if tx.answered {
-		s.awaitReading(tx)
+	if !tx.answered {
+		s.fruitless++
+		return
 	}
+	s.fruitless = 0
+	s.awaitReading(tx)
 }
 
 // errAbandoned is what readers of a message get when it is not going to be complete.

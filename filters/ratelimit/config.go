@@ -21,8 +21,8 @@ type Config struct {
 type Limit struct {
 	// Name is what the facts say when the limit is exceeded: letters, digits, "-" and "_".
 	Name string `yaml:"name"`
-	// Count is what is counted: connections, messages, recipients, refused (recipients answered with 5xx), or bytes
-	// (of messages).
+	// Count is what is counted: connections, messages, recipients, refused (recipients answered with 5xx), abandoned
+	// (transactions that the client gave up without a reason of ours), or bytes (of messages).
 	Count string `yaml:"count"`
 	// Per is for whom it is counted: client (network), sender_domain, or recipient.
 	Per string `yaml:"per"`
@@ -51,6 +51,7 @@ func Defaults() Config {
 		limit("messages", countMessages, 2000, time.Hour, 2000),
 		limit("recipients", countRecipients, 10_000, time.Hour, 10_000),
 		limit("unknown-recipients", countRefused, 60, time.Hour, 60),
+		limit("abandoned", countAbandoned, 600, time.Hour, 600),
 		limit("bytes", countBytes, 5<<30, time.Hour, 5<<30),
 	}}
 }
@@ -60,6 +61,7 @@ const (
 	countMessages    = "messages"
 	countRecipients  = "recipients"
 	countRefused     = "refused"
+	countAbandoned   = "abandoned"
 	countBytes       = "bytes"
 
 	perClient       = "client"
@@ -73,6 +75,7 @@ var possible = map[string][]string{
 	countMessages:    {perClient, perSenderDomain},
 	countRecipients:  {perClient, perSenderDomain, perRecipient},
 	countRefused:     {perClient, perSenderDomain},
+	countAbandoned:   {perClient, perSenderDomain},
 	countBytes:       {perClient, perSenderDomain},
 }
 
@@ -105,7 +108,7 @@ func (l *Limit) validate(key string, bad *filters.KeyErrors) {
 	}
 	switch owners, known := possible[l.Count]; {
 	case !known:
-		bad.Add(key+".count", "%q is not connections, messages, recipients, refused or bytes", l.Count)
+		bad.Add(key+".count", "%q is not connections, messages, recipients, refused, abandoned or bytes", l.Count)
 	case !slices.Contains(owners, l.Per):
 		bad.Add(key+".per", "%q is not for whom %s can be counted: %s", l.Per, l.Count, strings.Join(owners, ", "))
 	}

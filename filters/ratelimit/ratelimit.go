@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"gatepost/filters"
@@ -28,15 +29,15 @@ var Spec = filters.Define("ratelimit", "Does this client, sender domain or recip
 
 // ConnectFacts are known when a client has connected.
 type ConnectFacts struct {
-	// The name of the limit on connections that the client exceeds, or of a limit on its refused recipients or its
-	// bytes that it has used up; empty if there is none.
+	// The name of the limit on connections that the client exceeds, or of a limit on its refused recipients, abandoned
+	// transactions or bytes that it has used up; empty if there is none.
 	Connection string `fact:"connection"`
 }
 
 // MailFacts are known at MAIL.
 type MailFacts struct {
-	// The name of the limit on messages or bytes that the client or the sender's domain has used up; empty if there
-	// is none.
+	// The name of the limit on messages, abandoned transactions or bytes that the client or the sender's domain has used
+	// up; empty if there is none.
 	Message string `fact:"message"`
 }
 
@@ -111,7 +112,7 @@ func (f *Filter) Connect(_ context.Context, v filters.View) (*ConnectFacts, erro
 		case !ok || l.Per != perClient:
 		case l.Count == countConnections:
 			exceeded = !f.buckets.allow(key, l, now)
-		case l.Count == countRefused || l.Count == countBytes:
+		case l.Count == countRefused || l.Count == countAbandoned || l.Count == countBytes:
 			exceeded = f.buckets.isEmpty(key, now)
 		}
 		if exceeded && facts.Connection == "" {
@@ -123,7 +124,7 @@ func (f *Filter) Connect(_ context.Context, v filters.View) (*ConnectFacts, erro
 
 // Mail looks whether a message may come.
 func (f *Filter) Mail(_ context.Context, v filters.View) (*MailFacts, error) {
-	return &MailFacts{f.usedUp(&v, countMessages, countBytes)}, nil
+	return &MailFacts{f.usedUp(&v, countMessages, countAbandoned, countBytes)}, nil
 }
 
 // Rcpt looks whether a recipient may come.
@@ -131,12 +132,12 @@ func (f *Filter) Rcpt(_ context.Context, v filters.View) (*RcptFacts, error) {
 	return &RcptFacts{f.usedUp(&v, countRecipients, countRefused)}, nil
 }
 
-// usedUp names the first limit on one of two counts that has no token left.
-func (f *Filter) usedUp(v *filters.View, count, other string) string {
+// usedUp names the first limit on one of the counts that has no token left.
+func (f *Filter) usedUp(v *filters.View, counts ...string) string {
 	now := f.buckets.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
-		if l.Count != count && l.Count != other {
+		if !slices.Contains(counts, l.Count) {
 			continue
 		}
 		if key, ok := l.key(v); ok && f.buckets.isEmpty(key, now) {
@@ -149,7 +150,7 @@ func (f *Filter) usedUp(v *filters.View, count, other string) string {
 // Concluded implements [filters.Witness]: it takes the tokens of what has ended.
 func (f *Filter) Concluded(o *filters.Outcome) {
 	deferredByUs := o.Ours && o.Code >= 400 && o.Code < 500
-	if o.Kind == filters.SessionOutcome || o.Code == 0 || deferredByUs {
+	if o.Kind == filters.SessionOutcome || o.Code == 0 && !o.GivenUp || deferredByUs {
 		return
 	}
 	now := f.buckets.time.at(f.clock.Now())
@@ -168,6 +169,10 @@ func (f *Filter) Concluded(o *filters.Outcome) {
 // weight is how many tokens of the limit an outcome takes.
 func (l *limit) weight(o *filters.Outcome) int64 {
 	switch {
+	case o.GivenUp:
+		if l.Count == countAbandoned {
+			return 1
+		}
 	case o.Kind == filters.MessageOutcome && l.Count == countMessages,
 		o.Kind == filters.RecipientOutcome && l.Count == countRecipients,
 		o.Kind == filters.RecipientOutcome && l.Count == countRefused && o.Code >= 500:

@@ -102,6 +102,25 @@ func TestAConnectionAlwaysCounts(t *testing.T) {
 	want(t, "the clock goes on from there", connect(t, f, "192.0.2.1"), "")
 }
 
+func TestAbandonedTransactionsCount(t *testing.T) {
+	f, clock := newFilter(t,
+		Limit{Name: "m", Count: "messages", Per: "client", Rate: rateOf(t, "1/1h")},
+		Limit{Name: "a", Count: "abandoned", Per: "client", Rate: rateOf(t, "3/1h")})
+	const client, sender = "192.0.2.1", "a@example.com"
+	for range 3 {
+		want(t, "before", mail(t, f, client, sender), "")
+		message(f, client, sender, 0, false, 0) // refused, say: it was not the client who gave up
+		f.Concluded(&filters.Outcome{Kind: filters.MessageOutcome, View: filtertest.Mailed(client, "h.example", sender), GivenUp: true})
+	}
+	want(t, "after three", mail(t, f, client, sender), "a")
+	want(t, "after three, next connection", connect(t, f, client), "a")
+	want(t, "another client", connect(t, f, "192.0.2.2"), "")
+	clock.Advance(20 * time.Minute)
+	want(t, "after the time of one", connect(t, f, client), "")
+	message(f, client, sender, 250, false, 100)
+	want(t, "a message costs none of these", mail(t, f, client, sender), "m")
+}
+
 func TestClientsAreNetworks(t *testing.T) {
 	f, _ := newFilter(t, Limit{Name: "c", Count: "connections", Per: "client", Rate: rateOf(t, "1/1h")},
 		Limit{Name: "wide", Count: "connections", Per: "client", Rate: rateOf(t, "3/1h"), IPv4Prefix: 24, IPv6Prefix: 48})

@@ -217,7 +217,7 @@ func TestEndlessCommands(t *testing.T) {
 		{"EHLO, never read", "", "EHLO x.test\r\n", false, nil},
 		{"rubbish", "", "\xff\xfe rubbish\r\n", true, &metrics.LimitErrors},
 		{"no line end", "", "xxxxxxxx", true, &metrics.Timeouts},
-		{"MAIL and RSET", "EHLO x.test\r\n", "MAIL FROM:<a@example.org>\r\nRSET\r\n", true, &metrics.LimitCommands},
+		{"MAIL and RSET", "EHLO x.test\r\n", "MAIL FROM:<a@example.org>\r\nRSET\r\n", true, &metrics.LimitAbandoned},
 	} {
 		ended := int64(0)
 		if flood.ends != nil {
