@@ -143,6 +143,9 @@ type Limits struct {
 	DataTimeout filters.Duration `yaml:"data_timeout"`
 	// MessageTimeout is how long a message may take to arrive (then 421 4.4.2).
 	MessageTimeout filters.Duration `yaml:"message_timeout"`
+	// MinDataRate is how many bytes a second of a message have to come, on average over 30 seconds (or half of data_timeout,
+	// if that is shorter), while three quarters of connections or memory are used up (then 421 4.4.2). 0: no limit.
+	MinDataRate filters.Size `yaml:"min_data_rate"`
 	// HandshakeTimeout is how long a client may take for the TLS handshake, or a peer for its PROXY header.
 	HandshakeTimeout filters.Duration `yaml:"handshake_timeout"`
 	// GreetingBudget is how long filters may hold back the reply to a connection and to EHLO.
@@ -172,6 +175,7 @@ func DefaultLimits() Limits {
 		CommandTimeout:       filters.Duration(5 * time.Minute),
 		DataTimeout:          filters.Duration(3 * time.Minute),
 		MessageTimeout:       filters.Duration(time.Hour),
+		MinDataRate:          100,
 		HandshakeTimeout:     filters.Duration(30 * time.Second),
 		GreetingBudget:       filters.Duration(10 * time.Second),
 		EnvelopeBudget:       filters.Duration(20 * time.Second),
@@ -200,6 +204,7 @@ func (l *Limits) Validate() error {
 	between("hops", int64(l.Hops), 10, 100_000)
 	between("message_memory", int64(l.MessageMemory), 4<<10, 1<<30)
 	between("memory", int64(l.Memory), int64(l.MessageMemory), 1<<40)
+	between("min_data_rate", int64(l.MinDataRate), 0, 1<<30)
 	positive := func(key string, d filters.Duration) {
 		if d <= 0 {
 			errs.Add(key, "must be longer than nothing, such as 30s")

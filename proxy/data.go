@@ -17,7 +17,7 @@ type incoming struct {
 	message *filters.Message // nil before DATA or BDAT
 	decoder wire.DataDecoder
 	chunked bool       // by BDAT
-	begun   time.Time  // when the first byte was asked for
+	pace    pace       // of its bytes
 	size    int64      // bytes of the message so far
 	failed  wire.Reply // why the rest is thrown away, and the reply to it; Code 0: all is well
 	trash   []byte     // where the rest is decoded to then
@@ -28,6 +28,8 @@ type incoming struct {
 var (
 	errKilled = errors.New("the proxy has to stop now")
 	errSlow   = errors.New("the client was silent for too long")
+
+	errTooSlow = errors.New("the message comes too slowly for a crowded server")
 )
 
 // data takes a message (RFC 5321, 4.1.1.4). The 354 is ours: whether the backend takes the message is found out when
@@ -79,7 +81,7 @@ func (s *session) startMessage(framing wire.Framing) bool {
 		message: filters.NewMessage(s.tx.memory.Held(), s.server.spill),
 		decoder: wire.NewDataDecoder(framing),
 		chunked: framing != wire.Dots,
-		begun:   time.Now(),
+		pace:    pace{begun: time.Now()},
 		hash:    s.service.takeDigest(),
 	}
 	s.gate.Message(s.tx.incoming.message)
@@ -145,7 +147,7 @@ func (s *session) receive(n int64) bool {
 			input = input[:min(n, int64(len(input)))]
 		}
 		if len(input) == 0 {
-			if !s.more(s.tx.incoming.begun) {
+			if !s.more(&s.tx.incoming.pace) {
 				return false
 			}
 			continue
@@ -165,11 +167,11 @@ func (s *session) receive(n int64) bool {
 
 // waste reads n bytes and forgets them. Replies that are due go out first.
 func (s *session) waste(n int64) {
-	begun := time.Now()
+	p := pace{begun: time.Now()}
 	for n > 0 && !s.broken {
 		k := min(n, int64(len(s.b.unread())))
 		s.b.r += int(k)
-		if n -= k; n > 0 && !s.more(begun) {
+		if n -= k; n > 0 && !s.more(&p) {
 			return
 		}
 	}
@@ -235,9 +237,9 @@ func (s *session) fail(r wire.Reply) {
 	s.tx.incoming.message.Abort(errAbandoned)
 }
 
-// more waits for input in the middle of a message that began at begun; all that was read is used up. A backend is not
-// kept waiting longer than backend.hold. False: the session is at its end.
-func (s *session) more(begun time.Time) bool {
+// more waits for input in the middle of a message; all that was read is used up. A backend is not kept waiting longer
+// than backend.hold. False: the session is at its end.
+func (s *session) more(p *pace) bool {
 	if !s.flush() {
 		s.over, s.note = true, "client left"
 		return false
@@ -248,13 +250,20 @@ func (s *session) more(begun time.Time) bool {
 	limits := &s.service.Limits
 	s.conn.patient = true
 	defer s.impatient()
+	limit := time.Now().Add(time.Duration(limits.DataTimeout))
+	if whole := p.begun.Add(time.Duration(limits.MessageTimeout)); whole.Before(limit) {
+		limit = whole
+	}
 	for {
 		now := time.Now()
-		limit := now.Add(time.Duration(limits.DataTimeout))
-		if whole := begun.Add(time.Duration(limits.MessageTimeout)); whole.Before(limit) {
-			limit = whole
+		slow, left := s.tooSlow(p)
+		if slow {
+			return s.giveUp(errTooSlow)
 		}
-		deadline := limit
+		deadline := now.Add(left)
+		if limit.Before(deadline) {
+			deadline = limit
+		}
 		if s.backend != nil && !s.personal() {
 			if hold := s.idle.Add(s.hold()); !now.Before(hold) {
 				s.releaseBackend()
@@ -267,6 +276,7 @@ func (s *session) more(begun time.Time) bool {
 			return s.giveUp(errKilled)
 		}
 		n, err := s.read()
+		p.add(time.Since(now), n)
 		switch {
 		case n > 0:
 			return true
@@ -294,6 +304,11 @@ func (s *session) giveUp(why error) bool {
 		s.server.metrics.Timeouts.Add(1)
 		s.note = "timeout in the message"
 		s.say(421, "4.4.2", "Timeout in the message, closing the connection")
+	case errTooSlow:
+		s.server.metrics.TooSlow.Add(1)
+		s.note = "too slow in the message"
+		s.log().Info("a slow client is sent away: the server is crowded", "least", s.service.Limits.MinDataRate)
+		s.say(421, "4.4.2", "The message comes too slowly, and this server is busy; please try again later")
 	case errKilled:
 		s.note = "shutdown"
 		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")

@@ -17,6 +17,7 @@ type Metrics struct {
 	LimitAbandoned   atomic.Int64 // sessions ended by limits.abandoned
 	AuthFailures     atomic.Int64 // AUTH commands that the backend refused
 	Timeouts         atomic.Int64 // sessions ended because the client was silent
+	TooSlow          atomic.Int64 // sessions ended by limits.min_data_rate
 	Panics           atomic.Int64 // sessions ended by a mistake of ours
 
 	Accepted   atomic.Int64 // messages that the backend took
