@@ -83,12 +83,17 @@ func TestDefaultRulesDecide(t *testing.T) {
 		spf    *spfMail
 		rcpt   rcptFacts
 		dmarc  dmarcFacts
+
+		byClient    exceptionClient
+		bySender    exceptionSender
+		byRecipient exceptionRecipient
 	}
 	good := func() situation {
 		return situation{
 			client: clientFacts{IP: netip.MustParseAddr("192.0.2.1")}, dnsbl: &dnsblConnect{}, rdns: &rdnsFacts{Confirmed: true},
 			seen: heloObserved{Valid: true}, mail: mailFacts{Address: "a@example.net", Domain: "example.net"},
 			spf: &spfMail{Result: "pass"}, rcpt: rcptFacts{Address: "b@example.org", Domain: "example.org", Local: "b"},
+			byClient: exceptionClient{"none"}, bySender: exceptionSender{"none"}, byRecipient: exceptionRecipient{"none"},
 		}
 	}
 	listed := &dnsblConnect{Score: 4, Listed: []string{"zen.example"}}
@@ -112,6 +117,24 @@ func TestDefaultRulesDecide(t *testing.T) {
 		{"blocked client", func(x *situation) { x.client.IP = netip.MustParseAddr("198.51.100.7") }, "block-clients"},
 		{"blocked sender", func(x *situation) { x.mail.Address = "a@spam.test" }, "block-senders"},
 		{"blocked recipient", func(x *situation) { x.rcpt.Address = "gone@example.org" }, "block-recipients"},
+		{"client allowed for a time", func(x *situation) { x.dnsbl, x.byClient.Client = listed, "allowed" }, "allowed-client"},
+		{"no exception lifts limits", func(x *situation) { x.limits.Connection = "10 a minute"; x.byClient.Client = "allowed" }, "too-many-connections"},
+		{"sender allowed for a time", func(x *situation) { x.dnsbl, x.bySender.Sender = listed, "allowed" }, "allowed-sender"},
+		{"sender allowed for a time, forged", func(x *situation) {
+			x.dnsbl, x.bySender.Sender, x.spf = listed, "allowed", &spfMail{Result: "fail"}
+		}, "listed"},
+		{"sender allowed for a time, without SPF", func(x *situation) { x.dnsbl, x.bySender.Sender, x.spf = listed, "allowed", nil }, "allowed-sender"},
+		{"recipient allowed for a time", func(x *situation) { x.dnsbl, x.byRecipient.Recipient = listed, "allowed" }, "allowed-recipient"},
+		{"client blocked for a time", func(x *situation) { x.byClient.Client = "blocked" }, "blocked-client"},
+		{"blocked for a time, to postmaster", func(x *situation) { x.byClient.Client = "blocked"; x.rcpt.Local = "postmaster" }, "postmaster"},
+		{"blocked for a time, in the list of those allowed", func(x *situation) {
+			x.byClient.Client, x.client.IP = "blocked", netip.MustParseAddr("203.0.113.9")
+		}, "blocked-client"},
+		{"allowed for a time, in the list of those blocked", func(x *situation) {
+			x.byClient.Client, x.client.IP = "allowed", netip.MustParseAddr("198.51.100.7")
+		}, "allowed-client"},
+		{"sender blocked for a time", func(x *situation) { x.bySender.Sender = "blocked" }, "blocked-sender"},
+		{"recipient blocked for a time", func(x *situation) { x.byRecipient.Recipient = "blocked" }, "blocked-recipient"},
 		{"early talker", func(x *situation) { x.early.Talked = true }, "early-talker"},
 		{"our own name", func(x *situation) { x.seen.Ours = true }, "impostor"},
 		{"no reverse DNS", func(x *situation) { x.rdns = &rdnsFacts{} }, "suspicious"},
@@ -127,7 +150,8 @@ func TestDefaultRulesDecide(t *testing.T) {
 	for _, test := range tests {
 		x := good()
 		test.change(&x)
-		f := setFacts(t, s.NewFacts(), &x.client, &x.limits, &x.early, &x.helo, &x.seen, &x.mail, &x.rcpt, &x.dmarc, &limitMail{}, &limitRcpt{})
+		f := setFacts(t, s.NewFacts(), &x.client, &x.limits, &x.early, &x.helo, &x.seen, &x.mail, &x.rcpt, &x.dmarc, &limitMail{}, &limitRcpt{},
+			&x.byClient, &x.bySender, &x.byRecipient)
 		if x.dnsbl != nil {
 			setFacts(t, f, x.dnsbl)
 		}

@@ -107,6 +107,15 @@ type (
 	greylistFacts struct {
 		State string `fact:"state" values:"new early passed"`
 	}
+	exceptionClient struct {
+		Client string `fact:"client" values:"none allowed blocked"`
+	}
+	exceptionSender struct {
+		Sender string `fact:"sender" values:"none allowed blocked"`
+	}
+	exceptionRecipient struct {
+		Recipient string `fact:"recipient" values:"none allowed blocked"`
+	}
 	// oddFacts are of every kind and form that the product's facts above leave out.
 	oddFacts struct {
 		Flag    *bool       `fact:"flag"`
@@ -140,6 +149,9 @@ var testGroups = []Group{
 	{"dkim", reflect.TypeFor[dkimFacts](), atMessage},
 	{"dmarc", reflect.TypeFor[dmarcFacts](), atMessage},
 	{"odd", reflect.TypeFor[oddFacts](), atMail},
+	{"exception", reflect.TypeFor[exceptionClient](), atConnect},
+	{"exception", reflect.TypeFor[exceptionSender](), atMail},
+	{"exception", reflect.TypeFor[exceptionRecipient](), atRcpt},
 }
 
 func testSchema(t testing.TB) *Schema {

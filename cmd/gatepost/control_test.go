@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/user"
 	"strings"
 	"testing"
 )
@@ -79,6 +80,54 @@ func TestGreylistIsRememberedOverARestart(t *testing.T) {
 func TestCommandsOfAFilterThatIsOff(t *testing.T) {
 	s := startServe(t, "filters: {greylist: {enabled: false}}\nrules: []\n")
 	if text, status := s.command("greylist", "list"); status != 1 || !strings.Contains(text, "the filter greylist is off") {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
+func TestExceptionsOnARunningProxy(t *testing.T) {
+	s := startServe(t, "rules:\n  - {include: default}\n")
+	who, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(want string, args ...string) {
+		t.Helper()
+		if text, status := s.command(args...); status != 0 || !strings.Contains(text, want) {
+			t.Errorf("%s: status %d, without %q:\n%s", args, status, want, text)
+		}
+	}
+	s.recipient("mallory@example.net", "250")
+	run("sender mallory@example.net: block until 2", "block", "add", "Mallory@example.net", "--for", "2d", "--why", "ticket 4711")
+	if line := s.awaitLog("exception: added by command"); !strings.Contains(line, "by="+who.Username) || !strings.Contains(line, `why="ticket 4711"`) {
+		t.Errorf("who and why are not in %s", line)
+	}
+	s.recipient("mallory@example.net", "550 5.7.1 Mail from mallory@example.net is not accepted here at present")
+	run("sender  mallory@example.net", "block", "list")
+	run("ticket 4711", "block", "list")
+	run("WHY\n", "allow", "list")
+	run("client 127.0.0.1/32: allow until 2", "allow", "add", "127.0.0.1", "--for", "1h")
+	s.recipient("mallory@example.net", "250")
+	s.signal(15) // they outlast a restart
+	if status := s.exit(); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	s.run()
+	run("127.0.0.1 is as all others again.", "allow", "remove", "127.0.0.1")
+	s.recipient("mallory@example.net", "550 5.7.1")
+	s.reload("the new configuration is in force")
+	run("mallory@example.net is as all others again.", "block", "remove", "mallory@example.net")
+	s.recipient("mallory@example.net", "250")
+	if text, status := s.command("block", "remove", "mallory@example.net"); status != 1 || !strings.Contains(text, "there is no such exception") {
+		t.Errorf("status %d: %s", status, text)
+	}
+	run("recipient alice@example.org: block", "block", "add", "alice@example.org", "--for", "1h")
+	s.recipient("mallory@example.net", "550 5.7.1 alice@example.org does not accept mail at present")
+}
+
+func TestAnExceptionThatNoRuleReads(t *testing.T) {
+	s := startServe(t, "rules: []\n")
+	text, status := s.command("block", "add", "192.0.2.7", "--for", "1h")
+	if status != 0 || !strings.Contains(text, "No rule that is in force reads exception.client: this has no effect") {
 		t.Errorf("status %d: %s", status, text)
 	}
 }

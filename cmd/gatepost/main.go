@@ -53,6 +53,8 @@ func command() *cobra.Command {
 		demoCommand(),
 		bypassCommand(),
 		greylistCommand(),
+		allowCommand(),
+		blockCommand(),
 		dmarcCommand(),
 		versionCommand(),
 	)

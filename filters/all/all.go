@@ -8,6 +8,7 @@ import (
 	"gatepost/filters/dmarc"
 	"gatepost/filters/dnsbl"
 	"gatepost/filters/earlytalker"
+	"gatepost/filters/exception"
 	"gatepost/filters/greylist"
 	"gatepost/filters/helo"
 	"gatepost/filters/ratelimit"
@@ -19,6 +20,7 @@ import (
 func Specs() []filters.Spec {
 	return []filters.Spec{
 		ratelimit.Spec,
+		exception.Spec,
 		earlytalker.Spec,
 		rdns.Spec,
 		helo.Spec,

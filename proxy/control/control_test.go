@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ func started(t *testing.T) (path string) {
 	s.Handle("panic", func(context.Context, json.RawMessage) (any, error) { panic("boom") })
 	s.Handle("huge", func(context.Context, json.RawMessage) (any, error) { return strings.Repeat("x", maxResponse), nil })
 	s.Handle("wait", func(ctx context.Context, _ json.RawMessage) (any, error) { <-ctx.Done(); return nil, ctx.Err() })
+	s.Handle("who", func(ctx context.Context, _ json.RawMessage) (any, error) { return Caller(ctx), nil })
 	s.HandleStream("count", func(_ context.Context, arguments json.RawMessage, send func(any) error) error {
 		var n int
 		if err := json.Unmarshal(arguments, &n); err != nil {
@@ -106,6 +108,21 @@ func TestCall(t *testing.T) {
 	}
 	if err := Call(t.Context(), path, "greet", strings.Repeat("x", maxRequest), nil); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("a request that is too long: %v", err)
+	}
+}
+
+func TestCaller(t *testing.T) {
+	var who string
+	err := Call(t.Context(), started(t), "who", nil, &who)
+	want, _ := user.Current()
+	if err != nil || who != want.Username {
+		t.Errorf("the handler knows its caller as %q, %v", who, err)
+	}
+	if got := Caller(context.WithValue(t.Context(), callerKey{}, "4294967294")); got != "4294967294" {
+		t.Errorf("a user without a name is %q", got)
+	}
+	if got := Caller(t.Context()); got != "" {
+		t.Errorf("nobody is %q", got)
 	}
 }
 

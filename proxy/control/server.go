@@ -41,7 +41,7 @@ func Listen(path string, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// Between the two steps the file's mode is the umask's; who connects in that moment still meets isAllowed.
+	// Between the two steps the file's mode is the umask's; who connects in that moment still meets identify.
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = listener.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -124,7 +124,8 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	closed := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer closed()
 	defer conn.Close()
-	if err := isAllowed(conn); err != nil {
+	userID, err := identify(conn)
+	if err != nil {
 		s.log.Warn("control: a stranger was refused", "error", err)
 		refuse(conn, err)
 		return
@@ -157,7 +158,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		cancel()
 	}()
-	s.answer(ctx, conn, req)
+	s.answer(context.WithValue(ctx, callerKey{}, userID), conn, req)
 	cancel()
 	<-gone
 }
