@@ -35,3 +35,17 @@ type Metrics struct {
 	Unconfirmed atomic.Int64 // deliveries whose client left without a sign that it has read the reply
 	StoreErrors atomic.Int64 // times that the store could not be asked about duplicates, or told of a delivery
 }
+
+// Gauges is what the front end uses now.
+type Gauges struct {
+	Memory    int64 // bytes claimed for messages
+	Listeners int   // sockets that are served
+	Closing   bool  // Shutdown was called
+}
+
+// Gauges returns what the front end uses now.
+func (s *Server) Gauges() Gauges {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Gauges{Memory: s.memory.Used(), Listeners: len(s.listeners), Closing: s.closing.Load()}
+}

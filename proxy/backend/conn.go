@@ -248,8 +248,12 @@ func (c *Conn) wait(ctx context.Context) (wire.Reply, error) {
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
 	start := c.server.clock.Now()
 	r, err := c.link.readReply()
-	if err == nil && r.Class() >= 4 && c.server.clock.Now().Sub(start) >= lateRefusal {
+	took := c.server.clock.Now().Sub(start)
+	if err == nil && r.Class() >= 4 && took >= lateRefusal {
 		c.link.late = true
+	}
+	if !c.probing {
+		c.server.counters.exchange.Observe(took)
 	}
 	return r, err
 }

@@ -205,5 +205,19 @@ func (g *Group) attempt(ctx context.Context, s *server, c Client, how manner) (*
 		defer cancel()
 		ctx = short
 	}
-	return s.dial(ctx, c, how)
+	started := time.Now()
+	conn, err := s.dial(ctx, c, how)
+	n := &s.counters
+	n.dial.Observe(time.Since(started))
+	n.dials.Add(1)
+	switch e, ok := errors.AsType[*Error](err); {
+	case err == nil && conn.kept:
+		n.reused.Add(1)
+	case err == nil:
+	case ok && e.Refused:
+		n.refused.Add(1)
+	default:
+		n.failed.Add(1)
+	}
+	return conn, err
 }

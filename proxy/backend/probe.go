@@ -68,6 +68,9 @@ func (s *server) keepProbing(ctx context.Context, probed func()) {
 		}
 		wait, soonest := jitter(probeInterval), refreshPause
 		if err != nil {
+			if ctx.Err() == nil {
+				s.counters.probeFailed.Add(1)
+			}
 			wait, soonest = jitter(pause), jitter(pause)
 			pause = min(2*pause, maxProbePause)
 		} else {

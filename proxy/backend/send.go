@@ -54,6 +54,14 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	if finalWait <= 0 {
 		finalWait = time.Duration(c.server.config.FinalTimeout)
 	}
+	started := time.Now()
+	defer func() {
+		if err == nil {
+			c.server.counters.message.Observe(time.Since(started))
+		} else {
+			c.server.counters.lost.Add(1)
+		}
+	}()
 	defer c.link.watch(ctx)()
 	if !c.extensions.Chunking {
 		if r, err := c.startData(ctx); err != nil || r.Class() != 3 {

@@ -35,6 +35,7 @@ type server struct {
 	tls     *tls.Config
 	pool    pool
 
+	counters  counters
 	known     atomic.Pointer[knowledge] // nil: never seen
 	relay     atomic.Pointer[verdict]   // nil: not checked yet
 	failures  atomic.Int32              // in a row
@@ -61,7 +62,7 @@ type verdict struct {
 func newServer(index int, address string, c *Config, o Options, changed func()) *server {
 	s := &server{index: index, address: address, config: c, host: o.Hostname, clock: o.Clock,
 		log: o.Log.With("backend", address), tlsMode: c.TLS, wake: make(chan struct{}, 1), changed: changed}
-	s.pool.max = c.Connections
+	s.pool.max, s.pool.limit = c.Connections, c.Connections
 	if s.tlsMode == TLSAuto {
 		s.tlsMode = TLSOpportunistic
 		if isLocal(address) {

@@ -55,3 +55,6 @@ func (s *Spill) Unreserve(n int64) { s.used.Add(-n) }
 
 // Used is how many bytes are claimed now.
 func (s *Spill) Used() int64 { return s.used.Load() }
+
+// Total is how many bytes may be claimed.
+func (s *Spill) Total() int64 { return s.total }

@@ -2,7 +2,9 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"gatepost/filters"
 )
@@ -96,7 +98,13 @@ func (r *Resolver) start(k key) *flight {
 // fly has a deadline of its own: a caller that leaves does not take the answer from the others.
 func (r *Resolver) fly(k key, f *flight) {
 	defer func() { <-r.slots }()
+	started := time.Now()
 	f.answer = r.safeAsk(k)
+	r.Metrics.Latency.Observe(time.Since(started))
+	r.Metrics.Asked.Add(1)
+	if failure, ok := errors.AsType[*Error](f.answer.err); ok && failure.Temporary() {
+		r.Metrics.Failed.Add(1)
+	}
 	if r.ctx.Err() == nil {
 		r.cache.put(k, f.answer)
 	}

@@ -52,6 +52,14 @@ func TestLookups(t *testing.T) {
 	if _, err := r.LookupA(ctx, "nowhere.example.org"); !errors.Is(err, filters.ErrNXDomain) {
 		t.Errorf("name that does not exist: %v", err)
 	}
+
+	asked, counted := r.Metrics.Asked.Load(), uint64(0)
+	for _, n := range r.Metrics.Latency.Read().Counts {
+		counted += n
+	}
+	if asked != 10 || counted != asked || r.Metrics.Failed.Load() != 0 {
+		t.Errorf("%d look-ups were put to the server, durations of %d known, %d without an answer", asked, counted, r.Metrics.Failed.Load())
+	}
 }
 
 func check[T comparable](t *testing.T, what string, got []T, err error, want []T) {

@@ -17,9 +17,45 @@ type Stats struct {
 	Evicted int64 // marks swept away before their time, to keep the bound, since the start
 	Dropped int64 // marks lost on the way to disk, since the start
 	Failing error // why the disk does not take marks; nil if it does
+	Closed  bool  // Close was called
+
+	Operations [operations]OperationStats // by operation, since the start
 }
 
-type counts struct{ refused, expired, evicted, dropped atomic.Int64 }
+// Operation is a method of [filters.Store].
+type Operation uint8
+
+const (
+	Peek Operation = iota
+	Attempt
+	Pass
+	Forget
+	Range
+	operations
+)
+
+// String is the operation's name in metrics.
+func (o Operation) String() string {
+	return [...]string{Peek: "peek", Attempt: "attempt", Pass: "pass", Forget: "forget", Range: "range"}[o]
+}
+
+// OperationStats counts calls of an operation, and those that failed.
+type OperationStats struct{ Calls, Errors int64 }
+
+type counts struct {
+	refused, expired, evicted, dropped atomic.Int64
+
+	operations [operations]struct{ calls, errors atomic.Int64 }
+}
+
+// called counts a call. It passes err on.
+func (c *counts) called(o Operation, err error) error {
+	c.operations[o].calls.Add(1)
+	if err != nil {
+		c.operations[o].errors.Add(1)
+	}
+	return err
+}
 
 // Stats returns how the store is now. Bytes is 0 after Close.
 func (s *Store) Stats() Stats {
@@ -32,8 +68,13 @@ func (s *Store) Stats() Stats {
 		Dropped: s.counts.dropped.Load(),
 		Failing: s.trouble.now(),
 	}
+	for o := range st.Operations {
+		n := &s.counts.operations[o]
+		st.Operations[o] = OperationStats{n.calls.Load(), n.errors.Load()}
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	st.Closed = s.closed
 	if s.disk != nil && !s.closed {
 		st.Bytes = int64(s.disk.db.Metrics().DiskSpaceUsage())
 	}

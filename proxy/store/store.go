@@ -99,19 +99,21 @@ func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*
 
 // Peek implements [filters.Store].
 func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
-	return decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) { return d.marks, nil })
+	marks, err := decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) { return d.marks, nil })
+	return marks, s.counts.called(Peek, err)
 }
 
 // Attempt implements [filters.Store]. If the marks cannot be remembered, a sender that passes passes all the same; for
 // one that would have to come back the error is [ErrFull].
 func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
-	return decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) {
+	marks, err := decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) {
 		attempt(d.marks, d.now, t)
 		if err := d.remember(); err != nil && (len(d.marks) == 0 || d.marks[0].Passed.IsZero()) {
 			return nil, err
 		}
 		return d.marks, nil
 	})
+	return marks, s.counts.called(Attempt, err)
 }
 
 // Pass implements [filters.Store].
@@ -122,17 +124,22 @@ func (s *Store) Pass(ctx context.Context, space string, keys []string, keep time
 		}
 		return struct{}{}, d.remember()
 	})
-	return err
+	return s.counts.called(Pass, err)
 }
 
 // Forget implements [filters.Store].
 func (s *Store) Forget(ctx context.Context, space string, keys []string) (int, error) {
-	return decide(ctx, s, space, keys, func(d *decision) (int, error) { return d.forget() })
+	n, err := decide(ctx, s, space, keys, func(d *decision) (int, error) { return d.forget() })
+	return n, s.counts.called(Forget, err)
 }
 
 // Range implements [filters.Store]. Keys of 512 bytes and more come with their end hashed; a prefix finds them by
 // their first 447 bytes. Marks that change meanwhile may be missed or come as they were.
 func (s *Store) Range(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
+	return s.counts.called(Range, s.scan(ctx, space, prefix, yield))
+}
+
+func (s *Store) scan(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
 	if err := checkSpace(space); err != nil {
 		return err
 	}
