@@ -29,10 +29,15 @@ func generate(root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	facts := factsPage(specs, comments)
+	metrics, err := metricsPage()
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
 		"cmd/gatepost/comments.json": append(asJSON, '\n'),
 		"docs/configuration.md":      configuration,
 		"docs/facts.md":              facts,
+		"docs/metrics.md":            metrics,
 	}, nil
 }
 

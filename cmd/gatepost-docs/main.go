@@ -1,5 +1,5 @@
 // Command gatepost-docs writes the parts of the manual that are made from the source: the comments that
-// `gatepost config` prints, docs/configuration.md and docs/facts.md. A test keeps them fresh.
+// `gatepost config` prints, docs/configuration.md, docs/facts.md and docs/metrics.md. A test keeps them fresh.
 package main
 
 import (

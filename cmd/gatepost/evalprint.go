@@ -55,7 +55,7 @@ func matchJSON(m policy.Match) ruleJSON {
 // writeRecordJSON prints every fact there is, those that are absent as null, and a list as a list even if it is empty:
 // whoever reads one need not ask whether it is there.
 func writeRecordJSON(w io.Writer, schema *rules.Schema, r *policy.Record) error {
-	out := recordJSON{Verdict: telemetry.Verdict(r), Reply: replyText(r.Ending.Reply), Facts: map[string]map[string]any{},
+	out := recordJSON{Verdict: telemetry.VerdictOf(r).String(), Reply: replyText(r.Ending.Reply), Facts: map[string]map[string]any{},
 		Rules: []ruleJSON{}, Recipients: []recipientJSON{}, Filters: []filterJSON{}}
 	for _, fact := range schema.Facts() {
 		group, name, _ := strings.Cut(fact.Name, ".")
@@ -114,7 +114,7 @@ func writeRecord(w io.Writer, r *policy.Record) error {
 	for _, rcpt := range r.Recipients {
 		fmt.Fprintf(w, "  <%s>  %s\n", printable(rcpt.Address), printable(replyText(rcpt.Reply)))
 	}
-	_, err := fmt.Fprintf(w, "\nVerdict: %s\n  %s\n", telemetry.Verdict(r), printable(replyText(r.Ending.Reply)))
+	_, err := fmt.Fprintf(w, "\nVerdict: %s\n  %s\n", telemetry.VerdictOf(r).String(), printable(replyText(r.Ending.Reply)))
 	return err
 }
 

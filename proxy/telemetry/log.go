@@ -85,7 +85,7 @@ func (r Recorder) Record(rec *policy.Record) {
 	if rec.Envelope != nil {
 		attrs = append(attrs, slog.String("from", "<"+rec.Envelope.ReversePath+">"), recipients(rec.Recipients))
 	}
-	attrs = append(attrs, slog.String("verdict", Verdict(rec)))
+	attrs = append(attrs, slog.String("verdict", VerdictOf(rec).String()))
 	attrs = append(attrs, matches(rec.Matched)...)
 	attrs = append(attrs, ending(rec)...)
 	attrs = append(attrs, slog.Duration("took", rec.End.Sub(rec.Start).Round(100_000)), slog.String("facts", facts(rec)))
@@ -93,27 +93,6 @@ func (r Recorder) Record(rec *policy.Record) {
 		attrs = append(attrs, slog.String("failed", failed))
 	}
 	r.Log.LogAttrs(ctx, level, rec.Kind, attrs...)
-}
-
-// Verdict names how a record ended: accept, reject, defer, or abandon where the client left or gave up.
-func Verdict(rec *policy.Record) string {
-	code := rec.Ending.Reply.Code
-	if code == 0 { // the message was never reached: the recipients tell
-		for _, rcpt := range rec.Recipients {
-			code = max(code, rcpt.Reply.Code)
-		}
-	}
-	switch code / 100 {
-	case 5:
-		return "reject"
-	case 4:
-		return "defer"
-	case 2:
-		if rec.Ending.Reply.Code != 0 {
-			return "accept"
-		}
-	}
-	return "abandon"
 }
 
 // maxRecipientsLogged keeps a line readable; the journal has them all.

@@ -98,8 +98,18 @@ func TestVerdicts(t *testing.T) {
 		for _, code := range c.recipients {
 			r.Recipients = append(r.Recipients, policy.RecipientRecord{Reply: rules.Reply{Code: code}})
 		}
-		if got := Verdict(r); got != c.want {
+		if got := VerdictOf(r).String(); got != c.want {
 			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestA250OfOursIsNoAcceptance(t *testing.T) {
+	for action, want := range map[rules.Action]string{rules.Discard: "discard", rules.Quarantine: "quarantine"} {
+		r := &policy.Record{Ending: policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true}}
+		r.Matched = []policy.Match{{Rule: &rules.Rule{Action: rules.Score}}, {Rule: &rules.Rule{Action: action}}}
+		if got := VerdictOf(r).String(); got != want {
+			t.Errorf("%s: %s", want, got)
 		}
 	}
 }
