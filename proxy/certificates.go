@@ -186,3 +186,19 @@ func (i *identity) subject(state tls.ConnectionState) string {
 	}
 	return state.PeerCertificates[0].Subject.String()
 }
+
+// ServerTLS is what a server of another protocol shows its clients. address names it in the log; the files are looked
+// after as those of listeners are.
+func ServerTLS(address string, c Certificate, log *slog.Logger, clock filters.Clock) (*tls.Config, error) {
+	files, err := newCertificates(&Listen{Address: address, Certificate: c.Certificate, Key: c.Key}, log, clock)
+	if err != nil {
+		return nil, err
+	}
+	if files == nil {
+		return nil, errors.New("there is no certificate")
+	}
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return files.current().config, nil },
+	}, nil
+}

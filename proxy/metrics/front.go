@@ -57,13 +57,15 @@ var sessionFamilies = []family{
 
 var messageFamilies = []family{
 	{Metric{"gatepost_messages_total", Counter, labelled("result"), "Messages that came to their end: accepted (the backend took it), refused (5yz) and deferred " +
-		"(4yz) by Gatepost or the backend, discarded (a rule threw it away behind a 250)."},
+		"(4yz) by Gatepost or the backend, discarded (a rule threw it away behind a 250), suppressed (a duplicate, answered 250 " +
+		"without a second delivery)."},
 		func(s *Sources, o *out) {
 			m := s.Front.Metrics()
 			o.value(float64(m.Accepted.Load()), "accepted")
 			o.value(float64(m.Refused.Load()), "refused")
 			o.value(float64(m.Deferred.Load()), "deferred")
 			o.value(float64(m.Discarded.Load()), "discarded")
+			o.value(float64(m.Suppressed.Load()), "suppressed")
 		}},
 	{Metric{"gatepost_message_bytes_total", Counter, nil, "Bytes of messages received."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().Bytes.Load() })},
@@ -83,4 +85,8 @@ var messageFamilies = []family{
 		single(func(s *Sources) int64 { return s.Front.Metrics().DialErrors.Load() })},
 	{Metric{"gatepost_lost_after_data_total", Counter, nil, "Messages whose backend fell silent after the end of the message; they may come twice."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().LostAfter.Load() })},
+	{Metric{"gatepost_unconfirmed_deliveries_total", Counter, nil, "Deliveries whose client left without a sign that it has read the reply; they may come twice."},
+		single(func(s *Sources) int64 { return s.Front.Metrics().Unconfirmed.Load() })},
+	{Metric{"gatepost_duplicate_store_errors_total", Counter, nil, "Times that the store could not be asked about duplicates, or told of a delivery (duplicates: suppress)."},
+		single(func(s *Sources) int64 { return s.Front.Metrics().StoreErrors.Load() })},
 }

@@ -114,6 +114,13 @@ func TestA250OfOursIsNoAcceptance(t *testing.T) {
 	}
 }
 
+func TestADuplicateIsNamed(t *testing.T) {
+	r := &policy.Record{Ending: policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true, Suppressed: "S1.1"}}
+	if got := VerdictOf(r).String(); got != "duplicate" {
+		t.Error(got)
+	}
+}
+
 func TestManyRecipientsAreCut(t *testing.T) {
 	all := make([]policy.RecipientRecord, 25)
 	for i := range all {

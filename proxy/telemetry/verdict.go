@@ -14,11 +14,13 @@ const (
 	Defer
 	Discard    // a rule threw the message away behind a 250 of ours
 	Quarantine // a rule kept it behind a 250 of ours
+	Duplicate  // it was delivered before, and answered 250 for that
 	Abandon    // the client left or gave up
 )
 
 // Verdicts are the names of all verdicts.
-var Verdicts = [...]string{Accept: "accept", Reject: "reject", Defer: "defer", Discard: "discard", Quarantine: "quarantine", Abandon: "abandon"}
+var Verdicts = [...]string{Accept: "accept", Reject: "reject", Defer: "defer", Discard: "discard", Quarantine: "quarantine",
+	Duplicate: "duplicate", Abandon: "abandon"}
 
 // String names the verdict.
 func (v Verdict) String() string { return Verdicts[v] }
@@ -50,6 +52,9 @@ func VerdictOf(rec *policy.Record) Verdict {
 
 // instead tells why a 250 was ours: the exceptions from the rule that it is the backend's.
 func instead(rec *policy.Record) Verdict {
+	if rec.Ending.Suppressed != "" {
+		return Duplicate
+	}
 	for i := range rec.Matched {
 		switch m := &rec.Matched[i]; {
 		case m.Observed:

@@ -1,0 +1,160 @@
+package admin
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gatepost/filters"
+)
+
+// authority knows the password and who has signed in. It is safe for concurrent use.
+type authority struct {
+	hash     *hash
+	clock    filters.Clock
+	guesses  guesses
+	sessions sessions
+	turn     chan struct{} // held while a password is hashed: that takes 64 MiB
+
+	// A program sends the password with every request, and hashing it each time would be dear. So the last good one is
+	// known by its HMAC under a key that nobody else has.
+	key   [32]byte
+	known atomic.Pointer[[sha256.Size]byte]
+}
+
+func newAuthority(h *hash, clock filters.Clock) *authority {
+	a := &authority{hash: h, clock: clock, turn: make(chan struct{}, 1)}
+	rand.Read(a.key[:]) // never fails
+	return a
+}
+
+// outcome is what became of a password.
+type outcome uint8
+
+const (
+	wrong outcome = iota
+	right
+	tooMany // guesses from there: it was not looked at
+)
+
+// check looks at a password from a client.
+func (a *authority) check(ctx context.Context, client netip.Addr, password string) outcome {
+	mac := a.mac(password)
+	if known := a.known.Load(); known != nil && hmac.Equal(known[:], mac[:]) {
+		return right
+	}
+	if !a.guesses.allow(client, a.clock.Now()) {
+		return tooMany
+	}
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return tooMany
+	}
+	if !a.hash.matches(password) {
+		return wrong
+	}
+	a.known.Store(&mac)
+	return right
+}
+
+func (a *authority) mac(password string) (sum [sha256.Size]byte) {
+	h := hmac.New(sha256.New, a.key[:])
+	h.Write([]byte(password[:min(len(password), maxPassword+1)]))
+	h.Sum(sum[:0])
+	return sum
+}
+
+// required lets those in who have signed in, or send the password with the request.
+func (s *Server) required(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		_, password, sent := r.BasicAuth()
+		if !sent {
+			s.askForPassword(w, r)
+			return
+		}
+		client := clientOf(r)
+		switch s.auth.check(bounded(r), client, password) {
+		case right:
+			next.ServeHTTP(w, r)
+		case tooMany:
+			refuseGuess(w)
+		default:
+			s.Log.Warn("admin: wrong password", "client", client.String(), "path", r.URL.Path)
+			s.askForPassword(w, r)
+		}
+	})
+}
+
+// askForPassword sends a browser to the page for it, and tells a program that it is missing.
+func (s *Server) askForPassword(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Redirect(w, r, "/login?"+url.Values{"next": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="gatepost", charset="UTF-8"`)
+	http.Error(w, "The password is missing or wrong.", http.StatusUnauthorized)
+}
+
+func refuseGuess(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "30")
+	http.Error(w, "Too many attempts; wait a minute.", http.StatusTooManyRequests)
+}
+
+// bounded is a request's context that does not wait longer than the request's response could be written.
+func bounded(r *http.Request) context.Context {
+	ctx, cancel := context.WithTimeout(r.Context(), writeTimeout/4)
+	context.AfterFunc(r.Context(), cancel)
+	return ctx
+}
+
+// clientOf is the other end of the connection. What a proxy in front says of somebody else is not believed.
+func clientOf(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap().WithZone("")
+}
+
+// cookieName: with the prefix browsers take it over TLS only, from this host only, and for all of it. Without TLS
+// there is no password but on loopback, and no such promise.
+func (s *Server) cookieName() string { return cookieName(s.http.TLSConfig != nil) }
+
+func cookieName(secure bool) string {
+	if secure {
+		return "__Host-gatepost"
+	}
+	return "gatepost"
+}
+
+func sessionToken(r *http.Request) string {
+	if c, err := r.Cookie(cookieName(r.TLS != nil)); err == nil {
+		return c.Value
+	}
+	return ""
+}
+
+func (s *Server) setCookie(w http.ResponseWriter, token string, life time.Duration) {
+	c := &http.Cookie{Name: s.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: s.http.TLSConfig != nil, SameSite: http.SameSiteStrictMode}
+	if life <= 0 {
+		c.MaxAge = -1
+	} else {
+		c.MaxAge = int(life.Seconds())
+	}
+	http.SetCookie(w, c)
+}

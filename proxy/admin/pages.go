@@ -1,0 +1,124 @@
+package admin
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"strings"
+)
+
+//go:embed web
+var web embed.FS
+
+// pages are the templates by the name of their file; each fills in the blocks of layout.html.
+var pages = parsePages("login.html", "home.html")
+
+func parsePages(names ...string) map[string]*template.Template {
+	list := make(map[string]*template.Template, len(names))
+	for _, name := range names {
+		list[name] = template.Must(template.ParseFS(web, "web/layout.html", "web/"+name))
+	}
+	return list
+}
+
+// page is what every template gets.
+type page struct {
+	Title    string
+	Hostname string
+	Version  string
+	SignedIn bool // there is a password, and who looks at the page has given it
+	Data     any  // the page's own
+}
+
+// render writes a page. Nothing is sent before the whole of it is there.
+func (s *Server) render(w http.ResponseWriter, status int, name string, p page) {
+	p.Hostname, p.Version = s.Hostname, s.Version
+	var b bytes.Buffer
+	if err := pages[name].ExecuteTemplate(&b, "layout", p); err != nil {
+		s.Log.Error("an admin page cannot be made; please report it", "page", name, "error", err)
+		http.Error(w, "Internal error; the log has more.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// static serves styles and scripts.
+func static() http.Handler {
+	files, err := fs.Sub(web, "web/static")
+	if err != nil {
+		panic(err) // the folder is part of the program
+	}
+	serve := http.StripPrefix("/static/", http.FileServerFS(files))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") { // no listing of what there is
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-cache")
+		serve.ServeHTTP(w, r)
+	})
+}
+
+// homeData is what home.html shows.
+type homeData struct{ Reasons []string }
+
+func (s *Server) home(w http.ResponseWriter, _ *http.Request) {
+	s.render(w, http.StatusOK, "home.html", page{Title: "Gatepost", SignedIn: s.auth != nil, Data: homeData{s.Ready()}})
+}
+
+// loginData is what login.html shows.
+type loginData struct {
+	Next  string
+	Error string
+}
+
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
+	next := localPath(r.URL.Query().Get("next"))
+	if s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()) {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return
+	}
+	s.render(w, http.StatusOK, "login.html", page{Title: "Sign in", Data: loginData{Next: next}})
+}
+
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	next := localPath(r.PostFormValue("next"))
+	if s.auth == nil {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return
+	}
+	client := clientOf(r)
+	switch s.auth.check(bounded(r), client, r.PostFormValue("password")) {
+	case right:
+		s.Log.Info("admin: signed in", "client", client.String())
+		s.setCookie(w, s.auth.sessions.begin(s.auth.clock.Now()), sessionLife)
+		http.Redirect(w, r, next, http.StatusSeeOther)
+	case tooMany:
+		s.Log.Warn("admin: too many attempts to sign in", "client", client.String())
+		w.Header().Set("Retry-After", "30")
+		s.render(w, http.StatusTooManyRequests, "login.html", page{Title: "Sign in", Data: loginData{next, "Too many attempts. Wait a minute and try again."}})
+	default:
+		s.Log.Warn("admin: wrong password", "client", client.String(), "path", r.URL.Path)
+		s.render(w, http.StatusForbidden, "login.html", page{Title: "Sign in", Data: loginData{next, "That is not the password."}})
+	}
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	if s.auth != nil {
+		s.auth.sessions.end(sessionToken(r))
+		s.setCookie(w, "", 0)
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// localPath keeps the way back after sign-in on this server.
+func localPath(next string) string {
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
+		return "/"
+	}
+	return next
+}

@@ -1,0 +1,178 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"gatepost/filters"
+	"gatepost/proxy"
+)
+
+// Bounds of a request and of all of them.
+const (
+	maxConnections = 64
+	maxHeaderBytes = 16 << 10
+	maxBody        = 2 << 20 // a rule file with its lists
+
+	headerTimeout = 5 * time.Second
+	readTimeout   = 30 * time.Second
+	writeTimeout  = time.Minute // a handler that streams lifts its own
+	idleTimeout   = 2 * time.Minute
+
+	// patience is how long requests may go on after the server was told to stop.
+	patience = 5 * time.Second
+	// bindPause is how soon an address that somebody else has is tried again.
+	bindPause = 15 * time.Second
+)
+
+// Options is what a Server is made with.
+type Options struct {
+	Config   Config // enabled and valid
+	Hostname string // our name on the pages
+	Version  string
+	Log      *slog.Logger
+	Clock    filters.Clock
+	Metrics  prometheus.Gatherer
+	// Ready returns the reasons why no mail can be taken now; empty: it can.
+	Ready func() []string
+}
+
+// Server serves operators. Register handlers before Run; all else is safe for concurrent use.
+type Server struct {
+	Options
+	mux     *http.ServeMux
+	http    *http.Server
+	auth    *authority // nil: there is no password
+	serving sync.WaitGroup
+
+	mu    sync.Mutex // guards bound
+	bound net.Addr   // nil while there is no socket
+}
+
+// New makes a server that listens nowhere yet. It reads the certificate.
+func New(o Options) (*Server, error) {
+	s := &Server{Options: o, mux: http.NewServeMux()}
+	if text := o.Config.Password.Reveal(); text != "" {
+		h, err := parseHash(text)
+		if err != nil {
+			return nil, fmt.Errorf("admin.password: %w", err)
+		}
+		s.auth = newAuthority(h, o.Clock)
+	}
+	s.http = &http.Server{
+		Handler:           s.guard(s.mux),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), // handshakes that failed, and the like
+		Protocols:         new(http.Protocols),
+	}
+	s.http.Protocols.SetHTTP1(true)
+	if o.Config.Certificate != "" {
+		config, err := proxy.ServerTLS(o.Config.Address, o.Config.TLS(), o.Log, o.Clock)
+		if err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+		config.NextProtos = []string{"http/1.1"}
+		s.http.TLSConfig = config
+	}
+	s.routes()
+	return s, nil
+}
+
+// Handle serves a pattern of [http.ServeMux] to who may come in.
+func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, s.required(h)) }
+
+func (s *Server) routes() {
+	s.mux.HandleFunc("GET /health", s.health)
+	s.mux.HandleFunc("GET /ready", s.ready)
+	s.mux.Handle("GET /static/", static())
+	s.mux.HandleFunc("GET /login", s.loginPage)
+	s.mux.HandleFunc("POST /login", s.login)
+	s.Handle("POST /logout", http.HandlerFunc(s.logout))
+	s.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelError), ErrorHandling: promhttp.ContinueOnError,
+		MaxRequestsInFlight: 4, Timeout: 20 * time.Second,
+	}))
+	s.Handle("GET /{$}", http.HandlerFunc(s.home))
+}
+
+// Run serves until ctx ends, and waits for what is being served. Mail must not wait for operators: an address that
+// cannot be had is logged and tried again.
+func (s *Server) Run(ctx context.Context) {
+	for told := false; ctx.Err() == nil; {
+		socket, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Config.Address)
+		if err == nil {
+			s.serve(ctx, socket)
+			return
+		}
+		if !told && ctx.Err() == nil {
+			s.Log.Error("the admin address cannot be had; it is tried again", "address", s.Config.Address, "error", err)
+			told = true
+		}
+		timer := time.NewTimer(bindPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+func (s *Server) serve(ctx context.Context, socket net.Listener) {
+	s.setBound(socket.Addr())
+	defer s.setBound(nil)
+	s.Log.Info("the admin pages are served", "address", socket.Addr().String(), "tls", s.http.TLSConfig != nil, "password", s.auth != nil)
+	// Requests end with it: those that stream would else go on until they are cut off.
+	requests, stop := context.WithCancel(ctx)
+	defer stop()
+	s.http.BaseContext = func(net.Listener) context.Context { return requests }
+	limited := netutil.LimitListener(socket, maxConnections)
+	if s.http.TLSConfig != nil {
+		limited = tls.NewListener(limited, s.http.TLSConfig)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.http.Serve(limited) }()
+	select {
+	case err := <-ended:
+		s.Log.Error("the admin pages are not served any more", "error", err)
+	case <-ctx.Done():
+		bounded, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.http.Shutdown(bounded); err != nil {
+			s.Log.Warn("requests to the admin pages were cut off", "error", err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			s.Log.Error("the admin pages", "error", err)
+		}
+	}
+	s.http.Close()
+	stop()
+	s.serving.Wait()
+}
+
+func (s *Server) setBound(a net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bound = a
+}
+
+// Addr is where the server listens, nil while it does not.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bound
+}
