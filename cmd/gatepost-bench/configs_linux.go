@@ -35,6 +35,7 @@ backend:
   client_address: xclient
 resolver: {servers: ["{{.Resolver}}"]}
 store: {path: "{{.Folder}}/state"}
+admin: off
 limits:
   connections: {{.Connections}}
   connections_per_client: 0

@@ -56,6 +56,7 @@ func command() *cobra.Command {
 		allowCommand(),
 		blockCommand(),
 		dmarcCommand(),
+		adminCommand(),
 		versionCommand(),
 	)
 	return root

@@ -211,6 +211,7 @@ listen:
   - {address: %q, %s, submission: on}
 backend: {address: %q, client_address: %s, %s}
 store: {path: %s/state}
+admin: off
 resolver: {servers: [%q], timeout: 2s}
 filters:
   greylist: {delay: 1s}

@@ -55,7 +55,7 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 	folder := t.TempDir()
 	file, pair := filepath.Join(folder, "gatepost.yaml"), filepath.Join(folder, "mx.pem")
 	write := func(more string) {
-		text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nbackend: {address: %s%s}\nstore: {path: %s}\n"+
+		text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nbackend: {address: %s%s}\nstore: {path: %s}\nadmin: off\n"+
 			"listen:\n  - {address: \"127.0.0.1:0\", certificate: %s, implicit_tls: on, submission: on}\n", mta.Address(), more, folder, pair)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -88,6 +88,7 @@ func (h *house) reloadAndLog() {
 		h.log.Info("the new configuration is in force", "file", h.file)
 		return
 	}
+	h.reloads.Refused()
 	var problems config.Problems
 	if !errors.As(err, &problems) {
 		h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file, "error", err)

@@ -189,7 +189,7 @@ func TestAnUnreadableStateFolder(t *testing.T) {
 		return
 	}
 	folder := t.TempDir()
-	write(t, filepath.Join(folder, "gatepost.yaml"), "domains: [example.org]\nbackend: 127.0.0.1:9\nrules: []\nstore: {path: locked/state}\nlisten:\n  - {address: '127.0.0.1:0'}\n")
+	write(t, filepath.Join(folder, "gatepost.yaml"), "domains: [example.org]\nbackend: 127.0.0.1:9\nrules: []\nstore: {path: locked/state}\nadmin: off\nlisten:\n  - {address: '127.0.0.1:0'}\n")
 	if err := os.Mkdir(filepath.Join(folder, "locked"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func runAsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary, file := filepath.Join(folder, "gatepost"), filepath.Join(folder, "gatepost.yaml")
-	write(t, file, "domains: [example.org]\nbackend: 127.0.0.1:9\nrules: []\nstore: {path: locked/state}\nlisten:\n  - {address: '127.0.0.1:0'}\n")
+	write(t, file, "domains: [example.org]\nbackend: 127.0.0.1:9\nrules: []\nstore: {path: locked/state}\nadmin: off\nlisten:\n  - {address: '127.0.0.1:0'}\n")
 	if err := os.WriteFile(binary, program, 0o755); err != nil {
 		t.Fatal(err)
 	}

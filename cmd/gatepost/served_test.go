@@ -37,8 +37,14 @@ const settings = `hostname: mx.example.org
 domains: [example.org]
 backend: "BACKEND"
 store: {path: state}
+admin: off
 resolver: {servers: ["127.0.0.1:9"], timeout: 200ms, attempt: 100ms}
 `
+
+// settingsWithout leaves a line out.
+func settingsWithout(key string) string {
+	return regexp.MustCompile(`(?m)^`+key+`:.*\n`).ReplaceAllString(settings, "")
+}
 
 // blocked is a rule that refuses a sender.
 func blocked(sender string) string {
@@ -59,7 +65,12 @@ func startServe(t *testing.T, more string) *served {
 		more += "listen: {address: '127.0.0.1:0'}\n"
 	}
 	more = strings.Replace(more, "listen: {", "listen:\n  - {", 1)
-	s.configure(settings + more)
+	if strings.Contains(more, "admin:") {
+		more = settingsWithout("admin") + more
+	} else {
+		more = settings + more
+	}
+	s.configure(more)
 	s.run()
 	return s
 }
@@ -182,6 +193,13 @@ func (l *logLines) forget() {
 	l.from = l.text.Len()
 }
 
+// forgetNothing makes find look at everything again.
+func (l *logLines) forgetNothing() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.from = 0
+}
+
 // find returns the first whole line with a text in it, or a channel that tells when to look again.
 func (l *logLines) find(text string) (line string, changed <-chan struct{}) {
 	l.mu.Lock()
@@ -248,4 +266,22 @@ func (s *served) recipient(sender, want string) {
 	defer c.conn.Close()
 	c.say("MAIL FROM:<"+sender+">", "250")
 	c.say("RCPT TO:<alice@example.org>", want)
+}
+
+// recipientOrNot begins a transaction, whatever comes of it.
+func (s *served) recipientOrNot(sender string) {
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	in := bufio.NewReader(conn)
+	for _, line := range []string{"EHLO client.example.net", "MAIL FROM:<" + sender + ">", "RCPT TO:<alice@example.org>", "QUIT"} {
+		if _, err := in.ReadString('\n'); err != nil {
+			return
+		}
+		fmt.Fprintf(conn, "%s\r\n", line)
+	}
+	in.ReadString('\n')
 }

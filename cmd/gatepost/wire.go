@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/filters"
@@ -17,13 +18,14 @@ import (
 	"gatepost/filters/filtertest"
 	"gatepost/policy"
 	"gatepost/proxy"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/config"
 	"gatepost/proxy/control"
 	"gatepost/proxy/front"
+	"gatepost/proxy/metrics"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
-	"gatepost/proxy/telemetry"
 )
 
 // house is a running proxy: everything that has an owner, put together here and nowhere else.
@@ -42,6 +44,12 @@ type house struct {
 	runtime     *policy.Runtime
 	running     sync.WaitGroup // what runs beside the sessions
 	started     *config.Config // what it was started with; some of it no reload changes
+
+	counts    *metrics.Recorder
+	reloads   metrics.Reloads
+	current   atomic.Pointer[backends] // those of force, for who may not wait for a reload
+	admin     *admin.Server            // nil: there is none
+	stopAdmin context.CancelFunc
 
 	mu    sync.Mutex // guards force; held while a reload is under way
 	force inForce
@@ -68,8 +76,8 @@ const spillTotal = 4 << 30
 // build opens everything that a configuration names. On error nothing is left open.
 func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
 	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c}
-	h.runtime = &policy.Runtime{Recorder: recorder, Bypass: &policy.Bypass{}, Clock: clock}
-	if err := h.open(c); err != nil {
+	h.runtime = &policy.Runtime{Bypass: &policy.Bypass{}, Clock: clock}
+	if err := errors.Join(h.monitor(recorder), h.open(c)); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
@@ -97,7 +105,7 @@ func (h *house) open(c *config.Config) (err error) {
 		h.discard(service, next)
 		return err
 	}
-	h.force = next
+	h.enforce(next)
 	if h.control, err = control.Listen(controlSocket(c.Store), h.log); err != nil {
 		return err
 	}
@@ -109,7 +117,14 @@ func (h *house) open(c *config.Config) (err error) {
 			h.log.Error("commands are not answered any more", "error", err)
 		}
 	})
-	return nil
+	return h.openAdmin(c)
+}
+
+// enforce notes what the server has taken.
+func (h *house) enforce(next inForce) {
+	h.force = next
+	h.current.Store(next.backends)
+	h.reloads.Loaded(h.clock.Now())
 }
 
 // awaitBackend waits, for a bounded time, until every backend has been asked once: clients that come before would be
@@ -157,6 +172,7 @@ func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 	if h.force.engine != nil {
 		engine.Adopt(h.force.engine)
 	}
+	h.counts.Use(engine.Rules())
 	ctx, stop := context.WithCancel(context.Background())
 	h.running.Go(func() { engine.Run(ctx) })
 	group.users.Add(1)
@@ -243,7 +259,7 @@ func (h *house) reload() error {
 	if previous := h.force.backends; previous != next.backends {
 		h.running.Go(func() { previous.users.Wait(); previous.stop() })
 	}
-	h.force = next
+	h.enforce(next)
 	return nil
 }
 
@@ -260,7 +276,7 @@ func (h *house) warnFixed(c *config.Config) {
 	for _, section := range []struct {
 		name     string
 		old, new any
-	}{{"store", h.started.Store, c.Store}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}} {
+	}{{"store", h.started.Store, c.Store}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
 		if !reflect.DeepEqual(section.old, section.new) {
 			h.log.Warn("what changed in this section takes effect at the next start", "section", section.name)
 		}
@@ -284,6 +300,9 @@ func (h *house) close() error {
 	if h.stopControl != nil {
 		h.stopControl()
 	}
+	if h.stopAdmin != nil {
+		h.stopAdmin()
+	}
 	if h.server != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -304,6 +323,3 @@ func (h *house) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// newRecorder is what the log is told by.
-func newRecorder(log *slog.Logger) policy.Recorder { return telemetry.Recorder{Log: log} }

@@ -54,6 +54,7 @@ func (d *document) check(c *Config) {
 	d.validate("limits", &c.Limits)
 	d.validate("authentication_results", &c.AuthenticationResults)
 	d.validate("log", &c.Log)
+	d.validate("admin", &c.Admin)
 	d.validated("backend", c.Backend.ValidateDomains(len(c.Domains) > 0))
 	for i, name := range c.Domains {
 		if !validDomain(strings.TrimPrefix(name, ".")) && !d.isBroken(fmt.Sprintf("domains[%d]", i)) {

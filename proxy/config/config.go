@@ -16,6 +16,7 @@ import (
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
@@ -56,6 +57,8 @@ type Config struct {
 	AuthenticationResults policy.AuthenticationResults `yaml:"authentication_results"`
 	// The log on standard error.
 	Log telemetry.Config `yaml:"log"`
+	// Metrics, health and the admin pages, over HTTP. `admin: off` does without.
+	Admin admin.Config `yaml:"admin"`
 	// The folder that relative names of list files in rules mean. Default: the folder "lists" beside this file.
 	Lists string `yaml:"lists"`
 
@@ -71,7 +74,6 @@ type Config struct {
 // without effect.
 var later = map[string]string{
 	"journal": "this release keeps no journal; decisions are in the log",
-	"admin":   "this release has no admin page",
 }
 
 // Default is the configuration of an empty file.
@@ -88,6 +90,7 @@ func Default(specs []filters.Spec) *Config {
 		Store:    store.Defaults(),
 		Limits:   proxy.DefaultLimits(),
 		Log:      telemetry.Default(),
+		Admin:    admin.Default(),
 
 		AuthenticationResults: policy.DefaultAuthenticationResults(),
 
@@ -178,7 +181,7 @@ func (c *Config) resolvePaths(folder string) {
 	if absolute, err := filepath.Abs(folder); err == nil {
 		folder = absolute
 	}
-	names := []*string{&c.Lists, &c.Store.Path, &c.Backend.CA}
+	names := []*string{&c.Lists, &c.Store.Path, &c.Backend.CA, &c.Admin.Certificate, &c.Admin.Key}
 	for i := range c.Listen {
 		names = append(names, &c.Listen[i].Certificate, &c.Listen[i].Key)
 	}

@@ -75,7 +75,6 @@ func TestAWholeConfiguration(t *testing.T) {
 	}
 	if want := []string{
 		"gatepost.yaml:16:1: warning: journal: this release keeps no journal; decisions are in the log",
-		"gatepost.yaml:17:1: warning: admin: this release has no admin page",
 	}; !slices.Equal(warnings, want) {
 		t.Errorf("warnings %q, want %q", warnings, want)
 	}

@@ -20,6 +20,9 @@ func (c *Config) CheckFiles(now time.Time) Problems {
 			d.checkCertificate(fmt.Sprintf("listen[%d].certificate", i), l.Certificate, l.Key, now)
 		}
 	}
+	if c.Admin.Certificate != "" && c.Admin.Enabled() {
+		d.checkCertificate("admin.certificate", c.Admin.Certificate, c.Admin.Key, now)
+	}
 	if c.Backend.CA != "" {
 		if err := checkAuthorities(c.Backend.CA); err != nil {
 			d.problem(d.place("backend.ca"), "backend.ca: %v", err)

@@ -12,6 +12,7 @@ backend: {address: %q}
 resolver: {servers: [%q]}
 store: {path: %q}
 log: {level: warn}
+admin: off
 filters:
   earlytalker: {pause: 300ms}
   dnsbl:

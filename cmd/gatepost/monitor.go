@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"gatepost/policy"
+	"gatepost/proxy/admin"
+	"gatepost/proxy/config"
+	"gatepost/proxy/metrics"
+)
+
+// monitor makes what counts, before anything that is counted.
+func (h *house) monitor(recorder policy.Recorder) (err error) {
+	if h.counts, err = metrics.NewRecorder(h.specs); err != nil {
+		return err
+	}
+	h.runtime.Recorder = recorders{h.counts, recorder}
+	return nil
+}
+
+// sources is where the metrics come from.
+func (h *house) sources() metrics.Sources {
+	return metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
+		Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
+}
+
+func (h *house) backendsInForce() []metrics.Backends {
+	b := h.current.Load()
+	return []metrics.Backends{{Use: "mail", Group: b.group}, {Use: "submission", Group: b.submission}}
+}
+
+// openAdmin starts the server for operators, if there is to be one.
+func (h *house) openAdmin(c *config.Config) (err error) {
+	if !c.Admin.Enabled() {
+		return nil
+	}
+	h.admin, err = admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
+		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h.stopAdmin = stop
+	h.running.Go(func() { h.admin.Run(ctx) })
+	return nil
+}
+
+// notReady is why no mail can be taken now; empty: it can.
+func (h *house) notReady() (reasons []string) {
+	switch g := h.server.Gauges(); {
+	case g.Closing:
+		reasons = append(reasons, "gatepost is ending")
+	case g.Listeners == 0:
+		reasons = append(reasons, "nobody listens for clients yet")
+	}
+	for _, b := range h.backendsInForce() {
+		if b.Group == nil {
+			continue
+		}
+		if err := b.Group.Ready(); err != nil {
+			reasons = append(reasons, fmt.Sprintf("no backend can be used for %s: %v", b.Use, err))
+			continue
+		}
+		up, first := false, ""
+		for _, st := range b.Group.Stats() {
+			up = up || st.Up && st.Usable
+			first = st.Address
+		}
+		if !up {
+			reasons = append(reasons, fmt.Sprintf("no backend for %s is up (%s and all others have failed lately)", b.Use, first))
+		}
+	}
+	if st := h.store.Stats(); st.Closed {
+		reasons = append(reasons, "the store is closed")
+	}
+	return reasons
+}
