@@ -26,13 +26,14 @@ var sessionFamilies = []family{
 		single(func(s *Sources) int64 { return s.Front.Metrics().Open.Load() })},
 	{Metric{"gatepost_sessions_total", Counter, nil, "Sessions begun, also those turned away for another reason than limits.connections."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().Sessions.Load() })},
-	{Metric{"gatepost_sessions_refused_total", Counter, labelled("reason"), "Connections turned away with 421: full (limits.connections), per_client " +
-		"(limits.connections_per_client), no_backend (none was ever reached)."},
+	{Metric{"gatepost_sessions_refused_total", Counter, labelled("reason"), "Connections turned away: full (limits.connections), per_client " +
+		"(limits.connections_per_client), no_backend (none was ever reached); and sessions that a rule refused before any transaction: rule."},
 		func(s *Sources, o *out) {
 			m := s.Front.Metrics()
 			o.value(float64(m.RefusedFull.Load()), "full")
 			o.value(float64(m.RefusedPerClient.Load()), "per_client")
 			o.value(float64(m.RefusedNoBackend.Load()), "no_backend")
+			o.value(float64(s.Recorder.refused.Load()), "rule")
 		}},
 	{Metric{"gatepost_sessions_cut_total", Counter, labelled("reason"), "Sessions that Gatepost ended: commands (limits.commands), errors (limits.errors), " +
 		"abandoned (limits.abandoned), slow (limits.min_data_rate), timeout (the client was silent), panic (a mistake of ours; please report it)."},

@@ -19,6 +19,7 @@ import (
 type Recorder struct {
 	verdicts   [len(telemetry.Verdicts)]atomic.Int64
 	recipients [len(recipientResults)]atomic.Int64
+	refused    atomic.Int64 // sessions that a rule refused before any transaction
 	choices    []choice
 	filters    map[string]*filterCounts // never written after it is made
 	rules      atomic.Pointer[ruleTable]
@@ -105,6 +106,8 @@ func (r *Recorder) Record(rec *policy.Record) {
 		for i := range rec.Recipients {
 			r.recipient(&rec.Recipients[i])
 		}
+	} else if rec.Refused != nil {
+		r.refused.Add(1)
 	}
 	// counts tells what the session's record does not repeat.
 	counts := func(stage int) bool { return transaction == (stage >= int(filters.AtMail)) }
@@ -118,7 +121,8 @@ func (r *Recorder) Record(rec *policy.Record) {
 		}
 	}
 	for i := range rec.Filters {
-		if f := &rec.Filters[i]; counts(int(f.Stage)) {
+		// Those that looked at a recipient are with the recipients.
+		if f := &rec.Filters[i]; counts(int(f.Stage)) && f.Stage != filters.AtRcpt {
 			r.filter(f)
 		}
 	}
@@ -137,6 +141,9 @@ func (r *Recorder) Record(rec *policy.Record) {
 }
 
 func (r *Recorder) recipient(rcpt *policy.RecipientRecord) {
+	for i := range rcpt.Filters {
+		r.filter(&rcpt.Filters[i])
+	}
 	i := 0
 	switch rcpt.Reply.Code / 100 {
 	case 2:

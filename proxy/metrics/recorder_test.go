@@ -82,6 +82,7 @@ func TestRecordsAreCounted(t *testing.T) {
 		`gatepost_rule_matches_total{mode="observed",rule="watched"}`:         6,
 		`gatepost_facts_total{fact="exception.client",value="none"}`:          3, // once for each session
 		`gatepost_facts_total{fact="mail.null",value="false"}`:                4, // once for each transaction
+		`gatepost_filter_observations_total{filter="ratelimit",status="ok"}`:  0,
 		`gatepost_filter_observations_total{filter="exception",status="ok"}`:  3,
 		`gatepost_filter_observations_total{filter="dnsbl",status="timeout"}`: 0,
 		`gatepost_filter_duration_seconds{filter="exception"}`:                3,
@@ -89,6 +90,25 @@ func TestRecordsAreCounted(t *testing.T) {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)
 		}
+	}
+}
+
+func TestObservationsOfRecipientsAreAllCounted(t *testing.T) {
+	e, r := compiled(t, "rules:\n  - {name: r, when: 'exception.recipient == \"blocked\"', then: reject}\n"), newRecorder(t)
+	played(t, e, r, "good.test", 2)
+	if n := gathered(t, r)[`gatepost_filter_observations_total{filter="exception",status="ok"}`]; n != 4 {
+		t.Errorf("%v observations of 4 recipients", n)
+	}
+}
+
+func TestSessionsThatARuleRefuses(t *testing.T) {
+	e, r := compiled(t, "rules:\n  - {name: r, when: 'exception.client == \"none\"', then: reject, at: connect}\n"), newRecorder(t)
+	g := e.NewGate(filtertest.Connected("192.0.2.7").Session, &policy.Runtime{Recorder: r})
+	g.Connect(t.Context())
+	g.Greet(t.Context(), false, 0)
+	g.Close("quit")
+	if n := gathered(t, r)[`gatepost_sessions_refused_total{reason="rule"}`]; n != 1 {
+		t.Errorf("%v", n)
 	}
 }
 
@@ -122,10 +142,10 @@ func TestRulesComeAndGo(t *testing.T) {
 	played(t, first, r, "bad.test", 1) // nobody counts that any more
 }
 
-// record is what a session of the default rules leaves.
-func record(t testing.TB, r *Recorder) *policy.Record {
+// record is what a transaction leaves.
+func record(t testing.TB, r *Recorder, rules string) *policy.Record {
 	var last *policy.Record
-	e := compiled(t, watchful)
+	e := compiled(t, rules)
 	r.Use(e.Rules())
 	played(t, e, recorderFunc(func(rec *policy.Record) {
 		if rec.Kind == policy.TransactionRecord {
@@ -144,17 +164,21 @@ func (f recorderFunc) Record(rec *policy.Record) { f(rec) }
 
 func TestARecordCostsNothing(t *testing.T) {
 	r := newRecorder(t)
-	rec := record(t, r)
+	rec := record(t, r, "")
 	if n := testing.AllocsPerRun(100, func() { r.Record(rec) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 func BenchmarkRecord(b *testing.B) {
-	r := newRecorder(b)
-	rec := record(b, r)
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Record(rec)
+	for name, rules := range map[string]string{"two rules": watchful, "default rules": ""} {
+		b.Run(name, func(b *testing.B) {
+			r := newRecorder(b)
+			rec := record(b, r, rules)
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Record(rec)
+			}
+		})
 	}
 }

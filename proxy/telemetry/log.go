@@ -67,10 +67,11 @@ func NewLogger(c Config, w io.Writer) *slog.Logger {
 // Recorder writes records to a log. It is safe for concurrent use.
 type Recorder struct{ Log *slog.Logger }
 
-// Record writes one line. Sessions that had transactions are told by those; their own line is at level debug.
+// Record writes one line. Sessions are told by their transactions: their own line is at level debug, but for those that
+// a rule has ended or refused before any.
 func (r Recorder) Record(rec *policy.Record) {
 	level := slog.LevelInfo
-	if rec.Kind == policy.SessionRecord && rec.Ending.Reply.Code == 0 {
+	if rec.Kind == policy.SessionRecord && rec.Refused == nil {
 		level = slog.LevelDebug
 	}
 	ctx := context.Background()
@@ -151,6 +152,9 @@ func matches(all []policy.Match) []slog.Attr {
 // ending tells what the client was told last: at the end of data, or else to a recipient who was refused.
 func ending(rec *policy.Record) []slog.Attr {
 	e := rec.Ending
+	if rec.Refused != nil && e.Reply.Code == 0 {
+		e.Reply = rec.Refused.Reply
+	}
 	for _, rcpt := range rec.Recipients {
 		if e.Reply.Code == 0 && rcpt.Reply.Code/100 != 2 {
 			e.Reply = rcpt.Reply

@@ -85,6 +85,17 @@ func TestSessionsThatSayNothingAreForDebuggingOnly(t *testing.T) {
 	}
 }
 
+func TestASessionThatARuleRefusedIsTold(t *testing.T) {
+	r := transaction(t)
+	r.Kind, r.Envelope, r.Recipients, r.Ending = policy.SessionRecord, nil, nil, policy.Ending{Note: "closed"}
+	r.Refused = &policy.Decision{Action: rules.Defer, Reply: rules.Reply{Code: 421, Enhanced: "4.7.0", Text: "Too many connections"}}
+	var b bytes.Buffer
+	Recorder{NewLogger(Default(), &b)}.Record(r)
+	if line := b.String(); !strings.Contains(line, "msg=session") || !strings.Contains(line, "verdict=defer") || !strings.Contains(line, `reply="421 4.7.0 Too many`) {
+		t.Errorf("%q", line)
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	for _, c := range []struct {
 		want       string

@@ -28,6 +28,9 @@ func (v Verdict) String() string { return Verdicts[v] }
 // VerdictOf tells how a record ended.
 func VerdictOf(rec *policy.Record) Verdict {
 	code := rec.Ending.Reply.Code
+	if rec.Refused != nil && code == 0 { // a session, or a transaction that was refused before its recipients
+		code = rec.Refused.Reply.Code
+	}
 	if code == 0 { // the message was never reached: the recipients tell
 		for i := range rec.Recipients {
 			code = max(code, rec.Recipients[i].Reply.Code)
