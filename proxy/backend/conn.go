@@ -242,11 +242,11 @@ func (c *Conn) next(ctx context.Context) (command, wire.Reply, error) {
 // wait sends what is due and reads until a reply is complete.
 func (c *Conn) wait(ctx context.Context) (wire.Reply, error) {
 	defer c.link.watch(ctx)()
+	start := c.server.clock.Now()
 	if err := c.flush(ctx); err != nil {
 		return wire.Reply{}, err
 	}
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
-	start := c.server.clock.Now()
 	r, err := c.link.readReply()
 	took := c.server.clock.Now().Sub(start)
 	if err == nil && r.Class() >= 4 && took >= lateRefusal {
