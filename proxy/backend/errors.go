@@ -36,6 +36,7 @@ var (
 	errTooShort   = errors.New("the message is shorter than announced")
 	errTooLong    = errors.New("the message is longer than announced")
 	errNeedsBDAT  = errors.New("BODY=BINARYMIME cannot be sent with DATA")
+	errFamily     = errors.New("it has no address of the client's family")
 	errEarlyReply = errors.New("it answered before the end of the message")
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -314,11 +315,21 @@ func (c *Conn) greeted(ctx context.Context, e Extensions) error {
 func (c *Conn) blame(ctx context.Context, err error) error {
 	c.Close()
 	var e *Error
-	if errors.As(err, &e) && e.Refused || c.again() || c.turnedAway || errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case errors.As(err, &e) && e.Refused, errors.Is(err, errFamily), c.again(), c.turnedAway, errors.Is(ctx.Err(), context.Canceled):
+		return err
+	case c.server.config.ClientAddress == Transparent && !c.probing && late(e):
+		c.server.nudge() // there may be no way back to this client's address: a stranger's session will show
 		return err
 	}
 	c.server.failed(err)
 	return err
+}
+
+// late tells that a connection was not had in time.
+func late(e *Error) bool {
+	var n net.Error
+	return e != nil && e.Step == "connect" && errors.As(e.Err, &n) && n.Timeout()
 }
 
 func (c *Conn) advise(err error, advice string) error {

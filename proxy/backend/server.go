@@ -183,7 +183,12 @@ func (s *server) connect(ctx context.Context, c Client) (*link, error) {
 		network, address = "unix", path
 	}
 	nc, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
+	var family *net.AddrError
+	switch {
+	case err != nil && dialer.LocalAddr != nil && errors.As(err, &family): // found before anything is sent
+		return nil, &Error{Address: s.address, Step: "connect", Err: errFamily,
+			Advice: "client_address: transparent needs an address of the backend for IPv4 and one for IPv6 clients, or a listener for one of them only"}
+	case err != nil:
 		return nil, &Error{Address: s.address, Step: "connect", Err: err, Advice: s.connectAdvice()}
 	}
 	l := newLink(nc)
