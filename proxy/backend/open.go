@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"gatepost/proxy/wire"
@@ -318,7 +319,7 @@ func (c *Conn) blame(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &e) && e.Refused, errors.Is(err, errFamily), c.again(), c.turnedAway, errors.Is(ctx.Err(), context.Canceled):
 		return err
-	case c.server.config.ClientAddress == Transparent && !c.probing && late(e):
+	case c.server.config.ClientAddress == Transparent && !c.probing && fromNowhere(e):
 		c.server.nudge() // there may be no way back to this client's address: a stranger's session will show
 		return err
 	}
@@ -326,10 +327,10 @@ func (c *Conn) blame(ctx context.Context, err error) error {
 	return err
 }
 
-// late tells that a connection was not had in time.
-func late(e *Error) bool {
+// fromNowhere tells that a connection may have failed for the address that it was to come from.
+func fromNowhere(e *Error) bool {
 	var n net.Error
-	return e != nil && e.Step == "connect" && errors.As(e.Err, &n) && n.Timeout()
+	return e != nil && e.Step == "connect" && (errors.As(e.Err, &n) && n.Timeout() || errors.Is(e.Err, syscall.EINVAL))
 }
 
 func (c *Conn) advise(err error, advice string) error {

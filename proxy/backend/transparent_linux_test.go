@@ -46,8 +46,8 @@ func TestTransparentNeedsTheClientsFamily(t *testing.T) {
 	}
 }
 
-// From where some clients are, nothing comes back: the backend itself, or a program of this machine. The prober finds out
-// whether it is the backend.
+// With the address of some clients no connection can be made: the backend itself, or a program of this machine. The prober
+// finds out whether it is the backend.
 func TestTransparentClientWhoCannotBeAnswered(t *testing.T) {
 	s := start(t, backendtest.Behaviour{XClient: backendtest.XClientNever})
 	g, logs := newGroup(t, func(c *Config) {
