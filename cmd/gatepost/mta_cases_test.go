@@ -117,9 +117,11 @@ func refusesMany(t *testing.T, s *site) {
 	c := s.dial(t)
 	c.say("EHLO client.example.net", "250")
 	c.say("MAIL FROM:<bob@example.net>", "250")
-	for i := range 5 {
-		start := time.Now()
-		t.Log(c.say(fmt.Sprintf("RCPT TO:<noone%d@example.org>", i), ""), time.Since(start))
+	for i := range 3 {
+		got := c.say(fmt.Sprintf("RCPT TO:<noone%d@example.org>", i), "")
+		if own := strings.Replace(s.mta.unknown, "noone", fmt.Sprint("noone", i), 1); got != own && !strings.HasPrefix(got, "451 4.4.1") {
+			t.Errorf("got %q, want %q", got, own)
+		}
 	}
 	c.say("RCPT TO:<alice@example.org>", "250")
 	c.message(body, "250")

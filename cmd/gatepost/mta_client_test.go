@@ -21,12 +21,13 @@ type mtaClient struct {
 	in   *bufio.Reader
 }
 
-func newMTAClient(t *testing.T, conn net.Conn) *mtaClient {
+// newMTAClient sends the PROXY header of a client and reads the greeting.
+func newMTAClient(t *testing.T, conn net.Conn, header string) *mtaClient {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	c := &mtaClient{t: t, conn: conn, in: bufio.NewReader(conn)}
-	c.write(proxyHeader(conn))
+	c.write(header)
 	c.expect("220")
 	return c
 }

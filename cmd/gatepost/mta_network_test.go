@@ -104,13 +104,16 @@ func newNamespace(t *testing.T, host string) *network {
 	return n
 }
 
+// hostV6 is the second address of the back.
+const hostV6 = "2001:db8:1::2"
+
 // newNetworks are two machines: the mail server's knows no way but through the other one, and that takes all that comes
 // from there for its own, so that it can connect in its clients' name (docs/backends.md).
 func newNetworks(t *testing.T) (front, back *network) {
 	t.Helper()
 	front, back = newNamespace(t, "203.0.113.1"), newNamespace(t, "203.0.113.2")
 	front.ip(t, fmt.Sprintf("link add name gate type veth peer name gate netns %d", back.id))
-	for n, addresses := range map[*network][]string{front: {"203.0.113.1/30", "2001:db8:1::1/64"}, back: {"203.0.113.2/30", "2001:db8:1::2/64"}} {
+	for n, addresses := range map[*network][]string{front: {"203.0.113.1/30", "2001:db8:1::1/64"}, back: {"203.0.113.2/30", hostV6 + "/64"}} {
 		for _, address := range addresses {
 			n.ip(t, "address add "+address+" dev gate"+map[bool]string{true: " nodad"}[strings.Contains(address, "::")])
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,11 +25,13 @@ type site struct {
 	root        string // what .ci/mta-root unpacked
 	front, back *network
 	address     string // where the server is to listen
+	addressV6   string // where it listens, too, or empty
 	box         string // folder below the root where alice's mail arrives, a Maildir
 	certificate string // folder below the root, cert.pem and key.pem, for the host of address
 
 	public, submission string // where Gatepost listens
 	configuration      string // Gatepost's
+	log                string // file with Gatepost's log
 
 	server *exec.Cmd
 	output string // file with what the server prints
@@ -200,6 +203,10 @@ func (s *site) startGatepost(t *testing.T) {
 	certificate(t, folder, "mx.example.org")
 	s.configuration = filepath.Join(folder, "gatepost.yaml")
 	listener := fmt.Sprintf("certificate: %s/cert.pem, key: %s/key.pem, proxy_from: [%s]", folder, folder, s.front.host)
+	listeners := fmt.Sprintf("  - {address: %q, %s}", s.public, listener)
+	if s.mta.wrong != "" {
+		listeners += fmt.Sprintf("\n  - {address: %q, %s, submission: on}", s.submission, listener)
+	}
 	security := "tls: none"
 	if s.mta.verified {
 		security = "tls: verified, ca: " + filepath.Join(s.root, s.certificate, "cert.pem")
@@ -207,9 +214,8 @@ func (s *site) startGatepost(t *testing.T) {
 	write(t, s.configuration, fmt.Sprintf(`hostname: mx.example.org
 domains: [example.org]
 listen:
-  - {address: %q, %s}
-  - {address: %q, %s, submission: on}
-backend: {address: %q, client_address: %s, %s}
+%s
+backend: {address: [%s], client_address: %s, %s}
 store: {path: %s/state}
 admin: off
 resolver: {servers: [%q], timeout: 2s}
@@ -217,9 +223,10 @@ filters:
   greylist: {delay: 1s}
 rules:
   - {name: grey, when: 'mail.address == "grey@example.com"', then: greylist}
-`, s.public, listener, s.submission, listener, s.address, s.way, security, folder, serveDNS(t, s.front)))
+`, listeners, s.backends(), s.way, security, folder, serveDNS(t, s.front)))
 	process := exec.Command(binary(t), "serve", "-c", s.configuration)
-	output, err := os.Create(filepath.Join(folder, "output"))
+	s.log = filepath.Join(folder, "output")
+	output, err := os.Create(s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,11 +242,19 @@ rules:
 			t.Errorf("gatepost serve: %v", err)
 		}
 		if t.Failed() {
-			log, _ := os.ReadFile(output.Name())
+			log, _ := os.ReadFile(s.log)
 			t.Logf("gatepost's log:\n%s", tail(string(log), 60))
 		}
 	})
 	s.awaitReady(t)
+}
+
+// backends is the list in Gatepost's configuration.
+func (s *site) backends() string {
+	if s.addressV6 == "" {
+		return strconv.Quote(s.address)
+	}
+	return strconv.Quote(s.address) + ", " + strconv.Quote(s.addressV6)
 }
 
 // awaitReady waits until the relay check is done and RCPT is answered.
@@ -277,5 +292,5 @@ func (s *site) dialPort(t *testing.T, address string) *mtaClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMTAClient(t, conn)
+	return newMTAClient(t, conn, proxyHeader(conn))
 }
