@@ -63,7 +63,7 @@ docs: ## write the generated parts of the manual anew
 test-matrix: ## the matrix of keywords, commands, TLS and pipelining: every set of keywords (make test has a part of it)
 	@GATEPOST_MATRIX=long .ci/gotest $(BUILD)/matrix.log $(GO) test -v -count=1 -run TestMatrix ./proxy
 
-test-mta: build ## against Debian's Postfix and Exim in a folder of their own (root)
+test-mta: build ## against Debian's Postfix, Exim, sendmail, OpenSMTPD and Courier in a folder of their own (root)
 	@.ci/mta $(BUILD)/mta
 
 clean: ## remove what was built

@@ -27,15 +27,13 @@ var exim = mta{
 func startExim(t *testing.T, s *site) {
 	s.write(t, "/etc/exim4/exim4.conf", `primary_hostname = mx.example.org
 local_interfaces = `+s.back.host+"."+s.port()+`
-hosts_proxy = `+s.front.host+`
+hosts_proxy = ${if eq{$received_port}{`+s.port()+`}{`+s.front.host+`}}
 exim_user = Debian-exim
 exim_group = Debian-exim
 keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
 message_size_limit = 50M
-smtputf8_advertise_hosts = *
-chunking_advertise_hosts = *
 dsn_advertise_hosts = *
 tls_advertise_hosts = *
 tls_certificate = `+s.certificate+`/cert.pem

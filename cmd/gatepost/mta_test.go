@@ -54,14 +54,15 @@ func run(t *testing.T, s *site) {
 	s.mta.start(t, s)
 	s.awaitListener(t)
 	s.startGatepost(t)
-	passed := 0
+	passed, total := 0, 0
 	for _, c := range cases {
 		if c.applies != nil && !c.applies(s) {
 			continue
 		}
+		total++
 		if t.Run(c.name, func(t *testing.T) { c.run(t, s) }) {
 			passed++
 		}
 	}
-	fmt.Printf("mta %s by %s: %d cases passed\n", s.mta.name, s.way, passed)
+	fmt.Printf("mta %s by %s: %d/%d cases passed\n", s.mta.name, s.way, passed, total)
 }
