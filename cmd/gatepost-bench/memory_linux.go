@@ -100,7 +100,7 @@ func (b *bench) idleBytes(ctx context.Context, r *running) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	waiting, err := load.Idle(ctx, b.sources, r.addr, b.idle, clientName)
+	waiting, err := load.Idle(ctx, b.sources, r.addr, b.idle, func(c *load.Client) error { return c.Greet(clientName) })
 	if err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,19 +20,44 @@ type Client struct {
 	r    *bufio.Reader
 }
 
-// Dial connects from source and reads the greeting.
+// Dial connects from source. The greeting comes next.
 func Dial(ctx context.Context, source netip.Addr, to netip.AddrPort) (*Client, error) {
 	d := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0)), Control: lateBind, KeepAlive: -1}
 	conn, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{conn: conn, r: bufio.NewReaderSize(conn, maxReplyLine)}
+	return &Client{conn: conn, r: bufio.NewReaderSize(conn, maxReplyLine)}, nil
+}
+
+// Greet reads the greeting and says EHLO.
+func (c *Client) Greet(helo string) error {
 	if err := c.Expect("the connection", 220); err != nil {
-		c.Close()
-		return nil, err
+		return err
 	}
-	return c, nil
+	return c.Command("EHLO "+helo, 250)
+}
+
+// StartTLS goes on under TLS, with whatever certificate the server has, and says EHLO again.
+func (c *Client) StartTLS(helo string) error {
+	if err := c.Command("STARTTLS", 220); err != nil {
+		return err
+	}
+	c.conn.SetDeadline(time.Now().Add(patience))
+	secured := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+	if err := secured.Handshake(); err != nil {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	c.conn = secured
+	c.r.Reset(secured)
+	return c.Command("EHLO "+helo, 250)
+}
+
+// Send sends a line whose reply is not awaited.
+func (c *Client) Send(line string) error {
+	c.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := c.conn.Write([]byte(line + "\r\n"))
+	return err
 }
 
 // Close hangs up.
@@ -39,8 +65,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // Command sends a line and awaits the reply.
 func (c *Client) Command(line string, code int) error {
-	c.conn.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := c.conn.Write([]byte(line + "\r\n")); err != nil {
+	if err := c.Send(line); err != nil {
 		return err
 	}
 	verb, _, _ := strings.Cut(line, " ")

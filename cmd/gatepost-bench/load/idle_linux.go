@@ -4,31 +4,73 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 )
 
-// Idlers are clients that have said EHLO and say no more.
+// opening is how many clients connect at the same time: enough to keep a server busy, few enough for its backlog.
+const opening = 16
+
+// Idlers are clients that have said what they had to say and wait.
 type Idlers struct{ clients []*Client }
 
-// Idle opens n of them, one after the other, from all sources in turn.
-func Idle(ctx context.Context, sources []netip.Addr, to netip.AddrPort, n int, helo string) (*Idlers, error) {
-	all := &Idlers{clients: make([]*Client, 0, n)}
-	for i := range n {
+// Idle connects n clients, from all sources in turn. Each says what greet says and waits from then on. On error none is
+// left open.
+func Idle(ctx context.Context, sources []netip.Addr, to netip.AddrPort, n int, greet func(*Client) error) (*Idlers, error) {
+	all := &Idlers{clients: make([]*Client, n)}
+	err := inParallel(n, func(i int) error {
 		c, err := Dial(ctx, sources[i%len(sources)], to)
-		if err == nil {
-			all.clients = append(all.clients, c)
-			err = c.Command("EHLO "+helo, 250)
-		}
 		if err != nil {
-			all.Close()
-			return nil, fmt.Errorf("idle connection %d of %d: %w", i+1, n, err)
+			return err
 		}
+		all.clients[i] = c
+		return greet(c)
+	})
+	if err != nil {
+		all.Close()
+		return nil, err
 	}
 	return all, nil
+}
+
+// Each lets every client say something more.
+func (all *Idlers) Each(say func(*Client) error) error {
+	return inParallel(len(all.clients), func(i int) error { return say(all.clients[i]) })
 }
 
 // Close hangs up on all.
 func (all *Idlers) Close() {
 	for _, c := range all.clients {
-		c.Close()
+		if c != nil {
+			c.Close()
+		}
 	}
+}
+
+// inParallel does something for each of n connections, and stops at the first error.
+func inParallel(n int, do func(i int) error) error {
+	var (
+		next    atomic.Int64
+		failed  atomic.Pointer[error]
+		workers sync.WaitGroup
+	)
+	for range min(opening, n) {
+		workers.Go(func() {
+			for failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := do(i); err != nil {
+					err = fmt.Errorf("idle connection %d of %d: %w", i+1, n, err)
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

@@ -17,10 +17,13 @@ func Large(ctx context.Context, source netip.Addr, to netip.AddrPort, m Mail, si
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
+	if err := c.Greet(m.Helo); err != nil {
+		return 0, err
+	}
 	for _, step := range []struct {
 		line string
 		code int
-	}{{"EHLO " + m.Helo, 250}, {"MAIL FROM:<" + m.From + ">", 250}, {"RCPT TO:<" + m.To + ">", 250}, {"DATA", 354}} {
+	}{{"MAIL FROM:<" + m.From + ">", 250}, {"RCPT TO:<" + m.To + ">", 250}, {"DATA", 354}} {
 		if err := c.Command(step.line, step.code); err != nil {
 			return 0, err
 		}

@@ -196,7 +196,8 @@ func TestALargeMessageArrivesWhole(t *testing.T) {
 
 func TestIdleConnections(t *testing.T) {
 	s := startSink(t)
-	all, err := Idle(t.Context(), Sources(20), s.Addr(), 100, "client.example.net")
+	greet := func(c *Client) error { return c.Greet("client.example.net") }
+	all, err := Idle(t.Context(), Sources(20), s.Addr(), 100, greet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,8 +205,11 @@ func TestIdleConnections(t *testing.T) {
 	if len(all.clients) != 100 {
 		t.Errorf("%d connections", len(all.clients))
 	}
+	if err := all.Each(func(c *Client) error { return c.Command("NOOP", 250) }); err != nil {
+		t.Error(err)
+	}
 	refusing := play(t, "421 4.7.0 Too many\r\n")
-	if _, err := Idle(t.Context(), Sources(1), refusing, 2, "x"); err == nil || !strings.Contains(err.Error(), "421 4.7.0 Too many") {
+	if _, err := Idle(t.Context(), Sources(1), refusing, 1, greet); err == nil || !strings.Contains(err.Error(), "421 4.7.0 Too many") {
 		t.Errorf("a refusal is reported as %v", err)
 	}
 }
