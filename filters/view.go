@@ -13,8 +13,8 @@ type Session struct {
 	Peer     netip.AddrPort // the other end of the TCP connection; equals Client without a proxy in front
 	Local    netip.AddrPort // the address that the client connected to
 	Name     string         // the client's verified name where a trusted peer's XCLIENT told it, else empty
-	Trusted  bool           // the client is in one of the networks under `trusted:`
 	Accepted time.Time
+	Trusted  bool // the client is in one of the networks under `trusted:`
 	// Submission tells that users hand in their mail here (RFC 6409): what is known about mail servers says nothing
 	// about them.
 	Submission bool

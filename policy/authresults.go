@@ -52,7 +52,10 @@ func (g *Gate) authenticationResults(ctx context.Context) []byte {
 		for g.slot(i).status == running {
 			g.await(ctx, i)
 		}
-		if reporter, ok := g.slot(i).facts.(filters.AuthReporter); ok {
+		if g.slot(i).status != succeeded {
+			continue
+		}
+		if reporter, ok := g.judged().Group(o.group).(filters.AuthReporter); ok {
 			results, told = supersede(results, reporter.AuthResults()), true
 		}
 	}

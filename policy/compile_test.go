@@ -118,7 +118,8 @@ func TestEngineRunsAndAdopts(t *testing.T) {
 func TestEveryFactCanBeRead(t *testing.T) {
 	e := compile(t, &fakes{}, (&fakes{}).config())
 	kinds := map[rules.Kind]string{}
-	r := &readable{schema: e.schema, facts: e.newFacts()}
+	facts := e.newFacts()
+	r := &readable{schema: e.schema, facts: &facts}
 	for _, fact := range e.Schema().Facts() {
 		switch kinds[fact.Kind] = fact.Name; fact.Kind {
 		case rules.Bool:

@@ -28,7 +28,12 @@ func (g *Gate) edits(ctx context.Context) Edits {
 
 // carriers are the levels that hold something for the end of data, in the order of their stages.
 func (g *Gate) carriers() []*carried {
-	list := []*carried{&g.connected, &g.greeted}
+	var list []*carried
+	for _, c := range [...]*carried{g.connected, g.greeted} {
+		if c != nil {
+			list = append(list, c)
+		}
+	}
 	if g.tx.class != nil {
 		list = append(list, &g.tx.class.carried)
 	}

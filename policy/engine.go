@@ -23,6 +23,7 @@ type Engine struct {
 	log      *slog.Logger
 
 	schema *rules.Schema
+	blank  rules.Facts // what a connection begins with
 	set    *rules.Set
 	rules  []plannedRule // in order of evaluation
 	first  [len(filters.Stages) + 1]int
@@ -144,8 +145,8 @@ func (e *Engine) Schema() *rules.Schema { return e.schema }
 func (e *Engine) Rules() *rules.Set { return e.set }
 
 // newFacts returns facts of which nothing is known yet, but that those of filters that do not run are absent for good.
-func (e *Engine) newFacts() *rules.Facts {
-	f := e.schema.NewFacts()
+func (e *Engine) newFacts() rules.Facts {
+	f := *e.schema.NewFacts()
 	for group := builtinGroups; group < len(e.slotOf); group++ {
 		if e.slotOf[group] < 0 {
 			f.Fail(group)
@@ -173,4 +174,11 @@ type Runtime struct {
 	Recorder Recorder
 	Bypass   *Bypass
 	Clock    filters.Clock
+}
+
+func (r *Runtime) now() time.Time {
+	if r.Clock == nil {
+		return time.Now()
+	}
+	return r.Clock.Now()
 }

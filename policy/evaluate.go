@@ -21,7 +21,7 @@ func (r *ruling) greylists() bool {
 
 // evaluate goes through the rules of a stage from a place on. Those that are enforced come first and wait for what they
 // need; where they end, the observed ones before that place are looked at with what is known by then.
-func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.Facts, from int, carry *carried) ruling {
+func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.Facts, from int) ruling {
 	g.poll()
 	var result ruling
 	from = max(from, g.engine.first[stage])
@@ -42,7 +42,7 @@ func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.F
 			if r.Action.Terminal() {
 				end = i
 			}
-			g.act(r, facts, carry, &result)
+			g.act(r, facts, stage, &result)
 		}
 	}
 	if stage == filters.AtMessage {
@@ -65,16 +65,17 @@ func (s *stretch) extend(from, end int) {
 }
 
 // act does what a rule whose condition is true says.
-func (g *Gate) act(r *plannedRule, facts *rules.Facts, carry *carried, result *ruling) {
+func (g *Gate) act(r *plannedRule, facts *rules.Facts, stage filters.Stage, result *ruling) {
 	switch r.Action {
 	case rules.Accept:
 		g.accept(r)
 	case rules.Discard:
-		carry.discard = r.Rule
+		g.carrier(stage).discard = r.Rule
 	case rules.Score:
 		facts.SetScore(facts.Score() + r.Points)
 	case rules.Tag:
-		carry.tags = append(carry.tags, r.Header(facts))
+		c := g.carrier(stage)
+		c.tags = append(c.tags, r.Header(facts))
 	case rules.Slow:
 		result.delay += r.Delay
 	default:

@@ -33,6 +33,10 @@ type HeloFacts struct {
 	Name string `fact:"name"`
 	// EHLO rather than HELO.
 	Extended bool `fact:"extended"`
+}
+
+// ProtectionFacts are known after EHLO or HELO, and anew after STARTTLS and AUTH. All plain connections share one.
+type ProtectionFacts struct {
 	// The connection is protected by TLS.
 	TLS bool `fact:"tls"`
 	// Version of TLS, such as "TLSv1.3"; empty on a plain connection.
@@ -84,20 +88,25 @@ const (
 	clientGroup = iota
 	signInGroup
 	heloGroup
+	protectionGroup
 	mailGroup
 	rcptGroup
 	messageGroup
 	builtinGroups
 )
 
+// greetingGroups is how many of them are known by EHLO.
+const greetingGroups = 4
+
 func builtins() []rules.Group {
 	return []rules.Group{
-		clientGroup:  {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect)},
-		signInGroup:  {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo)},
-		heloGroup:    {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo)},
-		mailGroup:    {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail)},
-		rcptGroup:    {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt)},
-		messageGroup: {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage)},
+		clientGroup:     {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect)},
+		signInGroup:     {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo)},
+		heloGroup:       {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo)},
+		protectionGroup: {Name: "helo", Type: reflect.TypeFor[ProtectionFacts](), Stage: int(filters.AtHelo)},
+		mailGroup:       {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail)},
+		rcptGroup:       {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt)},
+		messageGroup:    {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage)},
 	}
 }
 
@@ -120,7 +129,17 @@ func signInFacts(h *filters.Greeting) *SignInFacts {
 }
 
 func heloFacts(h *filters.Greeting) *HeloFacts {
-	f := &HeloFacts{Name: h.Name, Extended: h.Extended, User: h.AuthUser}
+	return &HeloFacts{Name: h.Name, Extended: h.Extended}
+}
+
+// unprotected is shared, never written.
+var unprotected = &ProtectionFacts{}
+
+func protectionFacts(h *filters.Greeting) *ProtectionFacts {
+	if h.TLS == nil && h.AuthUser == "" {
+		return unprotected
+	}
+	f := &ProtectionFacts{User: h.AuthUser}
 	if h.TLS != nil {
 		f.TLS, f.TLSVersion, f.ClientCert = true, h.TLS.Version, h.TLS.PeerSubject
 	}

@@ -19,20 +19,19 @@ import (
 // as long as its facts would have lived.
 type Gate struct {
 	engine   *Engine
-	runtime  Runtime
+	runtime  *Runtime
 	session  *filters.Session
 	greeting *filters.Greeting
 	tx       *transaction // nil outside of a mail transaction
 
-	facts      *rules.Facts // of the connection; transaction and recipient have copies
-	live       readable     // the facts of the innermost level, for observations on this goroutine
-	slots      []slot       // by observation, up to those at EHLO; the transaction has the others
-	running    []*run       // goroutines that have not handed back yet
+	facts      rules.Facts // of the connection; transaction and recipient have copies
+	live       readable    // the facts of the innermost level, for observations on this goroutine
+	slots      []slot      // by observation, up to those at EHLO; the transaction has the others
+	busy       *activity   // nil while nothing runs
 	back       handback
-	ends       [levels]*scope // nil where nothing runs
-	closedAt   int            // an accept for the session closes the rules behind it
-	connected  carried
-	greeted    carried
+	closedAt   int      // an accept for the session closes the rules behind it
+	connected  *carried // nil: nothing
+	greeted    *carried // nil: nothing
 	matches    []Match
 	matchesAt0 int     // matches before the first greeting
 	scoreAt0   float64 // points before the first greeting
@@ -40,6 +39,12 @@ type Gate struct {
 	progress     progress
 	bypassing    Bypassed
 	transactions int
+}
+
+// activity is what a gate has only while observations run: most gates at any time wait for their client.
+type activity struct {
+	running []*run         // goroutines that have not handed back yet
+	ends    [levels]*scope // nil where nothing runs
 }
 
 // transaction is what lives from MAIL to Conclude.
@@ -81,23 +86,21 @@ const noneClosed = math.MaxInt
 func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 	g := &Gate{
 		engine:   e,
+		runtime:  rt,
 		session:  s,
-		facts:    e.newFacts(),
+		facts:    e.blank.WithRoom(e.lasting + greetingGroups),
 		slots:    make([]slot, e.lasting),
 		closedAt: noneClosed,
 	}
-	if rt != nil {
-		g.runtime = *rt
-	}
-	if g.runtime.Clock == nil {
-		g.runtime.Clock = filters.SystemClock{}
+	if rt == nil {
+		g.runtime = &Runtime{}
 	}
 	if s.Trusted {
 		g.closedAt = -1
 	}
-	g.live = readable{schema: e.schema, facts: g.facts}
+	g.live = readable{schema: e.schema, facts: &g.facts}
 	if s.Submission {
-		e.failInbound(g.facts)
+		e.failInbound(&g.facts)
 	}
 	return g
 }
@@ -114,6 +117,24 @@ func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 	return max(0, g.engine.pauser.GreetPause(ctx, g.session))
 }
 
+// carrier is what rules of a stage leave for the end of data.
+func (g *Gate) carrier(stage filters.Stage) *carried {
+	lasting := &g.connected
+	switch stage {
+	case filters.AtConnect:
+	case filters.AtHelo:
+		lasting = &g.greeted
+	case filters.AtRcpt:
+		return &g.tx.rcpt.carried
+	default:
+		return &g.tx.carried
+	}
+	if *lasting == nil {
+		*lasting = new(carried)
+	}
+	return *lasting
+}
+
 // recovered turns a panic of a filter outside of an observation into a log line and its result into the zero value.
 func (g *Gate) recovered(method string, result *time.Duration) {
 	if v := recover(); v != nil {
@@ -126,9 +147,9 @@ func (g *Gate) recovered(method string, result *time.Duration) {
 func (g *Gate) Greet(ctx context.Context, talked bool, waited time.Duration) Verdict {
 	g.setPauserFacts(talked, waited)
 	g.bypassing.Greet = g.bypassed()
-	r := g.evaluate(ctx, filters.AtConnect, g.facts, 0, &g.connected)
+	r := g.evaluate(ctx, filters.AtConnect, &g.facts, 0)
 	g.matchesAt0, g.scoreAt0 = len(g.matches), g.facts.Score()
-	v := g.verdict(r, g.facts)
+	v := g.verdict(r, &g.facts)
 	g.reach(StepGreet, v)
 	return v
 }
@@ -139,13 +160,14 @@ func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 	g.end(greetingLevel)
 	g.matches = g.matches[:min(len(g.matches), g.matchesAt0)]
 	g.facts.SetScore(g.scoreAt0)
-	g.greeted = carried{}
+	g.greeted = nil
 	g.greeting = h
 	g.facts.Set(heloGroup, heloFacts(h))
+	g.facts.Set(protectionGroup, protectionFacts(h))
 	g.facts.Set(signInGroup, signInFacts(h))
 	g.start(ctx, filters.AtHelo)
 	g.bypassing.Helo = g.bypassed()
-	v := g.verdict(g.evaluate(ctx, filters.AtHelo, g.facts, 0, &g.greeted), g.facts)
+	v := g.verdict(g.evaluate(ctx, filters.AtHelo, &g.facts, 0), &g.facts)
 	g.reach(StepHelo, v)
 	return v
 }
@@ -167,7 +189,7 @@ func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 	g.transactions++
 	g.live.facts = tx.facts
 	g.start(ctx, filters.AtMail)
-	v := g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0, &tx.carried), tx.facts)
+	v := g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0), tx.facts)
 	g.reach(StepMail, v)
 	return v
 }
@@ -278,7 +300,7 @@ func (g *Gate) messageComplete(ctx context.Context) {
 func (g *Gate) evaluateBehindRecipients(ctx context.Context, stage filters.Stage) Verdict {
 	var delay time.Duration
 	for from := 0; ; {
-		r := g.evaluate(ctx, stage, g.judged(), from, &g.tx.carried)
+		r := g.evaluate(ctx, stage, g.judged(), from)
 		r.delay += delay
 		if !r.greylists() {
 			return g.verdict(r, g.judged())
@@ -296,7 +318,7 @@ func (g *Gate) evaluateBehindRecipients(ctx context.Context, stage filters.Stage
 func (g *Gate) judged() *rules.Facts {
 	switch {
 	case g.tx == nil:
-		return g.facts
+		return &g.facts
 	case g.tx.rcpt != nil:
 		return g.tx.rcpt.facts
 	case g.tx.class != nil:
@@ -308,8 +330,8 @@ func (g *Gate) judged() *rules.Facts {
 
 // discarding returns the rule by which the message is thrown away whatever it turns out to be, or nil.
 func (g *Gate) discarding() *rules.Rule {
-	for _, c := range [...]*carried{&g.connected, &g.greeted, &g.tx.carried} {
-		if c.discard != nil {
+	for _, c := range [...]*carried{g.connected, g.greeted, &g.tx.carried} {
+		if c != nil && c.discard != nil {
 			return c.discard
 		}
 	}
@@ -343,7 +365,7 @@ func (g *Gate) Conclude(e Ending) {
 		Headers:    g.engine.set.Headers(),
 	})
 	g.tx = nil
-	g.live.facts = g.facts
+	g.live.facts = &g.facts
 }
 
 // lasting returns the facts for the record.
@@ -370,7 +392,7 @@ func (g *Gate) Close(note string) {
 		ID:      g.session.ID,
 		Kind:    SessionRecord,
 		Start:   g.session.Accepted,
-		Facts:   g.facts,
+		Facts:   &g.facts,
 		Matched: g.matches,
 		Ending:  Ending{Note: note},
 
@@ -385,7 +407,7 @@ func (g *Gate) bypassed() bool {
 	if g.tx != nil {
 		return g.tx.bypassed
 	}
-	return g.runtime.Bypass.on(g.runtime.Clock.Now())
+	return g.runtime.Bypass.on(g.runtime.now())
 }
 
 // tell lets the filters that want to know hear how something ended.

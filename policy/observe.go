@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -29,14 +30,23 @@ func (s status) String() string {
 	return [...]string{idle: "off", running: "unfinished", succeeded: "ok", timedOut: "timeout", failed: "error", unfinished: "unfinished"}[s]
 }
 
-// slot is an observation's latest run, as the gate sees it.
+// slot is an observation's latest run, as the gate sees it. There are several for every waiting client: keep it small.
 type slot struct {
-	run    *run // nil unless it is running
-	facts  any  // nil unless it succeeded
-	err    error
-	took   time.Duration
-	status status
+	run     *run    // nil unless it is running
+	failure *string // nil unless it failed
+	took    micros
+	status  status
 }
+
+// micros is a duration in microseconds, up to 71 minutes.
+type micros uint32
+
+// toMicros rounds up: what took some time did not take none.
+func toMicros(d time.Duration) micros {
+	return micros(min(max(d+time.Microsecond-1, 0).Microseconds(), math.MaxUint32))
+}
+
+func (m micros) duration() time.Duration { return time.Duration(m) * time.Microsecond }
 
 var (
 	errTimeout = errors.New("not known in time")
@@ -113,13 +123,13 @@ func (g *Gate) unsettled(slots []int) []*run {
 // settled notes how an observation came out and makes its facts known.
 func (g *Gate) settled(o *observation, facts any, err error, took time.Duration) {
 	s := g.slot(o.slot)
-	s.run, s.err, s.took = nil, err, took
+	*s = slot{took: toMicros(took), status: succeeded}
 	if err == nil {
-		s.status, s.facts = succeeded, facts
 		g.publish(o.level, o.group, facts)
 		return
 	}
-	s.status = failed
+	text := err.Error()
+	s.failure, s.status = &text, failed
 	if errors.Is(err, context.DeadlineExceeded) || err == errTimeout {
 		s.status = timedOut
 	}
@@ -193,7 +203,7 @@ func (g *Gate) fail(l level, group int) {
 
 func (g *Gate) holders(l level) (list [4]*rules.Facts) {
 	if l <= greetingLevel {
-		list[0] = g.facts
+		list[0] = &g.facts
 	}
 	if g.tx == nil {
 		return list

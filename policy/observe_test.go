@@ -239,8 +239,8 @@ func TestNothingIsLeftRunning(t *testing.T) {
 		if v := c.rcpt("b@example.org"); v.Action != 0 {
 			t.Fatal(spoken(v))
 		}
-		if len(c.running) > c.engine.maxRunning {
-			t.Fatalf("%d goroutines of at most %d", len(c.running), c.engine.maxRunning)
+		if c.running() > c.engine.maxRunning {
+			t.Fatalf("%d goroutines of at most %d", c.running(), c.engine.maxRunning)
 		}
 	}
 	c.Data(c.ctx)
@@ -252,13 +252,13 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	defer cancel()
 	c.EndOfData(short)
 	c.Conclude(Ending{})
-	for _, r := range c.running {
+	for _, r := range c.busy.running {
 		if r.level >= transactionLevel {
 			t.Errorf("%s runs on behind its transaction", r.filter)
 		}
 	}
 	c.Close("")
-	if n := left.Load(); n != 0 || len(c.running) != 0 {
+	if n := left.Load(); n != 0 || c.running() != 0 {
 		t.Errorf("%d observations run on behind the session", n)
 	}
 	for _, r := range c.records[0].Filters {

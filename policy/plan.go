@@ -99,6 +99,7 @@ func (k *compiler) planObservations() {
 			e.maxRunning += 2
 		}
 	}
+	e.blank = e.newFacts()
 	k.planWaits()
 	k.planPauser()
 	k.planGreylist()

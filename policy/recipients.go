@@ -34,7 +34,7 @@ func (g *Gate) Rcpt(ctx context.Context, r *filters.Recipient) Verdict {
 		return v
 	}
 	g.start(ctx, filters.AtRcpt)
-	result := g.evaluate(ctx, filters.AtRcpt, rc.facts, 0, &rc.carried)
+	result := g.evaluate(ctx, filters.AtRcpt, rc.facts, 0)
 	if result.greylists() && g.engine.askBackend {
 		rc.greylists = result.rule
 		return Verdict{Delay: min(result.delay, maxDelay)}
@@ -104,7 +104,7 @@ func (g *Gate) carryOn(ctx context.Context, result ruling) Verdict {
 		case greyBehind:
 			return g.separateVerdict(result.rule.Rule)
 		}
-		result = g.evaluate(ctx, filters.AtRcpt, rc.facts, result.rule.place+1, &rc.carried)
+		result = g.evaluate(ctx, filters.AtRcpt, rc.facts, result.rule.place+1)
 		delay += result.delay
 	}
 	result.delay = delay

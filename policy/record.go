@@ -165,7 +165,7 @@ func (g *Gate) record(r *Record) {
 	r.Filters = g.filterRecords()
 	r.Bypassed = g.bypassing
 	r.Settings = &g.engine.settings
-	r.End = g.runtime.Clock.Now()
+	r.End = g.runtime.now()
 	g.runtime.Recorder.Record(r)
 }
 
@@ -177,19 +177,23 @@ func (g *Gate) filterRecords() []FilterRecord {
 	list := make([]FilterRecord, 0, n)
 	for i, s := range g.allSlots {
 		if s.status != idle {
-			list = append(list, s.record(g.engine.observations[i]))
+			list = append(list, s.record(g.engine.observations[i], g.judged()))
 		}
 	}
 	return list
 }
 
-func (s *slot) record(o *observation) FilterRecord {
-	f := FilterRecord{Name: o.filter, Stage: o.stage, Status: s.status.String(), Duration: s.took, Facts: s.facts}
+// record is the slot of o, whose facts are among those given.
+func (s *slot) record(o *observation, facts *rules.Facts) FilterRecord {
+	f := FilterRecord{Name: o.filter, Stage: o.stage, Status: s.status.String(), Duration: s.took.duration()}
+	if s.status == succeeded {
+		f.Facts = facts.Group(o.group)
+	}
 	if s.status == running {
 		f.Duration = time.Since(s.run.started)
 	}
-	if s.err != nil {
-		f.Error = s.err.Error()
+	if s.failure != nil {
+		f.Error = *s.failure
 	}
 	return f
 }
@@ -201,7 +205,7 @@ func (g *Gate) recipientFilters() []FilterRecord {
 	start := len(tx.looked)
 	for _, o := range g.engine.byStage[filters.AtRcpt] {
 		if s := g.slot(o.slot); s.status != idle {
-			tx.looked = append(tx.looked, s.record(o))
+			tx.looked = append(tx.looked, s.record(o, g.judged()))
 		}
 	}
 	return tx.looked[start:len(tx.looked):len(tx.looked)]

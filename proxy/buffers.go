@@ -23,10 +23,11 @@ const (
 type buffers struct {
 	input []byte // what was read; input[r:w] is not yet dealt with
 	r, w  int
-	bulk  bool      // input is from bulkInputs
-	dry   bool      // the latest read took all there was: the next would find nothing
-	out   []byte    // replies that are not yet written
-	since time.Time // when replies were written last, or the session woke up
+	bulk  bool          // input is from bulkInputs
+	dry   bool          // the latest read took all there was: the next would find nothing
+	out   []byte        // replies that are not yet written
+	delay time.Duration // how long the latest reply is to be held back
+	since time.Time     // when replies were written last, or the session woke up
 
 	began time.Time         // when the command that is obeyed now had its turn: its budget starts here
 	ctx   *deadline.Context // of the latest budget; nil: there is none
@@ -48,7 +49,7 @@ func takeBuffers(rest []byte) *buffers {
 	} else {
 		b.input = inputs.Get().(*[inputSize]byte)[:]
 	}
-	b.r, b.w, b.dry = 0, copy(b.input, rest), false
+	b.r, b.w, b.dry, b.delay = 0, copy(b.input, rest), false, 0
 	b.since = time.Now()
 	b.began = b.since
 	return b

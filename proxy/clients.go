@@ -15,21 +15,22 @@ func (s *Server) enterClient(e *session) bool {
 		return false
 	}
 	s.clients[network]++
-	e.network = network
+	e.counted = true
 	return true
 }
 
 // leaveClient takes the session back out of the count.
 func (s *Server) leaveClient(e *session) {
-	if !e.network.IsValid() {
+	if !e.counted {
 		return
 	}
+	e.counted = false
+	network := clientNetwork(e.info.Client.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clients[e.network]--; s.clients[e.network] <= 0 {
-		delete(s.clients, e.network)
+	if s.clients[network]--; s.clients[network] <= 0 {
+		delete(s.clients, network)
 	}
-	e.network = netip.Prefix{}
 }
 
 // clientNetwork is what counts as one client: an IPv4 address, or an IPv6 /64, of which a customer has all.

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
+	"net/netip"
 	"time"
 )
 
@@ -21,29 +21,61 @@ func (again) Temporary() bool { return true }
 // lastWords is how long a client may take for its 421 when the proxy has lost patience.
 const lastWords = time.Second
 
-// conn is a client's TCP connection. It belongs to the goroutine that runs its session; nobody else closes it, which
-// is why the descriptor's number may be used directly.
+// arrival is a connection that was just accepted.
+type arrival struct {
+	net.Conn        // nil where the descriptor is all there is
+	fd          int // for reads and writes that do not wait; -1 where the system has none
+	peer, local netip.AddrPort
+}
+
+// arrived describes a connection of Go's net package.
+func arrived(c net.Conn) arrival {
+	return arrival{Conn: c, fd: descriptorOf(c), peer: addrPort(c.RemoteAddr()), local: addrPort(c.LocalAddr())}
+}
+
+// conn is a client's TCP connection, and a part of its session. It belongs to the goroutine that runs the session;
+// nobody else closes it, which is why the descriptor's number may be used directly.
 type conn struct {
-	net.Conn
-	fd           int           // for reads and writes that do not wait; -1 where the system has none
-	patient      bool          // Read waits for input until the read deadline
-	writeTimeout time.Duration // how long the client may take to read our replies
-	killed       *atomic.Bool  // the proxy has lost patience
-	received     uint32        // times that input was taken from the socket
-	peeked       []byte        // input that the waiting goroutine has read already (systems without epoll)
-	peekErr      error
+	net.Conn          // for what waits
+	fd       int      // as in arrival
+	session  *session // whose it is
+	received uint32   // times that input was taken from the socket
+	patient  bool     // Read waits for input until the read deadline
+	ahead    *ahead   // what Read returns first; nil: nothing
+
+	readUntil, writeUntil moment // deadlines of a descriptor; zero: none
+}
+
+// ahead is input that was taken from the socket already, and how it ended.
+type ahead struct {
+	input []byte
+	err   error
+}
+
+// putBack makes Read return p before anything else.
+func (c *conn) putBack(p []byte) {
+	input := append([]byte(nil), p...)
+	if c.ahead == nil {
+		c.ahead = &ahead{input: input}
+		return
+	}
+	c.ahead.input = append(input, c.ahead.input...)
 }
 
 // Read takes what has arrived. It returns errAgain if that is nothing, unless the connection is patient.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.peeked) > 0 {
-		n := copy(p, c.peeked)
-		c.peeked = c.peeked[n:]
-		return n, nil
+	if a := c.ahead; a != nil {
+		if len(a.input) > 0 {
+			n := copy(p, a.input)
+			a.input = a.input[n:]
+			return n, nil
+		}
+		if a.err != nil {
+			return 0, a.err
+		}
+		c.ahead = nil
 	}
 	switch {
-	case c.peekErr != nil:
-		return 0, c.peekErr
 	case c.patient:
 		return c.count(c.Conn.Read(p))
 	case c.fd < 0:
@@ -68,10 +100,10 @@ func (c *conn) Write(p []byte) (int, error) {
 			return n, nil
 		}
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.session.patience())); err != nil {
 		return n, err
 	}
-	if c.killed.Load() { // its interruption may have come before our deadline
+	if c.session.server.killed.Load() { // its interruption may have come before our deadline
 		c.SetWriteDeadline(time.Now().Add(lastWords))
 	}
 	m, err := c.Conn.Write(p[n:])
@@ -85,12 +117,12 @@ func (c *conn) peek(deadline time.Time) error {
 		return err
 	}
 	n, err := c.count(c.Conn.Read(buf))
-	c.peeked = buf[:n]
+	c.ahead = &ahead{input: buf[:n]}
 	if n > 0 {
 		return nil
 	}
 	if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {
-		c.peekErr = err
+		c.ahead.err = err
 		return nil // Read tells
 	}
 	return err

@@ -2,17 +2,19 @@
 
 package proxy
 
-import (
-	"net"
-	"sync/atomic"
-	"time"
-)
+import "net"
 
-// newConn wraps a connection that was just accepted. Without epoll a goroutine waits for input.
-func newConn(c net.Conn, writeTimeout time.Duration, killed *atomic.Bool) *conn {
-	return &conn{Conn: c, fd: -1, writeTimeout: writeTimeout, killed: killed}
-}
+// descriptor is a conn whose descriptor is all there is; other systems have none.
+type descriptor struct{ net.Conn }
+
+func (c *conn) own() net.Conn { panic("proxy: a descriptor without a connection") }
+
+func descriptorOf(net.Conn) int { return -1 }
 
 func readNow(int, []byte) (int, error) { return 0, errAgain }
 
 func writeNow(int, []byte) int { return 0 }
+
+func (s *Server) accepter(l net.Listener) func() (arrival, error) { return acceptConn(l) }
+
+func bare(l net.Listener) (net.Listener, error) { return l, nil }

@@ -265,7 +265,7 @@ func (s *session) more(p *pace) bool {
 			deadline = limit
 		}
 		if s.backend != nil && !s.personal() {
-			if hold := s.idle.Add(s.hold()); !now.Before(hold) {
+			if hold := s.idle.add(s.hold()).time(); !now.Before(hold) {
 				s.releaseBackend()
 			} else if hold.Before(deadline) {
 				deadline = hold

@@ -27,7 +27,7 @@ func (s *session) offer() *backend.Extensions {
 	if e.Limits.Offered {
 		e.Limits = e.Limits.WithRecipients(s.service.Limits.Recipients)
 	}
-	return &e
+	return s.service.share(e)
 }
 
 // sizeLimit is the smaller of our limit and the backend's.
@@ -54,7 +54,7 @@ func (s *session) hello(c wire.Command, extended bool) {
 	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.user}
 	s.claims.apply(g)
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), g)
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	if stops(v) {
 		s.greeting = nil
 		s.speak(v)

@@ -12,10 +12,9 @@ import (
 // accepted is the first run of a session: is the peer the client?
 func (s *session) accepted() (w wait, waits bool) {
 	s.b.began = time.Now()
-	peer, local := addrPort(s.conn.RemoteAddr()), addrPort(s.conn.LocalAddr())
-	s.introduce(peer, local, "")
-	if networks(s.listen.ProxyFrom).contain(peer.Addr()) {
-		s.phase, s.since = phaseHeader, s.b.began
+	s.introduce(s.info.Peer, s.info.Local, "")
+	if networks(s.listen.ProxyFrom).contain(s.info.Peer.Addr()) {
+		s.phase, s.since = phaseHeader, momentOf(s.b.began)
 		return s.waitForHeader(), true
 	}
 	s.phase = s.firstPhase()
@@ -36,7 +35,7 @@ func (s *session) introduce(client, local netip.AddrPort, name string) {
 	s.info = &filters.Session{
 		ID:         s.server.ids.Next(now),
 		Client:     client,
-		Peer:       addrPort(s.conn.RemoteAddr()),
+		Peer:       s.info.Peer,
 		Local:      local,
 		Name:       name,
 		Trusted:    s.service.Engine.Trusts(client.Addr()),
@@ -64,7 +63,7 @@ func (s *session) connect() (w wait, waits bool) {
 	}
 	s.gate = s.service.Engine.NewGate(s.info, s.service.Runtime)
 	pause := s.gate.Connect(s.budget(s.service.Limits.GreetingBudget))
-	s.phase, s.since = phasePause, time.Now()
+	s.phase, s.since = phasePause, now()
 	// Behind XCLIENT the client has been greeted long ago.
 	if pause > 0 && s.claims == nil && len(s.b.unread()) == 0 {
 		return wait{input: true, limit: pause}, true
@@ -80,7 +79,7 @@ func (s *session) turnAway(enhanced, text string) wait {
 
 // greet ends the pause before the greeting. A client that has spoken by then did not wait for it.
 func (s *session) greet(why wake) (w wait, waits bool) {
-	waited := time.Since(s.since)
+	waited := s.since.since()
 	s.renew()
 	switch {
 	case why == wakeShutdown || s.mustNotWait():
@@ -92,7 +91,7 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 	}
 	talked := s.claims == nil && len(s.b.unread()) > 0
 	v := s.gate.Greet(s.budget(s.service.Limits.GreetingBudget), talked, waited)
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	if stops(v) {
 		s.speak(v)
 		// RFC 5321, 3.1: after a 554 greeting the client may say QUIT, everything else is 503.
@@ -100,9 +99,9 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 	} else {
 		s.sayGreeting()
 	}
-	s.phase, s.since = phaseCommands, time.Now()
+	s.phase, s.since = phaseCommands, now()
 	switch {
-	case s.delay > 0:
+	case s.b.delay > 0:
 		return s.holdReplies(), true
 	case s.over:
 		return s.finish(), true

@@ -28,7 +28,7 @@ func (s *session) obey(why wake) (w wait, waits bool) {
 			continue
 		}
 		switch {
-		case s.delay > 0:
+		case s.b.delay > 0:
 			return s.holdReplies(), true
 		case s.over:
 			return s.finish(), true
@@ -45,7 +45,7 @@ func (s *session) step() (again bool, w wait, waits bool) {
 		switch s.skip(); {
 		case !s.skipping:
 			return false, wait{}, false
-		case time.Since(s.since) >= s.patience(): // a line without an end never lets the session wait
+		case s.since.since() >= s.patience(): // a line without an end never lets the session wait
 			return false, s.timeOut(), true
 		}
 		w, waits = s.refill()
@@ -71,7 +71,7 @@ func (s *session) resume(why wake) (w wait, done bool) {
 		return wait{over: true}, true
 	}
 	if s.mustNotWait() {
-		s.b.out = append(s.b.out, s.held...)
+		s.release()
 		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")
 		s.note = "shutdown"
 		return s.finish(), true
@@ -80,8 +80,8 @@ func (s *session) resume(why wake) (w wait, done bool) {
 		if why == wakeShutdown {
 			return wait{limit: time.Second}, true // the transaction goes on in a moment
 		}
-		s.b.out = append(s.b.out, s.held...)
-		s.holding, s.held, s.since = false, nil, time.Now()
+		s.release()
+		s.since = now()
 		switch {
 		case s.over:
 			return s.finish(), true
@@ -91,7 +91,7 @@ func (s *session) resume(why wake) (w wait, done bool) {
 		return wait{}, false
 	}
 	if why == wakeTime {
-		if time.Since(s.since) >= s.patience() {
+		if s.since.since() >= s.patience() {
 			return s.timeOut(), true
 		}
 		if !s.personal() {
@@ -138,10 +138,9 @@ func (s *session) refill() (w wait, waits bool) {
 // waitForCommand waits for a whole command, however many pieces it comes in; a backend is not kept waiting that long.
 func (s *session) waitForCommand() wait {
 	s.gate.Idle()
-	now := time.Now()
-	limit := s.patience() - now.Sub(s.since)
+	limit := s.patience() - s.since.since()
 	if s.backend != nil && !s.personal() {
-		limit = min(limit, s.hold()-now.Sub(s.idle))
+		limit = min(limit, s.hold()-s.idle.since())
 	}
 	return wait{input: true, limit: max(limit, 0)}
 }
@@ -164,7 +163,7 @@ func (s *session) line(line []byte) {
 	s.b.began = time.Now()
 	s.confirm()
 	s.commands++
-	if s.commands > s.service.Limits.Commands {
+	if int(s.commands) > s.service.Limits.Commands {
 		s.server.metrics.LimitCommands.Add(1)
 		if s.settle(); !s.over {
 			s.hangUp(421, "4.7.0", "Too many commands in one session")
@@ -179,7 +178,7 @@ func (s *session) line(line []byte) {
 	default:
 		s.obeyCommand(wire.ParseCommand(line))
 	}
-	s.since = time.Now()
+	s.since = now()
 	s.idle = s.since
 }
 
@@ -188,7 +187,7 @@ func (s *session) line(line []byte) {
 func (s *session) badLine(n int, err error) {
 	s.b.began = time.Now()
 	s.settle()
-	s.since = time.Now()
+	s.since = now()
 	if s.over {
 		return
 	}
@@ -233,9 +232,18 @@ func (s *session) skip() {
 // holdReplies makes the client wait for its reply. Its further commands stay where they are.
 func (s *session) holdReplies() wait {
 	s.holding = true
-	s.held = append([]byte(nil), s.b.out...)
+	s.kept = &kept{held: append([]byte(nil), s.b.out...)}
 	s.b.out = s.b.out[:0]
-	limit := min(s.delay, s.patience())
-	s.delay = 0
+	limit := min(s.b.delay, s.patience())
+	s.b.delay = 0
 	return wait{limit: limit}
+}
+
+// release lets go of replies that were held back.
+func (s *session) release() {
+	if s.kept != nil {
+		s.b.out = append(s.b.out, s.kept.held...)
+		s.kept.held = nil
+	}
+	s.holding = false
 }

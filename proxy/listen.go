@@ -25,7 +25,12 @@ func (l Listen) Bind(ctx context.Context) (Bound, error) {
 	if err != nil {
 		return Bound{}, fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	return Bound{l, socket}, nil
+	bound, err := bare(socket)
+	if err != nil {
+		socket.Close()
+		return Bound{}, fmt.Errorf("listen on %s: %w", l.Address, err)
+	}
+	return Bound{l, bound}, nil
 }
 
 // listener is a Bound while it is served.
@@ -108,12 +113,13 @@ func (s *Server) closeListeners(ls []*listener) {
 func (s *Server) accept(ctx context.Context, l *listener) {
 	const longest = time.Second
 	pause := 5 * time.Millisecond
+	next := s.accepter(l.socket)
 	for {
-		c, err := l.socket.Accept()
+		a, err := next()
 		switch {
 		case err == nil:
 			pause = 5 * time.Millisecond
-			s.admit(l, c)
+			s.admit(l, a)
 		case errors.Is(err, net.ErrClosed):
 			return
 		case errors.Is(err, syscall.ECONNABORTED): // the client left while it was queued
@@ -132,22 +138,34 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 	}
 }
 
+// acceptConn takes connections as Go's net package makes them.
+func acceptConn(l net.Listener) func() (arrival, error) {
+	return func() (arrival, error) {
+		c, err := l.Accept()
+		if err != nil {
+			return arrival{}, err
+		}
+		return arrived(c), nil
+	}
+}
+
 // admit makes a session of an accepted connection, or turns it away.
-func (s *Server) admit(l *listener, c net.Conn) {
+func (s *Server) admit(l *listener, a arrival) {
 	service := s.current()
-	limits := &service.Limits
-	client := newConn(c, time.Duration(limits.CommandTimeout), &s.killed)
-	if s.metrics.Open.Add(1) > int64(limits.Connections) {
+	session := s.newSession(service, l.config.Load(), a)
+	if s.metrics.Open.Add(1) > int64(service.Limits.Connections) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
 		service.release()
 		// The reply fits into an empty socket buffer: this does not wait.
-		fmt.Fprintf(client, "421 4.3.2 Too many connections, please try again later\r\n")
-		client.hangUp()
+		fmt.Fprintf(&session.conn, "421 4.3.2 Too many connections, please try again later\r\n")
+		session.conn.hangUp()
+		s.mu.Lock()
+		s.recycle(session)
+		s.mu.Unlock()
 		return
 	}
 	s.metrics.Sessions.Add(1)
-	session := s.newSession(service, l.config.Load(), client)
 	s.mu.Lock()
 	if s.sessions != nil {
 		s.sessions.prev = session

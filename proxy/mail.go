@@ -20,7 +20,7 @@ func (s *session) mail(c wire.Command) {
 		s.fault(503, "5.5.1", "A mail transaction is in progress; RSET ends it")
 		return
 	}
-	if limit := s.service.Limits.Abandoned; limit > 0 && s.fruitless >= limit && !s.info.Trusted {
+	if limit := s.service.Limits.Abandoned; limit > 0 && int(s.fruitless) >= limit && !s.info.Trusted {
 		s.server.metrics.LimitAbandoned.Add(1)
 		s.hangUp(421, "4.7.0", "Too many transactions without a message in one session")
 		return
@@ -38,7 +38,7 @@ func (s *session) mail(c wire.Command) {
 	s.serial++
 	s.tx = &transaction{
 		envelope: &filters.Envelope{
-			ID:          s.info.ID + "." + strconv.Itoa(s.serial),
+			ID:          s.info.ID + "." + strconv.Itoa(int(s.serial)),
 			ReversePath: path.Address,
 			Params:      params,
 			Size:        size,
@@ -49,7 +49,7 @@ func (s *session) mail(c wire.Command) {
 		binary: isBinary(params),
 	}
 	v := s.gate.Mail(s.budget(s.service.Limits.EnvelopeBudget), s.tx.envelope)
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	switch {
 	case stops(v):
 		s.mailRefused(s.speak(v), true)
@@ -132,7 +132,7 @@ func (s *session) rcpt(c wire.Command) {
 	}
 	s.tx.tried++
 	v := s.gate.Rcpt(s.budget(limits.EnvelopeBudget), &filters.Recipient{ForwardPath: path.Address, Params: params})
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	reason := s.mta().Ready()
 	switch {
 	case stops(v):
@@ -205,7 +205,7 @@ func (s *session) relayRcpt(line []byte) {
 // rcptAccepted asks the gate about a recipient that the backend takes.
 func (s *session) rcptAccepted(r wire.Reply, line []byte) {
 	v := s.gate.Accepted(s.budget(s.service.Limits.EnvelopeBudget))
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	if stops(v) {
 		// The backend has a recipient now who must not get the message.
 		s.link = linkStale

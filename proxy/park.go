@@ -50,7 +50,7 @@ type threads struct {
 
 func (p *threads) park(s *session, w wait) (wake, bool) {
 	deadline := time.Now().Add(w.limit)
-	interrupted := make(chan struct{})
+	interrupted := make(chan wake, 1)
 	p.mu.Lock()
 	s.place.waits, s.interrupt = true, interrupted
 	p.mu.Unlock()
@@ -89,7 +89,7 @@ func (p *threads) rouse(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.place.waits && s.interrupt != nil {
-		close(s.interrupt)
+		s.interrupt <- wakeShutdown
 		s.interrupt = nil
 		s.conn.SetReadDeadline(time.Unix(1, 0))
 	}

@@ -23,7 +23,7 @@ type lot struct {
 
 	mu     sync.Mutex // guards all below, and the place and timer of every session
 	wheel  wheel
-	places map[int32]*session // who waits, by descriptor
+	places []*session // who waits, by descriptor
 }
 
 func newParker() (parker, error) {
@@ -41,26 +41,22 @@ func newParker() (parker, error) {
 		file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	return &lot{file: file, raw: raw, fd: fd, wheel: wheel{start: time.Now()}, places: make(map[int32]*session)}, nil
+	return &lot{file: file, raw: raw, fd: fd, wheel: wheel{start: time.Now()}}, nil
 }
 
 // park hands the session over. Arming happens under the mutex: nobody can wake the session, and so close its
 // descriptor, before epoll_ctl has returned.
 func (l *lot) park(s *session, w wait) (wake, bool) {
-	fd := s.conn.fd
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s.mustNotWait() {
 		return wakeShutdown, true
 	}
-	s.place.generation++
-	s.place.waits = true
-	l.places[int32(fd)] = s
-	l.wheel.set(s, time.Now(), w.limit)
+	l.enter(s, w.limit)
 	if !w.input {
 		return 0, false
 	}
-	if err := l.arm(s, fd); err != nil {
+	if err := l.arm(s, clientInput); err != nil {
 		l.leave(s)
 		s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
 		s.broken, s.note = true, "socket error"
@@ -69,10 +65,53 @@ func (l *lot) park(s *session, w wait) (wake, bool) {
 	return 0, false
 }
 
+// bells are for goroutines that wait; each is empty.
+var bells = sync.Pool{New: func() any { return make(chan wake, 1) }}
+
+// await is park for a goroutine that keeps the session in its hands: in the middle of a message, of a handshake, or of a
+// reply that the client does not read.
+func (l *lot) await(s *session, events uint32, limit time.Duration) wake {
+	bell := bells.Get().(chan wake)
+	defer bells.Put(bell)
+	l.mu.Lock()
+	if s.server.killed.Load() {
+		if events != syscall.EPOLLOUT {
+			l.mu.Unlock()
+			return wakeShutdown
+		}
+		limit = min(limit, lastWords)
+	}
+	l.enter(s, limit)
+	s.interrupt = bell
+	if err := l.arm(s, events); err != nil {
+		l.leave(s)
+		l.mu.Unlock()
+		s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
+		return wakeShutdown
+	}
+	l.mu.Unlock()
+	return <-bell
+}
+
+// enter lets the session wait; the caller holds the mutex.
+func (l *lot) enter(s *session, limit time.Duration) {
+	s.place.generation++
+	s.place.waits = true
+	for s.conn.fd >= len(l.places) {
+		l.places = append(l.places, nil)
+	}
+	l.places[s.conn.fd] = s
+	l.wheel.set(s, time.Now(), limit)
+}
+
+// clientInput is what a session waits for between commands: input, or the end of it.
+const clientInput = syscall.EPOLLIN | syscall.EPOLLRDHUP
+
 // arm asks for one event. EPOLLONESHOT, because edge-triggered events hide a FIN that comes with the last data.
-func (l *lot) arm(s *session, fd int) error {
+func (l *lot) arm(s *session, events uint32) error {
+	fd := s.conn.fd
 	event := syscall.EpollEvent{
-		Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
+		Events: events | syscall.EPOLLONESHOT,
 		Fd:     int32(fd),
 		Pad:    int32(s.place.generation),
 	}
@@ -83,27 +122,44 @@ func (l *lot) arm(s *session, fd int) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.fd, op, fd, &event))
 }
 
-// leave takes the session out; the caller holds the mutex and runs the session next.
-func (l *lot) leave(s *session) {
+// leave takes the session out; the caller holds the mutex and lets the session go on next.
+func (l *lot) leave(s *session) (bell chan wake) {
 	s.place.waits = false
-	delete(l.places, int32(s.conn.fd))
+	l.places[s.conn.fd] = nil
 	l.wheel.clear(s)
+	bell, s.interrupt = s.interrupt, nil
+	return bell
+}
+
+// roused is a session that has left, and how it goes on.
+type roused struct {
+	session *session
+	bell    chan wake // of the goroutine that waits with it; nil: there is none
+}
+
+// goOn lets the session run. Running it here instead was measured to be erratic: one slow session holds up all others.
+func (r roused) goOn(why wake) {
+	if r.bell != nil {
+		r.bell <- why
+		return
+	}
+	go r.session.drive(why)
 }
 
 func (l *lot) rouse(s *session) {
 	l.mu.Lock()
-	waits := s.place.waits
+	waits := s.place.waits && (s.interrupt == nil || s.server.killed.Load())
+	var r roused
 	if waits {
-		l.leave(s)
+		r = roused{s, l.leave(s)}
 	}
 	l.mu.Unlock()
 	if waits {
-		go s.drive(wakeShutdown)
+		r.goOn(wakeShutdown)
 	}
 }
 
-// run hands sessions whose client or time has come to goroutines of their own. Running them here instead was
-// measured to be erratic: one slow session holds up all others.
+// run lets sessions go on whose client or time has come.
 func (l *lot) run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(l.watchSockets)
@@ -115,7 +171,7 @@ func (l *lot) run(ctx context.Context) {
 
 func (l *lot) watchSockets() {
 	events := make([]syscall.EpollEvent, 256)
-	ready := make([]*session, 0, len(events))
+	ready := make([]roused, 0, len(events))
 	for {
 		n := 0
 		err := l.raw.Read(func(fd uintptr) bool {
@@ -129,15 +185,14 @@ func (l *lot) watchSockets() {
 		for _, e := range events[:n] {
 			// A batch may hold events of a descriptor that was closed, and used again, since the kernel filled it.
 			if s := l.places[e.Fd]; s != nil && int32(s.place.generation) == e.Pad {
-				l.leave(s)
-				ready = append(ready, s)
+				ready = append(ready, roused{s, l.leave(s)})
 			}
 		}
 		l.mu.Unlock()
-		for i, s := range ready {
-			go s.drive(wakeInput)
-			ready[i] = nil
+		for _, r := range ready {
+			r.goOn(wakeInput)
 		}
+		clear(ready)
 		ready = ready[:0]
 	}
 }
@@ -146,6 +201,7 @@ func (l *lot) watchTime(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var due []*session
+	var ready []roused
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,13 +210,15 @@ func (l *lot) watchTime(ctx context.Context) {
 			l.mu.Lock()
 			due = l.wheel.expire(now, due[:0])
 			for _, s := range due {
-				l.leave(s)
+				ready = append(ready, roused{s, l.leave(s)})
 			}
 			l.mu.Unlock()
-			for i, s := range due {
-				go s.drive(wakeTime)
-				due[i] = nil
+			for _, r := range ready {
+				r.goOn(wakeTime)
 			}
+			clear(due)
+			clear(ready)
+			ready = ready[:0]
 		}
 	}
 }

@@ -17,7 +17,7 @@ const maxProxyHeader = 4 << 10
 var errNoProxyHeader = errors.New("no PROXY header")
 
 func (s *session) waitForHeader() wait {
-	limit := time.Duration(s.service.Limits.HandshakeTimeout) - time.Since(s.since)
+	limit := time.Duration(s.service.Limits.HandshakeTimeout) - s.since.since()
 	return wait{input: true, limit: max(limit, 0)}
 }
 

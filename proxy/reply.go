@@ -25,7 +25,7 @@ func (s *session) relay(r wire.Reply) {
 
 // fault answers a command that is wrong, and counts it.
 func (s *session) fault(code int, enhanced, text string) {
-	if s.errors++; s.errors > s.service.Limits.Errors {
+	if s.errors++; int(s.errors) > s.service.Limits.Errors {
 		s.server.metrics.LimitErrors.Add(1)
 		s.hangUp(421, "4.7.0", "Too many errors in one session")
 		return

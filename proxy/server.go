@@ -88,7 +88,7 @@ func newServer(o Options, lot parker) *Server {
 func (s *Server) Metrics() *Metrics { return &s.metrics }
 
 // newSession takes a struct from the free list.
-func (s *Server) newSession(service *service, listen *listenConfig, c *conn) *session {
+func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *session {
 	s.mu.Lock()
 	var recycled *session
 	if n := len(s.free); n > 0 {
@@ -99,8 +99,22 @@ func (s *Server) newSession(service *service, listen *listenConfig, c *conn) *se
 	if recycled == nil {
 		recycled = new(session)
 	}
-	recycled.server, recycled.service, recycled.listen, recycled.conn = s, service, listen, c
+	recycled.server, recycled.service, recycled.listen = s, service, listen
+	recycled.info = &filters.Session{Peer: a.peer, Local: a.local}
+	recycled.conn = conn{Conn: a.Conn, fd: a.fd, session: recycled}
+	if a.Conn == nil {
+		recycled.conn.Conn = recycled.conn.own()
+	}
 	return recycled
+}
+
+// recycle keeps the struct for a session to come. The caller holds the mutex.
+func (s *Server) recycle(ended *session) {
+	// The generation goes on counting: an event of the old session must not wake a new one.
+	*ended = session{place: place{generation: ended.place.generation}}
+	if len(s.free) < maxFree {
+		s.free = append(s.free, ended)
+	}
 }
 
 // retire forgets a session that has ended.
@@ -116,11 +130,7 @@ func (s *Server) retire(ended *session) {
 	if ended.next != nil {
 		ended.next.prev = ended.prev
 	}
-	// The generation goes on counting: an event of the old session must not wake a new one.
-	*ended = session{place: place{generation: ended.place.generation}}
-	if len(s.free) < maxFree {
-		s.free = append(s.free, ended)
-	}
+	s.recycle(ended)
 	s.mu.Unlock()
 	s.metrics.Open.Add(-1)
 	service.release()
@@ -187,7 +197,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.killed.Store(true)
 		s.cancel()
 		s.eachSession(func(e *session) {
-			e.conn.SetDeadline(time.Unix(1, 0)) // interrupts a read or write that waits
+			if _, ours := e.conn.Conn.(*descriptor); !ours {
+				e.conn.SetDeadline(time.Unix(1, 0)) // interrupts a read or write that waits
+			}
 			s.lot.rouse(e)
 		})
 		<-ended

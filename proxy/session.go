@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"gatepost/filters"
@@ -33,48 +32,52 @@ type session struct {
 	server  *Server
 	service *service
 	listen  *listenConfig
-	conn    *conn
+	conn    conn
 	tls     *tls.Conn // over conn; nil before STARTTLS
 
 	gate     *policy.Gate // nil until the client's address is known
 	info     *filters.Session
 	greeting *filters.Greeting   // nil until HELO or EHLO; forgotten at STARTTLS and XCLIENT
 	offered  *backend.Extensions // what our reply to EHLO announced; nil after HELO
-	vouches  bool                // the peer may use XCLIENT
 	claims   *claims             // what it said with it; nil: nothing
 	tx       *transaction        // from MAIL to its end
 	user     string              // who has signed in with AUTH; empty: nobody
 	signIn   *signIn             // an AUTH exchange that is under way; nil: none
 	backend  *backend.Conn       // nil: none, or given back
-	link     linkState           // what the backend's session has seen of the transaction
-	idle     time.Time           // since when the backend has nothing to do
+	idle     moment              // since when the backend has nothing to do
 	unread   *transaction        // those whose final reply the client may not have read, the latest first
-	written  uint32              // conn.received when the latest of these replies was written
 
+	link      linkState // what the backend's session has seen of the transaction
 	phase     phase
+	vouches   bool // the peer may use XCLIENT
 	forgiving bool // MAIL or DATA was refused: what the client had sent behind it is no mistake of its own
 	refused   bool // the greeting was a refusal: only QUIT is left (RFC 5321, 3.1)
 	skipping  bool // the rest of an overlong line is thrown away
 	over      bool // the session ends when the replies are written
 	broken    bool // the client cannot be written to
-	commands  int
-	errors    int
-	fruitless int           // transactions in a row that brought no message
-	serial    int           // of the latest transaction
-	since     time.Time     // since when the client is expected to give a command
-	delay     time.Duration // how long the latest reply is to be held back
-	rest      []byte        // input kept while waiting
-	holding   bool          // it waits with replies that are held back
-	held      []byte        // those replies
-	note      string        // why the session ended
+	holding   bool // it waits with replies that are held back
+	counted   bool // in limits.connections_per_client
+	commands  int32
+	errors    int32
+	fruitless int32  // transactions in a row that brought no message
+	serial    int32  // of the latest transaction
+	written   uint32 // conn.received when the latest of the replies to unread was written
+	since     moment // since when the client is expected to give a command
+	kept      *kept  // while it waits; nil: nothing
+	note      string // why the session ended
 
 	b *buffers // while it runs
 
-	network    netip.Prefix // counted for limits.connections_per_client
-	timer      timer        // guarded by the parker
-	place      place        // guarded by the parker
-	interrupt  chan struct{}
-	next, prev *session // guarded by Server.mu
+	timer      timer     // guarded by the parker
+	place      place     // guarded by the parker
+	interrupt  chan wake // guarded by the parker: wakes a goroutine that waits with the session in its hands; nil: none
+	next, prev *session  // guarded by Server.mu
+}
+
+// kept is what a waiting session has to keep of its buffers. Most have nothing.
+type kept struct {
+	input []byte // not yet dealt with
+	held  []byte // replies that are held back
 }
 
 // drive runs the session until it waits in the parker, or ends.
@@ -95,8 +98,14 @@ func (s *session) drive(why wake) {
 
 // run lends the session its buffers. A panic ends this session and no other.
 func (s *session) run(why wake) (w wait) {
-	s.b = takeBuffers(s.rest)
-	s.rest = nil
+	var rest []byte
+	if s.kept != nil {
+		rest, s.kept.input = s.kept.input, nil
+	}
+	s.b = takeBuffers(rest)
+	if s.gate != nil {
+		s.gate.Resume()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.server.metrics.Panics.Add(1)
@@ -108,7 +117,7 @@ func (s *session) run(why wake) (w wait) {
 			s.flush()
 			w = wait{over: true}
 		}
-		s.rest = s.b.giveBack()
+		s.keepInput(s.b.giveBack())
 		s.b = nil
 	}()
 	return s.serve(why)
@@ -137,6 +146,18 @@ func (s *session) serve(why wake) wait {
 			return w
 		}
 		why = wakeStart
+	}
+}
+
+// keepInput keeps unread input for the next run.
+func (s *session) keepInput(rest []byte) {
+	switch {
+	case s.kept != nil && s.kept.held == nil && rest == nil:
+		s.kept = nil
+	case s.kept != nil:
+		s.kept.input = rest
+	case rest != nil:
+		s.kept = &kept{input: rest}
 	}
 }
 

@@ -183,7 +183,7 @@ func (s *session) signedIn(r wire.Reply) {
 	g.AuthUser = s.user
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), &g)
 	s.greeting = &g
-	s.delay += v.Delay
+	s.b.delay += v.Delay
 	if stops(v) {
 		s.speak(v)
 		s.over = true

@@ -49,7 +49,7 @@ func (s *session) beginTLS(why wake) (w wait, waits bool) {
 		return wait{input: true, limit: time.Duration(s.service.Limits.HandshakeTimeout)}, true
 	}
 	if rest := s.b.unread(); len(rest) > 0 { // it came with the PROXY header
-		s.conn.peeked = append(append([]byte(nil), rest...), s.conn.peeked...)
+		s.conn.putBack(rest)
 		s.b.drop()
 	}
 	if s.handshake(); s.over {
@@ -61,7 +61,7 @@ func (s *session) beginTLS(why wake) (w wait, waits bool) {
 
 // handshake keeps its goroutine: a handshake that was interrupted cannot be resumed.
 func (s *session) handshake() {
-	over := tls.Server(s.conn, s.listen.tls.current().config)
+	over := tls.Server(&s.conn, s.listen.tls.current().config)
 	err := s.patiently(time.Now().Add(time.Duration(s.service.Limits.HandshakeTimeout)), over.Handshake)
 	if err != nil {
 		s.log().Info("TLS handshake failed", "error", err)

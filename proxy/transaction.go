@@ -111,7 +111,7 @@ func (s *session) dial(ctx context.Context) error {
 		s.log().Error("no backend can be had", "for", s.id(), "error", err)
 		return err
 	}
-	s.backend, s.link, s.idle = conn, linkIdle, time.Now()
+	s.backend, s.link, s.idle = conn, linkIdle, now()
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (s *session) redial(ctx context.Context) error {
 	if err != nil {
 		return s.dial(ctx)
 	}
-	s.backend, s.idle = conn, time.Now()
+	s.backend, s.idle = conn, now()
 	return nil
 }
 

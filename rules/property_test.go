@@ -161,9 +161,11 @@ func TestResidualsTellRecipientsApart(t *testing.T) {
 func withLate(s *Schema, early, late *Facts) *Facts {
 	f := s.NewFacts()
 	f.CopyFrom(early)
-	for i := range f.groups {
-		if late.groups[i] != nil && (late.groups[i] != gone || f.groups[i] == nil) {
-			f.groups[i] = late.groups[i]
+	for i := range s.groups {
+		if facts := late.Group(i); facts != nil {
+			f.Set(i, facts)
+		} else if late.Failed(i) && !f.settled(i) {
+			f.Fail(i)
 		}
 	}
 	return f

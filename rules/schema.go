@@ -101,6 +101,9 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 	if speak < 0 || speak >= len(stages) {
 		return nil, fmt.Errorf("rules: stage %d of %d does not exist", speak, len(stages))
 	}
+	if len(groups) > maxGroups {
+		return nil, fmt.Errorf("rules: %d groups of facts are more than %d", len(groups), maxGroups)
+	}
 	s := &Schema{stages: stages, speak: speak, groups: slices.Clone(groups), byName: make(map[string]*field)}
 	s.recipient = slices.Index(stages, recipientStage)
 	if s.recipient < 0 {

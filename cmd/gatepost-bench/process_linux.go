@@ -137,12 +137,15 @@ func (p *process) proc(file string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), file)
 }
 
-// settle waits until the process does nothing any more and its memory stays as it is, for 10 s at most. It returns the
-// memory.
+// settle waits until the process does nothing any more and its memory stays as it is, for 15 s at most. It returns the
+// memory. Runtimes tidy up a moment after their work: memory has to stay the same for that long.
 func (p *process) settle() (resident int64, err error) {
-	const still = 300 * time.Millisecond
+	const (
+		still = 300 * time.Millisecond
+		times = 8
+	)
 	var used time.Duration
-	for range 10 * time.Second / still {
+	for same, tries := 0, 0; same < times && tries < int(15*time.Second/still); tries++ {
 		lastUsed, lastResident := used, resident
 		if used, err = p.cpu(); err != nil {
 			return 0, err
@@ -150,8 +153,8 @@ func (p *process) settle() (resident int64, err error) {
 		if resident, err = p.resident(); err != nil {
 			return 0, err
 		}
-		if used == lastUsed && resident == lastResident {
-			break
+		if same++; used-lastUsed > still/10 || resident != lastResident {
+			same = 0
 		}
 		time.Sleep(still)
 	}

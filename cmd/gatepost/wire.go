@@ -112,6 +112,7 @@ func (h *house) open(c *config.Config) (err error) {
 	h.handleCommands()
 	ctx, stop := context.WithCancel(context.Background())
 	h.stopControl = stop
+	h.running.Go(func() { tidy(ctx) })
 	h.running.Go(func() {
 		if err := h.control.Serve(ctx); err != nil {
 			h.log.Error("commands are not answered any more", "error", err)

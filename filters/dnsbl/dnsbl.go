@@ -81,7 +81,7 @@ func New(c Config, env filters.Env) (*Filter, error) {
 func (f *Filter) Client(ctx context.Context, v filters.View) (*ClientFacts, error) {
 	ip := v.Session.Client.Addr().Unmap().WithZone("")
 	if !isPublic(ip) && len(f.clients) > 0 {
-		return &ClientFacts{Score: new(float64)}, nil
+		return notListed, nil
 	}
 	family := familyOf(ip)
 	var asked []*list
@@ -94,8 +94,15 @@ func (f *Filter) Client(ctx context.Context, v filters.View) (*ClientFacts, erro
 	if err != nil {
 		return nil, err
 	}
-	return &ClientFacts{Score: s.points(), Listed: s.listed, Allowed: s.allowed, Failed: s.failed}, nil
+	facts := ClientFacts{Score: s.points(), Listed: s.listed, Allowed: s.allowed, Failed: s.failed}
+	if facts.Score != nil && *facts.Score == 0 && len(facts.Listed)+len(facts.Allowed)+len(facts.Failed) == 0 {
+		return notListed, nil
+	}
+	return &facts, nil
 }
+
+// notListed is what most clients are: shared by all, for they may wait for long.
+var notListed = &ClientFacts{Score: new(float64)}
 
 var errNoName = errors.New("the client's name is not known: rdns is off or failed")
 

@@ -30,6 +30,17 @@ type Extensions struct {
 	XClient       []string  // attributes; shared, never written
 }
 
+// Equal tells whether two servers offer the same.
+func (e *Extensions) Equal(o *Extensions) bool {
+	return e.flags() == o.flags() && e.Size == o.Size && e.Limits == o.Limits &&
+		slices.Equal(e.Passed, o.Passed) && slices.Equal(e.Auth, o.Auth) && slices.Equal(e.XClient, o.XClient)
+}
+
+func (e *Extensions) flags() [13]bool {
+	return [...]bool{e.Pipelining, e.EightBit, e.SMTPUTF8, e.DSN, e.Chunking, e.BinaryMIME, e.EnhancedCodes, e.RequireTLS, e.StartTLS,
+		e.VRFY, e.EXPN, e.ETRN, e.Help}
+}
+
 // noExtensions is what a server offers that was greeted with HELO.
 var noExtensions = Extensions{Size: -1}
 

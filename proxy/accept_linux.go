@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+)
+
+// bareListener gives out bare descriptors. It is a listener of Go's as well, with a second descriptor of the same socket
+// to accept from: that of net.TCPListener lets nobody else read.
+type bareListener struct {
+	*net.TCPListener
+	file *os.File
+	raw  syscall.RawConn
+}
+
+// bare prepares a listener. Its connections inherit TCP_NODELAY, which Go would set on each with a system call.
+func bare(l net.Listener) (net.Listener, error) {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return l, nil
+	}
+	file, err := tcp.File()
+	if err != nil {
+		return nil, err
+	}
+	b := &bareListener{TCPListener: tcp, file: file}
+	if b.raw, err = file.SyscallConn(); err == nil {
+		err = b.writeAtOnce()
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *bareListener) writeAtOnce() (failed error) {
+	err := b.raw.Control(func(fd uintptr) {
+		failed = os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
+	})
+	return errors.Join(err, failed)
+}
+
+// Close closes both descriptors: the socket listens as long as there is one.
+func (b *bareListener) Close() error { return errors.Join(b.file.Close(), b.TCPListener.Close()) }
+
+// accepter returns what takes connections from a listener: bare descriptors, if there is a lot to wait in.
+func (s *Server) accepter(l net.Listener) func() (arrival, error) {
+	if _, epoll := s.lot.(*lot); epoll {
+		if b, ok := l.(*bareListener); ok {
+			return b.acceptDescriptor
+		}
+	}
+	return acceptConn(l)
+}
+
+func (b *bareListener) acceptDescriptor() (a arrival, err error) {
+	var from syscall.Sockaddr
+	closed := b.raw.Read(func(listener uintptr) bool {
+		for {
+			a.fd, from, err = syscall.Accept4(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+			if err != syscall.EINTR {
+				return err != syscall.EAGAIN
+			}
+		}
+	})
+	switch {
+	case closed != nil:
+		return arrival{}, net.ErrClosed
+	case err != nil:
+		return arrival{}, os.NewSyscallError("accept4", err)
+	}
+	at, err := syscall.Getsockname(a.fd)
+	if err != nil {
+		syscall.Close(a.fd)
+		return arrival{}, os.NewSyscallError("getsockname", err)
+	}
+	a.peer, a.local = socketAddr(from), socketAddr(at)
+	return a, nil
+}
+
+// socketAddr is an address of TCP, IPv4 as such; zones mean nothing to others.
+func socketAddr(a syscall.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *syscall.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
