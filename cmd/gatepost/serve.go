@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ func serve(ctx context.Context, file string) error {
 	defer lines.Close()
 	log := telemetry.NewLogger(c.Log, lines)
 	warn(log, problems)
+	defer beside(ctx, tendHeap)()
 	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
 	if err != nil {
 		return err
@@ -79,6 +81,17 @@ func serve(ctx context.Context, file string) error {
 			log.Info("ended")
 			return err
 		}
+	}
+}
+
+// beside runs f on a goroutine of its own until the function that it returns is called, which waits for it.
+func beside(ctx context.Context, f func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
 	}
 }
 
