@@ -90,6 +90,7 @@ func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists)
 	if k.failed {
 		return nil, k.problems
 	}
+	k.planIndependence()
 	return k.engine, k.problems
 }
 

@@ -10,6 +10,7 @@
 //	EHLO          ──►    Helo       helo facts known, again after STARTTLS
 //	MAIL          ──►    Mail       a transaction begins
 //	RCPT          ──►    Rcpt       rules before the backend is asked
+//	  more RCPT   ──►    Aside      the answer comes when others were asked for
 //	  backend 2xx ──►    Accepted   greylisting, classes of recipients
 //	  backend 4xx ──►    Refused
 //	DATA, BDAT    ──►    Data

@@ -59,10 +59,13 @@ type transaction struct {
 	closedAt int // an accept for the transaction closes the rules behind it
 	matches  []Match
 
-	rcpt       *recipient // the last one asked for, until it is settled
-	class      *recipient // the first accepted one; stands for all of them
+	rcpt       *recipient   // the last one asked for or answered, until the next
+	aside      []*recipient // those whose answer comes later, oldest first
+	asked      int          // RCPT commands so far
+	class      *recipient   // the first accepted one; stands for all of them
 	accepted   []*filters.Recipient
 	recipients []RecipientRecord
+	places     []int        // of those, in the order of their commands
 	split      bool         // a recipient of another class was sent away, and so is everyone behind it
 	spare      *rules.Facts // of a recipient who is settled
 	watched    stretch      // rules about the message whose observed ones are looked at in the end
@@ -345,6 +348,7 @@ func (g *Gate) discarding() *rules.Rule {
 // after the reply was sent: it waits until the transaction's observations have ended.
 func (g *Gate) Conclude(e Ending) {
 	g.endRecipient()
+	g.tx.aside = nil
 	g.poll()
 	g.evaluateObserved(g.judged(), g.tx.watched.from, g.tx.watched.end)
 	g.tell(filters.Outcome{Kind: filters.MessageOutcome, Code: e.Reply.Code, Ours: e.Ours, Size: e.Size, GivenUp: g.tx.givenUp(e)})

@@ -71,7 +71,7 @@ func (g *Gate) attempt(ctx context.Context) (passed bool) {
 	}
 	g.join(ctx, g.engine.greyReads)
 	result, err := g.askGreylister(ctx)
-	g.tx.grey.attempt = &Attempt{Recipient: len(g.tx.recipients), GreylistAttempt: result, Failed: err != nil}
+	g.tx.grey.attempt = &Attempt{Recipient: g.tx.recordPlace(), GreylistAttempt: result, Failed: err != nil}
 	if g.tx.rcpt == nil {
 		g.tx.grey.attempt.Recipient = AttemptBehindRecipients
 	}

@@ -191,6 +191,9 @@ func (g *Gate) publish(l level, group int, facts any) {
 			f.Set(group, facts)
 		}
 	}
+	for _, rc := range g.setAside(l) {
+		rc.facts.Set(group, facts)
+	}
 }
 
 func (g *Gate) fail(l level, group int) {
@@ -199,6 +202,18 @@ func (g *Gate) fail(l level, group int) {
 			f.Fail(group)
 		}
 	}
+	for _, rc := range g.setAside(l) {
+		rc.facts.Fail(group)
+	}
+}
+
+// setAside returns the recipients who hear of what happens on a level while they wait for the backend's answer. None has
+// observations of its own.
+func (g *Gate) setAside(l level) []*recipient {
+	if g.tx == nil || l > transactionLevel {
+		return nil
+	}
+	return g.tx.aside
 }
 
 func (g *Gate) holders(l level) (list [4]*rules.Facts) {

@@ -226,6 +226,15 @@ func (k *compiler) planPauser() {
 	}
 }
 
+// planIndependence finds out whether recipients can be judged before the backend has answered about those before them: a
+// filter that looks at each of them may count outcomes, a rule may read how many were accepted, and a greylisting that is
+// spoken without the backend goes by whether there is one.
+func (k *compiler) planIndependence() {
+	e := k.engine
+	counts := slices.ContainsFunc(e.rules, func(r plannedRule) bool { return slices.Contains(r.Fields, "rcpt.count") })
+	e.independent = !counts && len(e.byStage[filters.AtRcpt]) == 0 && (e.askBackend || e.greylister == nil)
+}
+
 // planGreylist collects what the greylister looks at beside its own observations.
 func (k *compiler) planGreylist() {
 	for _, o := range k.declared {

@@ -20,10 +20,12 @@ type recipient struct {
 	facts     *rules.Facts
 	greylists *plannedRule // the rule by which the backend's 2xx is to be replaced, or nil
 	closedAt  int
+	place     int // of its command among the transaction's
+	answered  bool
 }
 
 // Rcpt decides about a recipient before the backend is asked. With a zero Action the recipient goes to the backend, and
-// Accepted or Refused follows.
+// Accepted or Refused follows, or Aside.
 func (g *Gate) Rcpt(ctx context.Context, r *filters.Recipient) Verdict {
 	g.endRecipient()
 	g.poll()
@@ -59,7 +61,32 @@ func (g *Gate) newRecipient(r *filters.Recipient) *recipient {
 	rc.rcpt.fill(r, len(tx.accepted)+1)
 	rc.facts.Set(rcptGroup, &rc.rcpt)
 	tx.rcpt = rc
+	rc.place = tx.asked
+	tx.asked++
 	return rc
+}
+
+// Aside lets the recipient of the last Rcpt, whose Action was zero, wait for the backend's answer while others are asked
+// for: Accepted and Refused are for an open recipient, or else for the oldest one that was set aside. All of them must have
+// been answered before Data. False, and nothing has changed, where what becomes of one recipient can decide about the next.
+func (g *Gate) Aside() bool {
+	if !g.engine.independent {
+		return false
+	}
+	g.tx.aside = append(g.tx.aside, g.tx.rcpt)
+	g.tx.rcpt = nil
+	return true
+}
+
+// turn makes the recipient whose answer has come the open one.
+func (g *Gate) turn() *recipient {
+	tx := g.tx
+	if len(tx.aside) > 0 && (tx.rcpt == nil || tx.rcpt.answered) {
+		g.endRecipient()
+		tx.rcpt, tx.aside = tx.aside[0], tx.aside[1:]
+		tx.rcpt.rcpt.Count = len(tx.accepted) + 1
+	}
+	return tx.rcpt
 }
 
 // endRecipient lets go of the last recipient. Its observations are of no use to the next one.
@@ -118,7 +145,7 @@ func (g *Gate) carryOn(ctx context.Context, result ruling) Verdict {
 // Accepted is called when the backend took the recipient of the last Rcpt: its verdict may replace the 2xx (greylist,
 // 452 for a recipient of another class). With a zero Action the recipient is in.
 func (g *Gate) Accepted(ctx context.Context) Verdict {
-	tx, rc := g.tx, g.tx.rcpt
+	tx, rc := g.tx, g.turn()
 	g.poll()
 	var v Verdict
 	if rc.greylists != nil {
@@ -146,6 +173,7 @@ func (g *Gate) Accepted(ctx context.Context) Verdict {
 
 // Refused is called when the backend, or the front end, refused the recipient of the last Rcpt with that reply.
 func (g *Gate) Refused(reply rules.Reply) {
+	g.turn()
 	g.answerRecipient(RecipientRecord{Reply: reply, Asked: true})
 	g.endRecipient()
 }
@@ -156,11 +184,24 @@ func (g *Gate) refuseRecipient(v Verdict, asked bool) {
 	g.endRecipient()
 }
 
+// recordPlace is where the open recipient's record goes.
+func (tx *transaction) recordPlace() int {
+	if tx.rcpt == nil {
+		return len(tx.recipients)
+	}
+	at, _ := slices.BinarySearch(tx.places, tx.rcpt.place)
+	return at
+}
+
+// answerRecipient records what the open recipient was told, in its place: one refused by a rule comes before those who
+// still wait for the backend.
 func (g *Gate) answerRecipient(r RecipientRecord) {
-	if g.runtime.Recorder != nil && len(g.tx.recipients) < maxRecipientRecords {
-		rc := g.tx.rcpt
+	tx, rc := g.tx, g.tx.rcpt
+	rc.answered = true
+	if g.runtime.Recorder != nil && len(tx.recipients) < maxRecipientRecords {
 		r.Address, r.Params, r.Score, r.Filters = rc.ForwardPath, rc.Params, rc.facts.Score(), g.recipientFilters()
-		g.tx.recipients = append(g.tx.recipients, r)
+		at := tx.recordPlace()
+		tx.places, tx.recipients = slices.Insert(tx.places, at, rc.place), slices.Insert(tx.recipients, at, r)
 	}
 	g.tell(filters.Outcome{Kind: filters.RecipientOutcome, Code: r.Reply.Code, Ours: r.Ours})
 }

@@ -169,7 +169,8 @@ func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refuse
 	}
 	if s.backend == nil || s.link != linkOpen {
 		s.server.metrics.Replays.Add(1)
-		return s.exchange(ctx, nil)
+		said, err := s.exchange(ctx, nil)
+		return said.refusal, said.refused, err
 	}
 	return r, false, nil
 }

@@ -18,7 +18,7 @@
 //	│   XCLIENT ─────┤ xclient.go: another client; back to gate.Connect
 //	│                │
 //	│   MAIL ────────┤ mail.go: ours to refuse; else the backend's word                     gate.Mail
-//	│   RCPT ────────┤ mail.go: rules first, then the backend, then whether its 2xx stands  gate.Rcpt, Accepted
+//	│   RCPT ────────┤ mail.go: rules first, then the backend, then whether its 2xx stands  gate.Rcpt, Aside, Accepted
 //	│                │                            │
 //	│                │     transaction.go: a session with a backend, brought to where the
 //	│                │     transaction stands; replaced if it is lost, released if the client is slow

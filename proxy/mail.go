@@ -69,11 +69,10 @@ func (s *session) nextIsRcpt() bool {
 	return len(next) > 5 && bytes.EqualFold(next[:5], []byte("RCPT ")) && bytes.Contains(next, []byte("\r\n"))
 }
 
-// settle asks the backend for its reply to MAIL if the client still waits for it.
+// settle gets the replies from the backend that the client still waits for: to MAIL, and to recipients.
 func (s *session) settle() {
-	if s.tx != nil && s.tx.due {
-		_, _, err := s.exchange(s.budget(s.service.Limits.EnvelopeBudget), nil)
-		s.settled(err)
+	if s.tx != nil && (s.tx.due || len(s.tx.pending) > 0) {
+		s.relayEnvelope()
 	}
 }
 
@@ -125,8 +124,11 @@ func (s *session) rcpt(c wire.Command) {
 		}
 	}
 	limits := &s.service.Limits
+	if s.tx != nil && len(s.tx.rcpts)+len(s.tx.pending) >= limits.Recipients {
+		s.settle() // some of them may be refused
+	}
 	if err != nil || s.greeting == nil || s.tx == nil || s.tx.incoming.message != nil || len(s.tx.rcpts) >= limits.Recipients {
-		s.settle() // the reply to MAIL comes first
+		s.settle() // earlier replies come first
 		s.badRcpt(err)
 		return
 	}
@@ -174,28 +176,61 @@ func (s *session) badRcpt(err error) {
 	}
 }
 
-// relayRcpt asks the backend.
+// relayRcpt asks the backend, together with the next recipients if they are at hand.
 func (s *session) relayRcpt(line []byte) {
+	s.tx.pending = append(s.tx.pending, line)
+	more := s.nextIsRcpt() && len(s.tx.pending) < batch
+	if (more || len(s.tx.pending) > 1) && s.gate.Aside() && more {
+		return
+	}
+	s.relayEnvelope()
+}
+
+// relayEnvelope asks the backend about MAIL and recipients, and answers the client in their order.
+func (s *session) relayEnvelope() {
 	tx := s.tx
-	r, refused, err := s.exchange(s.budget(s.service.Limits.EnvelopeBudget), line)
+	lines := tx.pending
+	tx.pending = nil
+	said, err := s.exchange(s.budget(s.service.Limits.EnvelopeBudget), lines)
 	if tx.due && (err != nil || tx.mailReply.Class() != 2) {
-		s.gate.Refused(rules.Reply{Code: 503})
+		for range lines {
+			s.gate.Refused(rules.Reply{Code: 503})
+		}
 		s.settled(err)
-		s.outOfSequence("MAIL was refused")
+		for range lines {
+			s.outOfSequence("MAIL was refused")
+		}
 		return
 	}
 	if tx.due {
 		s.settled(nil)
 	}
-	switch {
-	case err != nil:
-		r = s.lossReply(err)
-	case refused && tx.told: // it took MAIL, and the recipients so far, before
-		r = s.failure(451, "4.4.0", "The mail server behind this one has changed its mind, please try again later")
-	case r.Class() == 2 && !refused:
+	for i, line := range lines {
+		var r wire.Reply
+		switch {
+		case s.over || err == nil && !said.refused && i >= len(said.replies): // behind the last word
+			s.gate.Refused(rules.Reply{Code: 421})
+			continue
+		case err != nil:
+			r = s.lossReply(err)
+		case said.refused && tx.told: // it took MAIL, and the recipients so far, before
+			r = s.failure(451, "4.4.0", "The mail server behind this one has changed its mind, please try again later")
+		case said.refused:
+			r = said.refusal
+		default:
+			r = said.replies[i]
+		}
+		s.rcptAnswered(r, line)
+	}
+}
+
+// rcptAnswered tells the gate and the client about a recipient.
+func (s *session) rcptAnswered(r wire.Reply, line []byte) {
+	switch r.Class() {
+	case 2:
 		s.rcptAccepted(r, line)
 		return
-	case r.Class() == 3:
+	case 3:
 		r = s.unexpected(r)
 	}
 	s.gate.Refused(record(r))

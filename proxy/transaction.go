@@ -20,6 +20,7 @@ type transaction struct {
 	due       bool        // the client waits for the reply to MAIL: it goes to the backend together with the first RCPT
 	told      bool        // mailReply was relayed
 	binary    bool        // BODY=BINARYMIME
+	pending   [][]byte    // the commands of recipients who go to the backend together with the next one
 	rcpts     [][]byte    // the commands of the recipients who were told 250, in order
 	tried     int         // RCPT commands
 	backend   string      // address of the latest backend that was asked
@@ -165,12 +166,18 @@ const batch = 50
 // errRset says that a backend would not forget a transaction.
 var errRset = errors.New("RSET was refused")
 
+// outcome is what a backend has said to what it was told.
+type outcome struct {
+	replies []wire.Reply // to the new lines, in order; the last is a 421 if there are fewer
+	refused bool         // it did not want MAIL or a recipient (any more)
+	refusal wire.Reply   // its word on that
+}
+
 // exchange brings a backend's session to where the transaction stands, MAIL and the recipients that the client was told
-// 250 for, no more and no less; and then says line there, if it is not nil, and returns the reply. All of it goes in one
-// write if it can. With refused the backend did not want MAIL or a recipient (any more), and r is its word on that.
+// 250 for, no more and no less; and then says lines there. All of it goes in one write if it can.
 //
 // A session that is lost is replaced, and everything said again: nothing of this hands over a message.
-func (s *session) exchange(ctx context.Context, line []byte) (r wire.Reply, refused bool, err error) {
+func (s *session) exchange(ctx context.Context, lines [][]byte) (said outcome, err error) {
 	const attempts = 3
 	for n := range attempts {
 		if n == 0 {
@@ -180,10 +187,10 @@ func (s *session) exchange(ctx context.Context, line []byte) (r wire.Reply, refu
 			err = s.redial(ctx)
 		}
 		if err != nil {
-			return r, false, err
+			return outcome{}, err
 		}
-		if r, refused, err = s.recite(ctx, line); err == nil {
-			return r, refused, nil
+		if said, err = s.recite(ctx, lines); err == nil {
+			return said, nil
 		}
 		if refusesClient(err) {
 			break
@@ -191,7 +198,7 @@ func (s *session) exchange(ctx context.Context, line []byte) (r wire.Reply, refu
 		s.log().Warn("the backend was lost", "transaction", s.tx.envelope.ID, "error", err)
 	}
 	s.dropBackend()
-	return r, false, err
+	return outcome{}, err
 }
 
 // utterance is a command line for a backend, and what it is to the transaction.
@@ -209,8 +216,8 @@ const (
 	sayNext  // something new
 )
 
-// script is what a backend's session has to hear before it hears line.
-func (s *session) script(line []byte) []utterance {
+// script is what a backend's session has to hear before it hears lines, and those.
+func (s *session) script(lines [][]byte) []utterance {
 	script := make([]utterance, 0, 4)
 	if s.link == linkStale {
 		script = append(script, utterance{rsetLine, sayReset})
@@ -221,16 +228,16 @@ func (s *session) script(line []byte) []utterance {
 			script = append(script, utterance{rcpt, sayAgain})
 		}
 	}
-	if line != nil {
+	for _, line := range lines {
 		script = append(script, utterance{line, sayNext})
 	}
 	return script
 }
 
 // recite is exchange with the session at hand.
-func (s *session) recite(ctx context.Context, line []byte) (r wire.Reply, refused bool, err error) {
+func (s *session) recite(ctx context.Context, lines [][]byte) (said outcome, err error) {
 	s.tx.backend = s.backend.Address()
-	script := s.script(line)
+	script := s.script(lines)
 	s.link = linkStale
 	for len(script) > 0 {
 		part := script[:min(batch, len(script))]
@@ -241,30 +248,31 @@ func (s *session) recite(ctx context.Context, line []byte) (r wire.Reply, refuse
 		for _, u := range part {
 			answer, err := s.backend.Reply(ctx)
 			if err != nil {
-				return r, false, err
+				return said, err
 			}
 			if u.kind == sayMail {
 				s.tx.mailReply = answer
 			}
 			switch {
-			case refused: // the rest of the batch has no meaning
+			case said.refused: // the rest of the batch has no meaning
 			case u.kind == sayNext:
-				r = answer
-			case u.kind == sayReset && answer.Class() != 2:
-				return r, false, errRset
-			case u.kind != sayReset:
-				r, refused = answer, answer.Class() != 2
+				said.replies = append(said.replies, answer)
+			case answer.Class() == 2:
+			case u.kind == sayReset:
+				return said, errRset
+			default:
+				said.refused, said.refusal = true, answer
 			}
 			if answer.Code == 421 { // its last word: the replies to the others will not come
-				return answer, refused, nil
+				return said, nil
 			}
 		}
-		if refused {
-			return r, true, nil
+		if said.refused {
+			return said, nil
 		}
 	}
 	s.link = linkOpen
-	return r, false, nil
+	return said, nil
 }
 
 var rsetLine = []byte("RSET")

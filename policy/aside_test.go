@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// envelopeHeard is what a client hears about its recipients, and what is recorded of that.
+type envelopeHeard struct {
+	verdicts []string // by recipient
+	recorded []string
+	data     string
+}
+
+// askTogether plays a transaction whose recipients are asked for in groups of a size; 1 is one at a time. Those of the name
+// unknown are refused by the backend.
+func askTogether(t *rapid.T, e *Engine, to []string, group int) (h envelopeHeard, together bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c := &client{}
+	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: c})
+	defer g.Close("")
+	g.Connect(ctx)
+	for _, v := range []Verdict{g.Greet(ctx, false, 0), g.Helo(ctx, &filters.Greeting{Name: "client.example.com"}), g.Mail(ctx, &filters.Envelope{ID: "T", ReversePath: "s@example.com"})} {
+		if v.Action != 0 {
+			return h, false
+		}
+	}
+	h.verdicts = make([]string, len(to))
+	var waiting []int
+	answer := func() {
+		for _, i := range waiting {
+			if to[i] == "unknown" {
+				g.Refused(rules.Reply{Code: 550})
+				h.verdicts[i] = "550 by the backend"
+			} else {
+				h.verdicts[i] = spoken(g.Accepted(ctx))
+			}
+		}
+		waiting = nil
+	}
+	for i, r := range to {
+		if v := g.Rcpt(ctx, &filters.Recipient{ForwardPath: r + "@example.org"}); v.Action != 0 {
+			h.verdicts[i] = spoken(v)
+			answer()
+			continue
+		}
+		waiting = append(waiting, i)
+		if group > 1 && g.Aside() {
+			together = together || len(waiting) > 1
+			if len(waiting) < group {
+				continue
+			}
+		}
+		answer()
+	}
+	answer()
+	if slices.Contains(h.verdicts, "") {
+		h.data = spoken(g.Data(ctx))
+	}
+	g.Conclude(Ending{})
+	for _, r := range c.records[0].Recipients {
+		h.recorded = append(h.recorded, fmt.Sprint(r.Address, r.Reply.Code, r.Asked))
+	}
+	return h, together
+}
+
+// promptFakes answer or fail at once: what one gate has in time, another has too.
+func promptFakes(t *rapid.T) *fakes {
+	lists := []look[listFacts]{answers(listFacts{Score: 0}), answers(listFacts{Score: 5}), fails[listFacts]()}
+	return &fakes{
+		dnsbl: rapid.SampledFrom(lists).Draw(t, "dnsbl"),
+		rdns:  rapid.SampledFrom(lists).Draw(t, "rdns"),
+		spf:   rapid.SampledFrom([]look[spfFacts]{answers(spfFacts{"pass"}), answers(spfFacts{"fail"}), fails[spfFacts]()}).Draw(t, "spf"),
+		dkim:  answers(dkimFacts{"pass"}),
+		dmarc: fails[dmarcFacts](),
+		quota: func(_ context.Context, v filters.View) (*quotaFacts, error) { return overOf(v) },
+		grey: &greylist{
+			state: rapid.SampledFrom([]filters.GreylistState{filters.GreylistNew, filters.GreylistEarly, filters.GreylistPassed}).Draw(t, "greylist"),
+			alone: rapid.Bool().Draw(t, "greylists alone"),
+		},
+	}
+}
+
+// However many recipients are under way, each is told and recorded the same.
+func TestAsideChangesNothing(t *testing.T) {
+	together := 0
+	rapid.Check(t, func(t *rapid.T) {
+		f := promptFakes(t)
+		e := engineOf(t, f, drawRules(t, atoms, append(anyAction, "accept", "greylist")...))
+		to := rapid.SliceOfN(rapid.SampledFrom(append(recipientNames, "unknown")), 1, 6).Draw(t, "recipients")
+		one, _ := askTogether(t, e, to, 1)
+		for _, group := range []int{2, 50} {
+			many, together2 := askTogether(t, e, to, group)
+			if fmt.Sprint(one) != fmt.Sprint(many) {
+				t.Fatalf("%q: one at a time\n%+v, in groups of %d\n%+v", to, one, group, many)
+			}
+			if together2 {
+				together++
+			}
+		}
+	})
+	if together == 0 {
+		t.Error("nobody was ever set aside")
+	}
+}
+
+// What becomes known while recipients wait for the backend is known to them.
+func TestAsideHearsOfWhatBecomesKnown(t *testing.T) {
+	open := make(chan struct{})
+	f := &fakes{dnsbl: func(ctx context.Context, _ filters.View) (*listFacts, error) {
+		<-open
+		return &listFacts{Score: 5}, nil
+	}}
+	c := f.connect(t, `dnsbl.score > 1 and message.size > 0 -> reject`)
+	c.hello()
+	c.mail("a@example.com")
+	for _, r := range []string{"a@example.org", "b@example.org"} {
+		if v := c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: r}); v.Action != 0 || !c.Aside() {
+			t.Fatal("not set aside")
+		}
+	}
+	close(open)
+	for len(c.running) > 0 {
+		c.poll()
+	}
+	expect(t, "first", c.Accepted(c.ctx), "")
+	expect(t, "second", c.Accepted(c.ctx), "")
+	for _, r := range []*recipient{c.tx.class, c.tx.rcpt} {
+		if score, known := r.facts.Lookup("dnsbl.score"); !known {
+			t.Errorf("%s: %v", r.ForwardPath, score)
+		}
+	}
+	v, _ := c.message(plain)
+	expect(t, "message", v, "550")
+}
+
+// What becomes of one recipient decides about the next: nobody is set aside.
+func TestAsideNeedsIndependence(t *testing.T) {
+	for _, test := range []struct {
+		rule  string
+		grey  *greylist
+		aside bool
+	}{
+		{`rcpt.local == "b" -> reject`, nil, true},
+		{"rcpt.count > 1 -> reject", nil, false},
+		{"quota.over -> reject", nil, false},
+		{"client.port > 0 -> greylist", &greylist{}, true},
+		{"client.port > 0 -> greylist", &greylist{alone: true}, false},
+	} {
+		c := (&fakes{grey: test.grey, quota: func(_ context.Context, v filters.View) (*quotaFacts, error) { return overOf(v) }}).connect(t, test.rule)
+		c.hello()
+		c.mail("")
+		c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "a@example.org"})
+		if aside := c.Aside(); aside != test.aside {
+			t.Errorf("%s, greylist %+v: %v", test.rule, test.grey, aside)
+		}
+	}
+}
