@@ -129,7 +129,7 @@ func TestAsideHearsOfWhatBecomesKnown(t *testing.T) {
 		}
 	}
 	close(open)
-	for len(c.running) > 0 {
+	for c.running() > 0 {
 		c.poll()
 	}
 	expect(t, "first", c.Accepted(c.ctx), "")
