@@ -22,6 +22,7 @@ type talk struct {
 	err    error // the connection is of no more use
 	breach error // the proxy has broken the protocol
 	last   string
+	read   []*sending // whose final reply has been read
 }
 
 var errSaid421 = errors.New("the server said 421")
@@ -40,9 +41,13 @@ func (h *house) connect(name string) *talk {
 }
 
 func (c *talk) send(text string) {
-	if c.err == nil {
-		_, c.err = c.Write([]byte(text))
+	if c.err != nil {
+		return
 	}
+	for _, s := range c.read {
+		s.followed = true
+	}
+	_, c.err = c.Write([]byte(text))
 }
 
 // reply reads one reply to what was asked. Its code is 0 if none came.
@@ -70,9 +75,12 @@ func (c *talk) reply(asked string, want ...string) (code int) {
 		return 0
 	}
 	c.last = strings.Join(lines, "\n")
-	if code == 421 {
+	if code == 421 { // it may have come unasked
 		c.err = errSaid421
 		return code
+	}
+	for _, s := range c.read {
+		s.heard = s.followed
 	}
 	for _, prefix := range append(want, "4", "5") {
 		if strings.HasPrefix(c.last, prefix) {
@@ -168,6 +176,9 @@ func (c *talk) data(s *sending) {
 
 func (c *talk) finalReply(s *sending) {
 	s.final = c.reply("end of data of "+s.sender, "250 2.0.0 Ok: queued as ")
+	if s.final != 0 {
+		c.read = append(c.read, s)
+	}
 	if s.final == 250 {
 		_, s.queueID, _ = strings.Cut(c.last, "queued as ")
 	}

@@ -78,6 +78,7 @@ func dialogues() []dialogue {
 		{name: "pipelined", finals: []int{250}, setup: setup{backends: []backendtest.Behaviour{picky(withoutChunking...)}}, play: func(c *talk) {
 			c.hello()
 			s := c.letter("a", "pipelined", text, known, unknown, "c@example.com")
+			s.ahead = true
 			c.together(s, "DATA\r\n")
 			if c.reply("DATA", "354 ") == 354 {
 				c.send(s.stuffed() + "QUIT\r\n")
@@ -88,6 +89,7 @@ func dialogues() []dialogue {
 		{name: "all at once", finals: []int{250, 250}, play: func(c *talk) {
 			c.hello()
 			first, second := c.letter("a", "first", text, known), c.letter("a", "second", text, "c@example.com")
+			second.ahead = true
 			c.together(first, strings.Join(first.chunks(2), ""))
 			if c.chunkReplies(first, 2); first.final != 250 {
 				c.rset()
@@ -108,6 +110,19 @@ func dialogues() []dialogue {
 			}
 			c.quit()
 		}},
+		{name: "tls to the backend", play: one, finals: []int{250}, setup: setup{
+			backends: []backendtest.Behaviour{{TLS: backendTLS()}}, backend: "  tls: required"}},
+		{name: "tls on both sides, no reuse", finals: []int{250}, setup: setup{
+			backends: []backendtest.Behaviour{{Keywords: withoutChunking, TLS: backendTLS()}}, backend: "  tls: required\n  reuse: false"},
+			play: func(c *talk) {
+				c.hello()
+				c.starttls()
+				c.ehlo()
+				s := c.letter("a", "tls", text, known, "c@example.com")
+				c.envelope(s)
+				c.data(s)
+				c.quit()
+			}},
 		{name: "two messages", finals: []int{250, 0, 250}, play: func(c *talk) {
 			c.hello()
 			for i, recipient := range []string{known, known, "c@example.com"} {

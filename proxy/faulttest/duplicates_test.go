@@ -179,6 +179,7 @@ func TestDuplicateOfOneWhoIsStillThere(t *testing.T) {
 
 // TestDuplicateIsRecorded, is forgotten in time, outlives the process, and is delivered where the store cannot tell.
 func TestDuplicateIsRecorded(t *testing.T) {
+	t.Parallel()
 	clock := &jumpingClock{}
 	s := newSite(t, clock)
 	h, box := duplicating(t, s, clock)

@@ -265,7 +265,7 @@ func TestHugeHeader(t *testing.T) {
 			c.send(piece)
 		}
 		c.send("\r\n.\r\n")
-		if s.final = c.reply("end of data", "250"); s.final != 552 {
+		if c.finalReply(s); s.final != 552 {
 			t.Errorf("%s: %q, %v", name, c.last, c.err)
 		}
 		c.quit()

@@ -64,6 +64,7 @@ type house struct {
 	plan     plan
 	spill    *fickleSpill
 	ledger   ledger
+	reload   func() // as SIGHUP does it, with backends that are dialled anew if they are in reach
 	stop     func()
 }
 
@@ -88,6 +89,15 @@ func (l *telemetryLog) String() string {
 
 // recorders passes records on.
 type recorders []policy.Recorder
+
+// Confirmed passes it on to those who want to hear it.
+func (all recorders) Confirmed(id string, at time.Time) {
+	for _, one := range all {
+		if c, ok := one.(policy.Confirmer); ok {
+			c.Confirmed(id, at)
+		}
+	}
+}
 
 func (all recorders) Record(r *policy.Record) {
 	for _, one := range all {
@@ -122,14 +132,19 @@ func (s *site) open(t testing.TB, u setup) *house {
 		t.Fatal(problems)
 	}
 	env := filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: s.resolver, Store: s.store, Clock: u.clock, Log: log}
-	engine, problems := c.Compile(all.Specs(), env)
-	if engine == nil {
-		t.Fatal(problems)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	engine := h.compile(c, env)
+	stopEngine := runUntil(ctx, &running, engine.Run)
+	openGroup := func() (*backend.Group, func()) {
+		group, err := backend.New(c.Backend, backend.Options{Hostname: c.Hostname, Log: log, Clock: u.clock, DomainsConfigured: len(c.Domains) > 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return group, runUntil(ctx, &running, group.Run)
 	}
-	var err error
-	if h.group, err = backend.New(c.Backend, backend.Options{Hostname: c.Hostname, Log: log, Clock: u.clock, DomainsConfigured: len(c.Domains) > 0}); err != nil {
-		t.Fatal(err)
-	}
+	group, stopGroup := openGroup()
+	h.group = group
 	spill, err := front.NewSpill(t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +152,7 @@ func (s *site) open(t testing.TB, u setup) *house {
 	h.spill = &fickleSpill{Spill: spill}
 	service := proxy.Service{
 		Hostname: c.Hostname, Engine: engine, Backend: h.group, Limits: c.Limits, LineEndings: c.LineEndings,
-		Duplicates: c.Duplicates, Store: s.store,
+		Duplicates: c.Duplicates, Store: s.store, Retired: func() { stopEngine(); stopGroup() },
 		Runtime: &policy.Runtime{Recorder: recorder, Bypass: &policy.Bypass{}, Clock: u.clock},
 		Hold:    time.Duration(c.Backend.Hold), TraceField: c.Backend.ClientAddress == backend.NoAddress,
 	}
@@ -147,10 +162,23 @@ func (s *site) open(t testing.TB, u setup) *house {
 	if h.server, err = proxy.New(proxy.Options{Service: service, Spill: h.spill, Log: log, Clock: u.clock}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { h.group.Run(ctx) })
-	running.Go(func() { engine.Run(ctx) })
+	h.reload = func() {
+		group, stopGroup := openGroup()
+		<-group.Probed()
+		if !group.Seen() {
+			stopGroup()
+			return
+		}
+		next := h.compile(c, env)
+		next.Adopt(engine)
+		engine = next
+		stopEngine := runUntil(ctx, &running, next.Run)
+		service.Engine, service.Backend = next, group
+		service.Retired = func() { stopEngine(); stopGroup() }
+		if err := h.server.Reload(service, nil); err != nil {
+			t.Error(err)
+		}
+	}
 	socket, err := c.Listen[0].Bind(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +207,22 @@ func (s *site) open(t testing.TB, u setup) *house {
 		h.tearDown(u.dirty)
 	}
 	return h
+}
+
+func (h *house) compile(c *config.Config, env filters.Env) *policy.Engine {
+	h.t.Helper()
+	engine, problems := c.Compile(all.Specs(), env)
+	if engine == nil {
+		h.t.Fatal(problems)
+	}
+	return engine
+}
+
+// runUntil runs what ends with ctx, or by stop.
+func runUntil(ctx context.Context, running *sync.WaitGroup, run func(context.Context)) (stop func()) {
+	ctx, stop = context.WithCancel(ctx)
+	running.Go(func() { run(ctx) })
+	return stop
 }
 
 func (h *house) addBackend(b backendtest.Behaviour, relayed bool) (address string) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"gatepost/policy"
 	"gatepost/proxy/backend/backendtest"
@@ -22,6 +23,10 @@ type sending struct {
 	rcpts   []int
 	final   int
 	queueID string
+
+	ahead    bool // a command went along with the message
+	followed bool // the client gave a command when it had read the final reply
+	heard    bool // and was answered
 }
 
 // stored is a message as a backend has it.
@@ -36,6 +41,8 @@ type recorded struct {
 	ours     bool
 	note     string
 	accepted []string
+
+	confirmed int // how often
 }
 
 // ledger knows what clients sent, what backends stored, and what was recorded, by reverse-path.
@@ -45,7 +52,8 @@ type ledger struct {
 	mu       sync.Mutex // guards all below
 	sendings map[string]*sending
 	messages map[string][]stored
-	records  map[string][]recorded
+	records  map[string][]*recorded
+	byID     map[string]*recorded
 	latest   *policy.Record // of a transaction
 	sessions int64
 	wrong    []error // found on the way
@@ -111,16 +119,31 @@ func (l *ledger) Record(r *policy.Record) {
 		return
 	}
 	if l.records == nil {
-		l.records = map[string][]recorded{}
+		l.records, l.byID = map[string][]*recorded{}, map[string]*recorded{}
 	}
 	l.latest = r
-	kept := recorded{code: r.Ending.Reply.Code, ours: r.Ending.Ours, note: r.Ending.Note}
+	kept := &recorded{code: r.Ending.Reply.Code, ours: r.Ending.Ours, note: r.Ending.Note}
 	for _, rcpt := range r.Recipients {
 		if rcpt.Reply.Code/100 == 2 {
 			kept.accepted = append(kept.accepted, rcpt.Address)
 		}
 	}
 	l.records[r.Envelope.ReversePath] = append(l.records[r.Envelope.ReversePath], kept)
+	l.byID[r.ID] = kept
+}
+
+// Confirmed implements policy.Confirmer.
+func (l *ledger) Confirmed(id string, _ time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch r := l.byID[id]; {
+	case r == nil:
+		l.wrong = append(l.wrong, fmt.Errorf("confirmed before it was recorded: %s", id))
+	case r.code == 0:
+		l.wrong = append(l.wrong, fmt.Errorf("confirmed, and there was no final reply: %s", id))
+	default:
+		r.confirmed++
+	}
 }
 
 // lastID is the ID of the latest transaction, lastEnding how it came out.
@@ -166,7 +189,7 @@ func (l *ledger) audit() []error {
 	wrong := l.wrong
 	for _, s := range l.sendings {
 		if err := l.auditOne(s); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w; sent %+v, stored %+v, recorded %+v", s.sender, err, s.summary(), l.messages[s.sender], l.records[s.sender]))
+			wrong = append(wrong, fmt.Errorf("%s: %w; sent %+v, stored %+v, recorded %s", s.sender, err, s.summary(), l.messages[s.sender], l.told(s.sender)))
 		}
 	}
 	for sender := range l.records {
@@ -178,7 +201,14 @@ func (l *ledger) audit() []error {
 }
 
 func (s *sending) summary() string {
-	return fmt.Sprintf("MAIL %d, RCPT %v, final %d %s", s.mail, s.rcpts, s.final, s.queueID)
+	return fmt.Sprintf("MAIL %d, RCPT %v, final %d %s, then gave a command: %t, was answered: %t", s.mail, s.rcpts, s.final, s.queueID, s.followed, s.heard)
+}
+
+func (l *ledger) told(sender string) (text string) {
+	for _, r := range l.records[sender] {
+		text += fmt.Sprintf("%+v ", *r)
+	}
+	return text
 }
 
 // accepted tells whether some recipient was: else the reply to the message is not about the message.
@@ -195,6 +225,9 @@ func (l *ledger) auditOne(s *sending) error {
 		return nil
 	}
 	r := records[0]
+	if err := s.sameConfirmation(r); err != nil {
+		return err
+	}
 	if s.accepted() && s.final != 0 && s.final != 421 && s.final != r.code {
 		return fmt.Errorf("the client was told %d and %d is recorded", s.final, r.code)
 	}
@@ -212,9 +245,23 @@ func (l *ledger) auditOne(s *sending) error {
 	return nil
 }
 
+// sameConfirmation: whoever was answered behind the final reply has confirmed it, and nobody else can have than one who gave
+// a command. Where that came along with the message it confirms if it was so late on its way that the reply was before it.
+func (s *sending) sameConfirmation(r *recorded) error {
+	switch {
+	case r.confirmed > 1:
+		return fmt.Errorf("confirmed %d times", r.confirmed)
+	case r.confirmed == 1 && !s.followed && !s.ahead:
+		return errors.New("confirmed by a client that gave no command")
+	case r.confirmed == 0 && s.heard && s.accepted() && s.final == r.code:
+		return errors.New("not confirmed by a client that was answered since")
+	}
+	return nil
+}
+
 // sameRecipients: those to whom a backend delivers are those that the record accepts, and no others than the client was
 // told.
-func (s *sending) sameRecipients(m stored, r recorded) error {
+func (s *sending) sameRecipients(m stored, r *recorded) error {
 	if !slices.Equal(m.recipients, r.accepted) {
 		return fmt.Errorf("stored for %v, accepted were %v", m.recipients, r.accepted)
 	}

@@ -17,7 +17,7 @@ import (
 	"gatepost/proxy/backend/backendtest"
 )
 
-// TestOutages takes backends, resolver and store away at random moments under a handful of clients.
+// TestOutages takes backends, resolver, store and disk away at random moments under a handful of clients, and reloads.
 func TestOutages(t *testing.T) {
 	seed := environment(t, "GATEPOST_FAULT_SEED", fixedSeed)
 	long := environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions
@@ -28,7 +28,8 @@ func TestOutages(t *testing.T) {
 	s := newSite(t, &jumpingClock{})
 	before := usage()
 	clock := &jumpingClock{}
-	h := s.open(t, setup{relayed: true, clock: clock, backends: []backendtest.Behaviour{picky(), picky(withoutChunking...)}})
+	h := s.open(t, setup{relayed: true, clock: clock, extra: "duplicates: suppress",
+		backends: []backendtest.Behaviour{picky(), picky(withoutChunking...)}})
 	var over atomic.Bool
 	var running sync.WaitGroup
 	var sent, accepted atomic.Int64
@@ -38,7 +39,11 @@ func TestOutages(t *testing.T) {
 				c := h.connect(fmt.Sprintf("outage%d.%d", n, i))
 				kinds := []string{"a", "grey", "tagged"}
 				c.hello()
-				l := c.letter(kinds[i%len(kinds)], "outage", text, known, unknown)
+				body := text
+				if i%7 == 0 {
+					body = large
+				}
+				l := c.letter(kinds[i%len(kinds)], "outage", body, known, unknown)
 				c.envelope(l)
 				c.data(l)
 				c.quit()
@@ -54,11 +59,12 @@ func TestOutages(t *testing.T) {
 			}
 		})
 	}
+	reloads := 0
 	vandal := rand.New(rand.NewPCG(uint64(seed), 1))
 	for limit := time.Now().Add(lasts); time.Now().Before(limit); {
 		time.Sleep(time.Duration(vandal.IntN(40)) * time.Millisecond)
 		on := vandal.IntN(2) == 0
-		switch vandal.IntN(6) {
+		switch vandal.IntN(9) {
 		case 0:
 			h.relays[1].kill(on)
 		case 1:
@@ -71,13 +77,22 @@ func TestOutages(t *testing.T) {
 			s.store.hangs.Store(on)
 		case 5:
 			clock.jump(time.Duration(vandal.IntN(200)-100) * time.Hour)
+		case 6:
+			s.dns.broken.Store(on)
+		case 7:
+			h.spill.full.Store(on)
+		case 8:
+			h.reload()
+			reloads++
 		}
 	}
 	h.relays[1].kill(false)
 	h.relays[2].kill(false)
 	s.dns.silent.Store(false)
+	s.dns.broken.Store(false)
 	s.store.fails.Store(false)
 	s.store.hangs.Store(false)
+	h.spill.full.Store(false)
 	over.Store(true)
 	running.Wait()
 	if err := h.serves("after"); err != nil {
@@ -87,9 +102,9 @@ func TestOutages(t *testing.T) {
 	for _, err := range h.ledger.audit() {
 		t.Error(err)
 	}
-	fmt.Printf("outages: seed %d, %d sessions, %d messages accepted\n", seed, sent.Load(), accepted.Load())
-	if accepted.Load() == 0 {
-		t.Error("no message was accepted at all")
+	fmt.Printf("outages: seed %d, %d sessions, %d messages accepted, %d reloads\n", seed, sent.Load(), accepted.Load(), reloads)
+	if accepted.Load() == 0 || reloads == 0 {
+		t.Error("no message was accepted at all, or nothing reloaded")
 	}
 	if err := before.restored(); err != nil {
 		t.Error(err)

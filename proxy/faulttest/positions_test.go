@@ -27,12 +27,12 @@ func environment(t testing.TB, name string, fallback int64) int64 {
 }
 
 const (
-	shortPositions = 1200
+	shortPositions = 800
 	fixedSeed      = 20251122
 	// stay is how many faults a house lives through before it is taken down and looked at.
 	stay = 120
 	// timeLimit bounds a run however slow the machine is: what was tried by then counts.
-	shortTime, longTime = 8 * time.Second, 25 * time.Minute
+	shortTime, longTime = 5 * time.Second, 4 * time.Minute
 )
 
 // TestFaultsAtEveryByte breaks every dialogue at sampled, or with enough positions at all, bytes in all directions.

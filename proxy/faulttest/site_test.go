@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -66,6 +67,7 @@ func newSite(t testing.TB, clock filters.Clock) *site {
 type dnsServer struct {
 	address string
 	silent  atomic.Bool
+	broken  atomic.Bool // answers SERVFAIL
 }
 
 func startDNS(t testing.TB) *dnsServer {
@@ -87,6 +89,11 @@ func startDNS(t testing.TB) *dnsServer {
 		reply := new(dns.Msg).SetReply(q)
 		name := strings.ToLower(q.Question[0].Name)
 		reply.Rcode = dns.RcodeNameError
+		if s.broken.Load() {
+			reply.Rcode = dns.RcodeServerFailure
+			w.WriteMsg(reply)
+			return
+		}
 		for key, record := range known {
 			owner, qtype, _ := strings.Cut(key, " ")
 			if owner != name {
@@ -212,26 +219,47 @@ func (c *jumpingClock) Now() time.Time { return time.Now().Add(time.Duration(c.o
 
 func (c *jumpingClock) jump(d time.Duration) { c.offset.Store(int64(d)) }
 
+// backendTLS is what backends speak TLS with.
+var backendTLS = sync.OnceValue(func() *tls.Config {
+	text, err := newCertificate()
+	if err != nil {
+		panic(err)
+	}
+	pair, err := tls.X509KeyPair(text, text)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}}
+})
+
 func writeCertificate(t testing.TB) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	text, err := newCertificate()
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.test"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
 	path := filepath.Join(t.TempDir(), "mx.pem")
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// newCertificate is one that is signed by itself, and its key.
+func newCertificate() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx.test"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...), nil
 }
