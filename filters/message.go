@@ -25,6 +25,9 @@ var (
 // ErrSpillFull says that large messages have used up the space for them: the client should come back (452 4.3.1).
 var ErrSpillFull = errors.New("no space left for large messages")
 
+// ErrSpillRead says that the file of a large message cannot be read back: nobody gets it, and the client should come back.
+var ErrSpillRead = errors.New("the file of a large message cannot be read back")
+
 var (
 	errEnded    = errors.New("the message has ended")
 	errReleased = errors.New("the message was released")

@@ -281,10 +281,10 @@ func TestCutSpillFile(t *testing.T) {
 	if err := m.file.(*spillFile).Truncate(100); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.WriteRange(io.Discard, 0, 5000); err != io.ErrUnexpectedEOF {
+	if _, err := m.WriteRange(io.Discard, 0, 5000); !errors.Is(err, ErrSpillRead) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("WriteRange: %v", err)
 	}
-	if _, err := m.Reader(context.Background()).WriteTo(io.Discard); err != io.ErrUnexpectedEOF {
+	if _, err := m.Reader(context.Background()).WriteTo(io.Discard); !errors.Is(err, ErrSpillRead) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("WriteTo: %v", err)
 	}
 }

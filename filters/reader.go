@@ -3,6 +3,7 @@ package filters
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sort"
@@ -143,7 +144,7 @@ func (m *Message) readAt(p []byte, pos int64) (int, error) {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF // somebody has cut the file
 	}
-	return n, err
+	return n, fmt.Errorf("%w: %w", ErrSpillRead, err)
 }
 
 // first returns what the first chunk holds of the message's first size bytes, nothing if they are in the file. The caller

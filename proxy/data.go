@@ -223,6 +223,8 @@ func (s *session) keep(decoded []byte) {
 	if err := in.message.Commit(len(decoded)); err != nil {
 		if errors.Is(err, filters.ErrSpillFull) {
 			s.server.metrics.SpillFull.Add(1)
+		} else {
+			s.server.metrics.SpillErrors.Add(1)
 		}
 		s.log().Error("no room for a message", "transaction", s.tx.envelope.ID, "size", in.size, "error", err)
 		s.fail(s.failure(452, "4.3.1", "No room for this message now, please try again later"))

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -69,13 +70,19 @@ func (s *session) checkHeader() {
 	in := &s.tx.incoming
 	header, err := in.message.Header(s.budget(s.service.Limits.MessageBudget))
 	if err != nil {
-		s.log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
-		in.failed = s.failure(451, "4.3.0", "The message could not be kept, please try again later")
+		in.failed = s.unreadable(err)
 		return
 	}
 	if fault, ok := front.HeaderFault(header, int(s.service.Limits.HeaderSize), s.service.Limits.Hops); ok {
 		in.failed = s.failure(fault.Code, fault.Enhanced, fault.Text)
 	}
+}
+
+// unreadable is the reply to a message of which the disk has lost a part.
+func (s *session) unreadable(err error) wire.Reply {
+	s.server.metrics.SpillErrors.Add(1)
+	s.log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
+	return s.failure(451, "4.3.0", "The message could not be kept, please try again later")
 }
 
 // linger holds the message back where a rule slows the client down. That must happen before the backend has it: a
@@ -143,6 +150,10 @@ func (s *session) deliver(edits policy.Edits) {
 		switch {
 		case err == nil:
 			s.delivered(r)
+			return
+		case errors.Is(err, filters.ErrSpillRead):
+			s.dropBackend() // it has half a message
+			s.answer(s.unreadable(err), policy.Ending{Ours: true})
 			return
 		case dotSent:
 			// It may have the message or not. Sending it again could deliver it twice; the client's own retry may, too,

@@ -32,6 +32,7 @@ func (s *session) firstPhase() phase {
 // introduce makes the description of the client that filters get.
 func (s *session) introduce(client, local netip.AddrPort, name string) {
 	now := s.server.clock.Now()
+	s.server.watchClock(now)
 	s.info = &filters.Session{
 		ID:         s.server.ids.Next(now),
 		Client:     client,

@@ -33,6 +33,8 @@ type Metrics struct {
 	DialErrors atomic.Int64 // transactions for which no backend could be had
 
 	Unconfirmed atomic.Int64 // deliveries whose client left without a sign that it has read the reply
+	ClockSteps  atomic.Int64 // times that the clock was set by five seconds or more
+	SpillErrors atomic.Int64 // messages refused because their file could not be made, written or read
 	StoreErrors atomic.Int64 // times that the store could not be asked about duplicates, or told of a delivery
 }
 

@@ -39,6 +39,7 @@ type Server struct {
 	failures failures
 
 	deliveries deliveries
+	watch      clockWatch
 
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context

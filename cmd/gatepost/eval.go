@@ -120,7 +120,7 @@ func (e *evaluation) clock() (filters.Clock, error) {
 
 func (e *evaluation) resolver(c *config.Config, clock filters.Clock) (filters.Resolver, func(), error) {
 	if e.zone == "" {
-		r, err := resolver.New(c.Resolver, clock)
+		r, err := resolver.New(c.Resolver, clock, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return nil, nil, fmt.Errorf("resolver: %w", err)
 		}

@@ -87,7 +87,7 @@ func (h *house) open(c *config.Config) (err error) {
 	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
 		return err
 	}
-	if h.resolver, err = resolver.New(c.Resolver, h.clock); err != nil {
+	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
 		return fmt.Errorf("resolver: %w", err)
 	}
 	spill := filepath.Join(c.Store.Path, "spill")

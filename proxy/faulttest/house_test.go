@@ -87,6 +87,16 @@ func (l *telemetryLog) String() string {
 	return l.b.String()
 }
 
+// wants checks that the log tells something.
+func (l *telemetryLog) wants(t testing.TB, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(l.String(), text) {
+			t.Errorf("%q is not in the log:\n%s", text, l)
+		}
+	}
+}
+
 // recorders passes records on.
 type recorders []policy.Recorder
 

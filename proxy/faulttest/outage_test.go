@@ -161,9 +161,15 @@ func TestDirections(t *testing.T) {
 	t.Run("resolver", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
-		passing, waiting := s.open(t, setup{}), s.open(t, setup{rules: deferring})
+		log := &telemetryLog{}
+		passing, waiting := s.open(t, setup{logTo: log}), s.open(t, setup{rules: deferring})
 		s.dns.silent.Store(true)
 		passing.wantSend(t, "silent", "a", text, "250 ")
+		log.wants(t, "rdns: ", "no server answered in time")
+		s.log.wants(t, "a DNS server does not answer")
+		if s.resolver.Metrics.Timeouts.Load() == 0 {
+			t.Error("no time-out was counted")
+		}
 		waiting.wantSend(t, "silent", "a", text, "451 4.4.3")
 		s.dns.silent.Store(false)
 		passing.wantSend(t, "again", "a", text, "250 ")
@@ -176,16 +182,19 @@ func TestDirections(t *testing.T) {
 				break
 			}
 		}
+		s.log.wants(t, "a DNS server answers again")
 		passing.done(t)
 		waiting.done(t)
 	})
 	t.Run("store", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
-		h := s.open(t, setup{})
+		log := &telemetryLog{}
+		h := s.open(t, setup{logTo: log})
 		h.wantSend(t, "before", "grey", text, "451 4.7.1")
 		s.store.fails.Store(true)
 		h.wantSend(t, "failing", "grey", text, "250 ")
+		log.wants(t, errFickle.Error())
 		s.store.fails.Store(false)
 		s.store.hangs.Store(true)
 		h.wantSend(t, "hanging", "grey", text, "250 ")
@@ -197,10 +206,12 @@ func TestDirections(t *testing.T) {
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
-		h := s.open(t, setup{})
+		log := &telemetryLog{}
+		h := s.open(t, setup{logTo: log})
 		h.spill.full.Store(true)
 		h.wantSend(t, "full", "a", large, "452 4.3.1")
 		h.wantSend(t, "small", "a", text, "250 ")
+		log.wants(t, "no room for a message", filters.ErrSpillFull.Error())
 		if n := h.server.Metrics().SpillFull.Load(); n != 1 {
 			t.Errorf("SpillFull is %d", n)
 		}
@@ -209,6 +220,10 @@ func TestDirections(t *testing.T) {
 		h.spill.noWrites.Store(true)
 		h.wantSend(t, "nowrites", "a", large, "452 4.3.1")
 		h.spill.noWrites.Store(false)
+		log.wants(t, syscall.ENOSPC.Error())
+		if n := h.server.Metrics().SpillErrors.Load(); n != 1 {
+			t.Errorf("SpillErrors is %d", n)
+		}
 		h.wantSend(t, "again", "a", large, "250 ")
 		h.done(t)
 	})
@@ -216,9 +231,14 @@ func TestDirections(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
 		for _, keywords := range [][]string{nil, withoutChunking} {
-			h := s.open(t, setup{backends: []backendtest.Behaviour{{Keywords: keywords}}})
+			log := &telemetryLog{}
+			h := s.open(t, setup{logTo: log, backends: []backendtest.Behaviour{{Keywords: keywords}}})
 			h.spill.noReads.Store(true)
-			h.wantSend(t, "noreads", "a", large, "451 ")
+			h.wantSend(t, "noreads", "a", large, "451 4.3.0")
+			log.wants(t, "a message cannot be read back")
+			if m := h.server.Metrics(); m.SpillErrors.Load() != 1 || m.Replays.Load() != 0 {
+				t.Errorf("SpillErrors is %d, Replays %d", m.SpillErrors.Load(), m.Replays.Load())
+			}
 			h.wantSend(t, "small", "a", text, "250 ")
 			h.spill.noReads.Store(false)
 			h.wantSend(t, "after", "a", large, "250 ")
@@ -228,7 +248,8 @@ func TestDirections(t *testing.T) {
 	t.Run("backend", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, filters.SystemClock{})
-		h := s.open(t, setup{relayed: true})
+		log := &telemetryLog{}
+		h := s.open(t, setup{relayed: true, logTo: log})
 		h.relays[1].kill(true)
 		c := h.connect("dead")
 		c.hello()
@@ -236,6 +257,10 @@ func TestDirections(t *testing.T) {
 		c.send("MAIL FROM:<" + l.sender + ">\r\n")
 		if l.mail = c.reply("MAIL"); l.mail != 451 || !strings.HasPrefix(c.last, "451 4.4.1") {
 			t.Errorf("no backend: %q", c.last)
+		}
+		log.wants(t, "no backend can be had")
+		if n := h.server.Metrics().DialErrors.Load(); n != 1 {
+			t.Errorf("DialErrors is %d", n)
 		}
 		h.relays[1].kill(false)
 		c.rset()
@@ -267,7 +292,8 @@ func TestDirections(t *testing.T) {
 		t.Parallel()
 		clock := &jumpingClock{}
 		s := newSite(t, clock)
-		h := s.open(t, setup{clock: clock})
+		log := &telemetryLog{}
+		h := s.open(t, setup{clock: clock, logTo: log})
 		c := h.connect("jump")
 		c.hello()
 		for i, offset := range []time.Duration{0, 87_600 * time.Hour, -87_600 * time.Hour, time.Hour, 0} {
@@ -279,6 +305,10 @@ func TestDirections(t *testing.T) {
 				t.Errorf("jump %d: %s %q", i, l.summary(), c.last)
 			}
 			h.wantSend(t, fmt.Sprint("jump", i), "grey", text, "451 4.7.1")
+		}
+		log.wants(t, "the clock was set", "by=87600h0m0s", "by=-175200h0m0s", "by=-1h0m0s")
+		if n := h.server.Metrics().ClockSteps.Load(); n != 4 {
+			t.Errorf("ClockSteps is %d", n)
 		}
 		c.quit()
 		c.end()
@@ -304,7 +334,8 @@ func TestNoDescriptorsToAccept(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, filters.SystemClock{})
 	l := &starved{}
-	h := s.open(t, setup{wrap: func(inner net.Listener) net.Listener { l.Listener = inner; return l }})
+	log := &telemetryLog{}
+	h := s.open(t, setup{logTo: log, wrap: func(inner net.Listener) net.Listener { l.Listener = inner; return l }})
 	h.wantSend(t, "before", "a", text, "250 ")
 	l.left.Store(5)
 	// The accept that is under way still works.
@@ -317,6 +348,7 @@ func TestNoDescriptorsToAccept(t *testing.T) {
 	if n := h.server.Metrics().AcceptErrors.Load(); n != 5 {
 		t.Errorf("AcceptErrors is %d, want 5", n)
 	}
+	log.wants(t, "cannot accept connections", syscall.EMFILE.Error())
 	h.done(t)
 }
 

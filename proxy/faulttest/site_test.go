@@ -34,22 +34,24 @@ type site struct {
 	resolver    *resolver.Resolver
 	store       *fickleStore
 	certificate string
+	log         telemetryLog // of resolver and store
 }
 
 func newSite(t testing.TB, clock filters.Clock) *site {
 	t.Helper()
 	s := &site{dns: startDNS(t)}
+	log := slog.New(slog.NewTextHandler(&s.log, nil))
 	c := resolver.Defaults()
 	c.Servers = []string{s.dns.address}
 	c.Timeout, c.Attempt = filters.Duration(300*time.Millisecond), filters.Duration(100*time.Millisecond)
 	var err error
-	if s.resolver, err = resolver.New(c, clock); err != nil {
+	if s.resolver, err = resolver.New(c, clock, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.resolver.Close)
 	sc := store.Defaults()
 	sc.Path = t.TempDir()
-	real, err := store.Open(sc, clock, slog.New(slog.DiscardHandler))
+	real, err := store.Open(sc, clock, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func sources(t testing.TB, r *Recorder) Sources {
 	}
 	rc := resolver.Defaults()
 	rc.Servers = []string{"127.0.0.1:9"}
-	dns, err := resolver.New(rc, filters.SystemClock{})
+	dns, err := resolver.New(rc, filters.SystemClock{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ var sessionFamilies = []family{
 		single(func(s *Sources) int { return s.Front.Gauges().Listeners })},
 	{Metric{"gatepost_tls_handshakes_total", Counter, nil, "TLS handshakes with clients that succeeded."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().TLS.Load() })},
+	{Metric{"gatepost_clock_steps_total", Counter, nil, "Times that the machine's clock was set by five seconds or more."},
+		single(func(s *Sources) int64 { return s.Front.Metrics().ClockSteps.Load() })},
 	{Metric{"gatepost_auth_failures_total", Counter, nil, "AUTH commands that the backend refused."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().AuthFailures.Load() })},
 }
@@ -80,6 +82,8 @@ var messageFamilies = []family{
 		single(func(s *Sources) int64 { return s.Front.Metrics().Spilled.Load() })},
 	{Metric{"gatepost_spill_full_total", Counter, nil, "Messages refused with 452 because that disk was used up."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().SpillFull.Load() })},
+	{Metric{"gatepost_spill_errors_total", Counter, nil, "Messages put off because their file could not be made, written or read back."},
+		single(func(s *Sources) int64 { return s.Front.Metrics().SpillErrors.Load() })},
 	{Metric{"gatepost_transaction_replays_total", Counter, nil, "Transactions said again to a backend, because its session was released or lost."},
 		single(func(s *Sources) int64 { return s.Front.Metrics().Replays.Load() })},
 	{Metric{"gatepost_backend_unavailable_total", Counter, nil, "Transactions for which no backend could be had."},

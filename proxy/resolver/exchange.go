@@ -34,11 +34,15 @@ func (s *server) sick(now time.Time) bool {
 	return s.timeouts.Load() >= sickAfter && now.Sub(time.Unix(0, s.last.Load())) < sickFor
 }
 
-func (s *server) answered() { s.timeouts.Store(0) }
+// answered tells whether the server had been sick.
+func (s *server) answered() (back bool) {
+	return s.timeouts.Load() > 0 && s.timeouts.Swap(0) >= sickAfter
+}
 
-func (s *server) timedOut(now time.Time) {
+// timedOut tells whether that made the server sick.
+func (s *server) timedOut(now time.Time) (sick bool) {
 	s.last.Store(now.UnixNano())
-	s.timeouts.Add(1)
+	return s.timeouts.Add(1) == sickAfter
 }
 
 // rounds bounds how often a server is asked the same question.
@@ -57,12 +61,16 @@ func (r *Resolver) ask(ctx context.Context, k key) *answer {
 		}
 		a, err := r.askServer(ctx, s, q, k)
 		if err == nil {
-			s.answered()
+			if s.answered() {
+				r.log.Info("a DNS server answers again", "server", s.address)
+			}
 			return a
 		}
 		if isTimeout(err) {
 			r.Metrics.Timeouts.Add(1)
-			s.timedOut(time.Now())
+			if s.timedOut(time.Now()) {
+				r.log.Warn("a DNS server does not answer; what cannot be known does not match in rules, but for those with on_error: defer", "server", s.address)
+			}
 			continue
 		}
 		r.Metrics.Failures.Add(1)

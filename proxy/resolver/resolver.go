@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type Resolver struct {
 	timeout time.Duration
 	attempt time.Duration
 	clock   filters.Clock
+	log     *slog.Logger
 	cache   *cache
 
 	slots   chan struct{} // one per flight
@@ -36,8 +38,8 @@ type Resolver struct {
 var _ filters.Resolver = (*Resolver)(nil)
 
 // New makes a resolver from a valid configuration; it reads /etc/resolv.conf where that names no servers. clock rules
-// the cache. Close it.
-func New(c Config, clock filters.Clock) (*Resolver, error) {
+// the cache. Servers that fall silent, and come back, are logged. Close it.
+func New(c Config, clock filters.Clock, log *slog.Logger) (*Resolver, error) {
 	addresses, err := serverAddresses(c, resolvConf)
 	if err != nil {
 		return nil, err
@@ -46,6 +48,7 @@ func New(c Config, clock filters.Clock) (*Resolver, error) {
 		timeout: time.Duration(c.Timeout),
 		attempt: time.Duration(c.Attempt),
 		clock:   clock,
+		log:     log,
 		cache:   newCache(c.Cache, clock),
 		slots:   make(chan struct{}, c.Inflight),
 		flights: map[key]*flight{},

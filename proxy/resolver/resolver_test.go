@@ -1,12 +1,16 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -330,13 +334,39 @@ func TestDeadServersAreCheap(t *testing.T) {
 	}
 }
 
+// TestSilenceIsLogged: one line when a server falls silent, and one when it is back.
+func TestSilenceIsLogged(t *testing.T) {
+	var silent atomic.Bool
+	answer := records("a.example. 60 IN A 192.0.2.1")
+	s := serve(t, func(network string, q *dns.Msg) *dns.Msg {
+		if silent.Load() {
+			return nil
+		}
+		return answer(network, q)
+	})
+	r := withAttempt(t, clock(), 60*time.Millisecond, s.address)
+	var log bytes.Buffer
+	r.log = slog.New(slog.NewTextHandler(&log, nil))
+	for i, step := range []struct {
+		silent      bool
+		gone, again int // lines so far
+	}{{true, 1, 0}, {true, 1, 0}, {false, 1, 1}, {false, 1, 1}, {true, 2, 1}} {
+		silent.Store(step.silent)
+		r.LookupA(t.Context(), fmt.Sprintf("n%d.example", i))
+		gone, again := strings.Count(log.String(), "does not answer"), strings.Count(log.String(), "answers again")
+		if gone != step.gone || again != step.again || !strings.Contains(log.String(), "server="+s.address) {
+			t.Errorf("step %d: %s", i, &log)
+		}
+	}
+}
+
 func TestCallersLeave(t *testing.T) {
 	release := make(chan struct{})
 	answer := records("a.example. 60 IN A 192.0.2.1")
 	s := serve(t, func(network string, q *dns.Msg) *dns.Msg { <-release; return answer(network, q) })
 	c := Defaults()
 	c.Servers = []string{s.address}
-	r, err := New(c, clock())
+	r, err := New(c, clock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +401,7 @@ func TestInflightIsBounded(t *testing.T) {
 	s := serve(t, func(_ string, q *dns.Msg) *dns.Msg { <-release; return new(dns.Msg).SetReply(q) })
 	c := Defaults()
 	c.Servers, c.Inflight = []string{s.address}, 2
-	r, err := New(c, clock())
+	r, err := New(c, clock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +435,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 	c := Defaults()
 	c.Servers = []string{s.address}
 	c.Timeout, c.Attempt = filters.Duration(time.Minute), filters.Duration(time.Minute)
-	r, err := New(c, clock())
+	r, err := New(c, clock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

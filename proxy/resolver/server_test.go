@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -125,7 +126,7 @@ func withAttempt(t testing.TB, clock filters.Clock, attempt time.Duration, serve
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(c, clock)
+	r, err := New(c, clock, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
