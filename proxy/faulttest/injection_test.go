@@ -47,6 +47,7 @@ var commandLine = regexp.MustCompile(`^(XCLIENT( [A-Z_]+=[!-*,-<>-~+]+)+|EHLO [!
 // TestNothingBecomesSyntax: whatever a client says, the backend hears commands that the proxy means, the message gets the
 // fields that the proxy means, and the log has the lines that the proxy means.
 func TestNothingBecomesSyntax(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, filters.SystemClock{})
 	rounds := 3
 	if environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions {

@@ -23,7 +23,7 @@ func TestOutages(t *testing.T) {
 	long := environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions
 	lasts := 1500 * time.Millisecond
 	if long {
-		lasts = time.Minute
+		lasts = 30 * time.Second
 	}
 	s := newSite(t, &jumpingClock{})
 	before := usage()

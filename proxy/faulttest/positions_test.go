@@ -32,7 +32,7 @@ const (
 	// stay is how many faults a house lives through before it is taken down and looked at.
 	stay = 120
 	// timeLimit bounds a run however slow the machine is: what was tried by then counts.
-	shortTime, longTime = 5 * time.Second, 4 * time.Minute
+	shortTime, longTime = 4 * time.Second, 4 * time.Minute
 )
 
 // TestFaultsAtEveryByte breaks every dialogue at sampled, or with enough positions at all, bytes in all directions.
