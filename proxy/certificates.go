@@ -55,7 +55,7 @@ type certificates struct {
 	clock  filters.Clock
 
 	loaded  atomic.Pointer[identity]
-	checked atomic.Int64 // when the files were looked at last, Unix nanoseconds
+	checked atomic.Pointer[time.Time] // when the files were looked at last
 
 	mu    sync.Mutex // guards tried; held while files are read
 	tried []stamp    // the files as they were when they were read last, successfully or not
@@ -84,7 +84,8 @@ func newCertificates(l *Listen, log *slog.Logger, clock filters.Clock) (*certifi
 	}
 	c := &certificates{listen: l, log: log, clock: clock}
 	c.tried = c.stamps()
-	c.checked.Store(clock.Now().UnixNano())
+	now := clock.Now()
+	c.checked.Store(&now)
 	loaded, err := c.load()
 	if err != nil {
 		return nil, err
@@ -95,8 +96,8 @@ func newCertificates(l *Listen, log *slog.Logger, clock filters.Clock) (*certifi
 
 // current is what the next handshake uses.
 func (c *certificates) current() *identity {
-	now, last := c.clock.Now().UnixNano(), c.checked.Load()
-	if now-last >= int64(checkInterval) && c.checked.CompareAndSwap(last, now) {
+	last := c.checked.Load()
+	if now := c.clock.Now(); now.Sub(*last).Abs() >= checkInterval && c.checked.CompareAndSwap(last, &now) {
 		c.renew()
 	}
 	return c.loaded.Load()

@@ -77,7 +77,7 @@ func (c *Conn) openNew(ctx context.Context) error {
 		if c.server.tlsMode != TLSOpportunistic || !errors.Is(err, errTLS) {
 			return err
 		}
-		c.server.noTLS.Store(c.server.clock.Now().Add(tlsRetry).UnixNano())
+		c.server.noTLS.set(c.server.clock.Now().Add(tlsRetry))
 		c.server.log.Warn("goes on without TLS", "error", err.Error())
 		// Close gave the place in the pool away.
 		if !c.probing {

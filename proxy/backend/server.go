@@ -39,11 +39,22 @@ type server struct {
 	known     atomic.Pointer[knowledge] // nil: never seen
 	relay     atomic.Pointer[verdict]   // nil: not checked yet
 	failures  atomic.Int32              // in a row
-	downUntil atomic.Int64              // Unix nanoseconds
-	noTLS     atomic.Int64              // until then, Unix nanoseconds
-	lockStep  atomic.Bool               // it did not like what `eager` does
-	wake      chan struct{}             // asks the prober to look soon
-	changed   func()                    // tells the group that known has changed
+	downUntil moment
+	noTLS     moment        // until then
+	lockStep  atomic.Bool   // it did not like what `eager` does
+	wake      chan struct{} // asks the prober to look soon
+	changed   func()        // tells the group that known has changed
+}
+
+// moment is a time that several may read and set. It keeps the machine's own count, by which times are compared then: with
+// nanoseconds since 1970, a clock that is set back by a day would put off for a day what was put off for a second.
+type moment struct{ at atomic.Pointer[time.Time] }
+
+func (m *moment) set(t time.Time) { m.at.Store(&t) }
+
+func (m *moment) ahead(now time.Time) bool {
+	t := m.at.Load()
+	return t != nil && now.Before(*t)
 }
 
 // knowledge is what a backend answered to EHLO, in a stranger's name. Never written after it is published.
@@ -101,7 +112,7 @@ func (s *server) handsOver() bool { return s.config.ClientAddress != NoAddress }
 
 // wantsTLS tells whether connections are to be secured.
 func (s *server) wantsTLS() bool {
-	return s.tlsMode != TLSNone && s.noTLS.Load() <= s.clock.Now().UnixNano()
+	return s.tlsMode != TLSNone && !s.noTLS.ahead(s.clock.Now())
 }
 
 // usable is why no client may be taken there, or nil.
@@ -116,13 +127,13 @@ func (s *server) usable() error {
 	return v.err
 }
 
-func (s *server) down() bool { return s.clock.Now().UnixNano() < s.downUntil.Load() }
+func (s *server) down() bool { return s.downUntil.ahead(s.clock.Now()) }
 
 // failed notes that no session could be had, so that others are asked first for a while.
 func (s *server) failed(err error) {
 	n := s.failures.Add(1)
 	pause := min(time.Second<<min(n-1, 10), maxDown)
-	s.downUntil.Store(s.clock.Now().Add(jitter(pause)).UnixNano())
+	s.downUntil.set(s.clock.Now().Add(jitter(pause)))
 	level := slog.LevelDebug
 	if n == 1 {
 		level = slog.LevelWarn
@@ -138,7 +149,7 @@ func (s *server) turnsAway() bool {
 	if left == 0 {
 		return !first
 	}
-	s.downUntil.Store(s.clock.Now().Add(jitter(time.Second)).UnixNano()) // others first
+	s.downUntil.set(s.clock.Now().Add(jitter(time.Second))) // others first
 	if first {
 		s.log.Warn("the backend turns connections away; no more than those that are open are used for a while",
 			"open", left, "advice", "lower backend.connections, or raise the backend's own limit")
@@ -149,7 +160,7 @@ func (s *server) turnsAway() bool {
 // works notes that a session could be had.
 func (s *server) works() {
 	if s.failures.Load() != 0 && s.failures.Swap(0) != 0 {
-		s.downUntil.Store(0)
+		s.downUntil.set(time.Time{})
 		s.log.Info("backend works again")
 	}
 }

@@ -316,6 +316,35 @@ func TestDirections(t *testing.T) {
 	})
 }
 
+// TestClockSetBackInAnOutage: what was put off until a time that is now far away is looked at again all the same.
+func TestClockSetBackInAnOutage(t *testing.T) {
+	t.Parallel()
+	clock := &jumpingClock{}
+	s := newSite(t, clock)
+	h := s.open(t, setup{relayed: true, clock: clock})
+	clock.jump(1000 * time.Hour)
+	h.wantSend(t, "before", "a", text, "250 ")
+	h.relays[1].kill(true)
+	s.dns.silent.Store(true)
+	c := h.connect("dead")
+	c.hello()
+	l := c.letter("a", "x", text, known)
+	c.send("MAIL FROM:<" + l.sender + ">\r\n")
+	if l.mail = c.reply("MAIL"); l.mail != 451 {
+		t.Errorf("no backend: %q", c.last)
+	}
+	c.quit()
+	c.end()
+	clock.jump(0)
+	h.relays[1].kill(false)
+	s.dns.silent.Store(false)
+	if err := h.serves("back"); err != nil {
+		t.Error(err)
+	}
+	h.wantSend(t, "after", "grey", text, "451 4.7.1")
+	h.done(t)
+}
+
 // starved is a listener that runs out of descriptors now and then.
 type starved struct {
 	net.Listener

@@ -32,7 +32,7 @@ func newCache(size int, clock filters.Clock) *cache {
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[key, *answer]) time.Duration {
 			return e.Value.ttl
 		}),
-		Clock: cacheClock{clock},
+		Clock: cacheClock{clock, clock.Now()},
 		// Upkeep happens on the goroutine that reads or writes: no goroutine without an owner.
 		Executor: func(upkeep func()) { upkeep() },
 	})}
@@ -42,10 +42,14 @@ func (c *cache) get(k key) (*answer, bool) { return c.entries.GetIfPresent(k) }
 
 func (c *cache) put(k key, a *answer) { c.entries.Set(k, a) }
 
-// cacheClock lets otter read our clock.
-type cacheClock struct{ clock filters.Clock }
+// cacheClock lets otter read our clock, by the machine's own count where it has it: with nanoseconds since 1970, a clock
+// that is set back by a day would keep answers, and failures, for a day.
+type cacheClock struct {
+	clock filters.Clock
+	start time.Time
+}
 
-func (c cacheClock) NowNano() int64 { return c.clock.Now().UnixNano() }
+func (c cacheClock) NowNano() int64 { return int64(c.clock.Now().Sub(c.start)) }
 
 // Tick returns nil: no ticks, no goroutine. Expired entries go when the cache is used.
 func (c cacheClock) Tick(time.Duration) <-chan time.Time { return nil }

@@ -19,8 +19,8 @@ import (
 // server is one of those that are asked.
 type server struct {
 	address  string
-	timeouts atomic.Int32 // in a row
-	last     atomic.Int64 // of these, UnixNano
+	timeouts atomic.Int32              // in a row
+	last     atomic.Pointer[time.Time] // of these
 }
 
 // Three time-outs in a row make a server sick: it is tried last, and once per question. One alone may be the fault of
@@ -31,7 +31,7 @@ const (
 )
 
 func (s *server) sick(now time.Time) bool {
-	return s.timeouts.Load() >= sickAfter && now.Sub(time.Unix(0, s.last.Load())) < sickFor
+	return s.timeouts.Load() >= sickAfter && now.Sub(*s.last.Load()) < sickFor
 }
 
 // answered tells whether the server had been sick.
@@ -41,7 +41,7 @@ func (s *server) answered() (back bool) {
 
 // timedOut tells whether that made the server sick.
 func (s *server) timedOut(now time.Time) (sick bool) {
-	s.last.Store(now.UnixNano())
+	s.last.Store(&now)
 	return s.timeouts.Add(1) == sickAfter
 }
 
