@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick lint docs test-mta clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: build ## throughput, latency, CPU and memory beside the bare sink and HAP
 
 bench-quick: build ## a rough look at the same in a minute
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -quick
+
+flood: build ## 15,000 connections, endless commands, huge headers: memory, and how others are served; writes docs/floods.md
+	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -flood -out docs/floods.md
 
 lint: ## staticcheck
 	$(GO) run $(STATICCHECK) ./...

@@ -47,6 +47,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	defer b.sink.Close()
 
+	if o.flood {
+		return b.runFloods(ctx, out)
+	}
 	b.report.machine = describeMachine()
 	b.report.options = o
 	err = b.measure(ctx)

@@ -11,4 +11,7 @@
 //
 // rounds_linux.go is the run; peers_linux.go lists the peers, scenarios.go what is played against them, memory_linux.go
 // what is measured beside speed, report.go the tables.
+//
+// With -flood it sends Gatepost too much of everything instead (flood_linux.go, floods_linux.go), and tells what that did
+// to its memory and to others.
 package main

@@ -25,6 +25,7 @@ type options struct {
 	large    int64         // bytes
 	chunking bool          // of the sink
 	out      string
+	flood    bool
 }
 
 func main() {
@@ -56,6 +57,7 @@ func parseFlags(args []string) (options, error) {
 	f.BoolVar(&o.chunking, "chunking", true, "whether the sink offers CHUNKING")
 	f.StringVar(&o.out, "out", "", "`file` to write the tables to as markdown")
 	only := f.String("only", "", "`keys` of the peers, scenarios and memory measurements to do, separated by commas: "+strings.Join(keys(), ","))
+	f.BoolVar(&o.flood, "flood", false, "send Gatepost too much of everything instead of measuring how fast it is")
 	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 3 -time 300ms -repeats 1 -idle 1000 -large 268435456")
 	if err := f.Parse(args); err != nil {
 		return o, err
