@@ -163,6 +163,10 @@ func (c *compiler) identifier(n *ast.IdentifierNode) (value, bool) {
 		}
 		return value{kind: Number, what: "score", number: c.score}, true
 	}
+	if x := c.schema.byName[n.Value]; x != nil {
+		c.read(x)
+		return factValue(x), true
+	}
 	if facts := c.factsOf(n.Value); len(facts) > 0 {
 		c.failAt(n, "%s has several facts: %s", n.Value, strings.Join(facts, ", "))
 		return value{}, false

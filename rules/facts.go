@@ -19,7 +19,7 @@ type Facts struct {
 	score  float64
 	known  bits  // groups that have facts
 	gone   bits  // groups that failed
-	groups []any // a pointer to the struct of each group that is known, in the order of the groups
+	groups []any // a pointer to the struct of each group that is known, or its *Row, in the order of the groups
 }
 
 // maxGroups is how many groups a schema can have.
@@ -43,6 +43,10 @@ func (f *Facts) Set(group int, facts any) {
 	if t := f.schema.groups[group].Type; v.Kind() != reflect.Pointer || v.Type().Elem() != t || v.IsNil() {
 		panic(fmt.Sprintf("rules: facts of %s are a %T and not a *%v", f.schema.groups[group].Name, facts, t))
 	}
+	f.put(group, facts)
+}
+
+func (f *Facts) put(group int, facts any) {
 	i := f.known.before(group)
 	if f.known.has(group) {
 		f.groups[i] = facts
@@ -72,7 +76,7 @@ func (f *Facts) Clear(group int) {
 	f.gone &^= 1 << uint(group)
 }
 
-// Group returns what Set was given, or nil while the group is not known.
+// Group returns what Set or SetRow was given, or nil while the group is not known.
 func (f *Facts) Group(group int) any {
 	if !f.known.has(group) {
 		return nil
@@ -214,6 +218,9 @@ func (x *field) present(f *Facts) bool {
 		_, ok := x.address(f)
 		return ok
 	default:
+		if value, isRow := x.inRow(f); isRow {
+			return value != nil
+		}
 		_, ok := x.read(f)
 		return ok
 	}
@@ -235,12 +242,21 @@ func (x *field) read(f *Facts) (v reflect.Value, ok bool) {
 }
 
 func (x *field) boolean(f *Facts) (value, ok bool) {
+	if value, isRow := x.inRow(f); isRow {
+		return value != nil && value.number != 0, value != nil
+	}
 	v, ok := x.read(f)
 	return ok && v.Bool(), ok
 }
 
 // number returns all numbers as float64: exact up to 2^53, far above any size or count here. NaN is no number and counts as absent.
 func (x *field) number(f *Facts) (float64, bool) {
+	if value, isRow := x.inRow(f); isRow {
+		if value == nil {
+			return 0, false
+		}
+		return value.number, true
+	}
 	v, ok := x.read(f)
 	if !ok {
 		return 0, false
@@ -253,6 +269,12 @@ func (x *field) number(f *Facts) (float64, bool) {
 }
 
 func (x *field) text(f *Facts) (string, bool) {
+	if value, isRow := x.inRow(f); isRow {
+		if value == nil {
+			return "", false
+		}
+		return value.text, true
+	}
 	v, ok := x.read(f)
 	if !ok {
 		return "", false
@@ -262,6 +284,12 @@ func (x *field) text(f *Facts) (string, bool) {
 
 // list goes through a pointer because Interface() of a slice allocates.
 func (x *field) list(f *Facts) ([]string, bool) {
+	if value, isRow := x.inRow(f); isRow {
+		if value == nil {
+			return nil, false
+		}
+		return value.list, true
+	}
 	v, ok := x.read(f)
 	if !ok {
 		return nil, false
@@ -271,6 +299,12 @@ func (x *field) list(f *Facts) ([]string, bool) {
 
 // address returns IPv4 as IPv4 also where it came as ::ffff:192.0.2.1. The zero Addr counts as absent.
 func (x *field) address(f *Facts) (netip.Addr, bool) {
+	if value, isRow := x.inRow(f); isRow {
+		if value == nil {
+			return netip.Addr{}, false
+		}
+		return value.address, true
+	}
 	v, ok := x.read(f)
 	if !ok {
 		return netip.Addr{}, false

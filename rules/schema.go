@@ -12,6 +12,9 @@ import (
 // Group is a set of facts that become known together: a struct type with `fact:"…"` tags, known from Stage on. Several
 // groups may share a Name; the names of their facts must differ.
 //
+// An empty Name makes facts whose names stand alone: those of a record, such as `verdict`, which are searched for but
+// which no filter declares.
+//
 // A field is a bool, an int, an int64, a float64, a string, a []string or a netip.Addr, or a pointer to one of these,
 // absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals. A field
 // of type [HeaderSource] with the tag `fact:"header"` is what header() reads.
@@ -70,7 +73,8 @@ type Fact struct {
 // field is a fact and how to read it.
 type field struct {
 	Fact
-	index   int
+	index   int // in its struct
+	column  int // among the facts of its group
 	pointer bool
 }
 
@@ -81,6 +85,7 @@ type Schema struct {
 	recipient int // the stage at which facts differ from recipient to recipient
 	groups    []Group
 	fields    []*field
+	columns   [][]Column // by group
 	byName    map[string]*field
 	header    *field // nil when no group has a HeaderSource
 }
@@ -105,6 +110,7 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 		return nil, fmt.Errorf("rules: %d groups of facts are more than %d", len(groups), maxGroups)
 	}
 	s := &Schema{stages: stages, speak: speak, groups: slices.Clone(groups), byName: make(map[string]*field)}
+	s.columns = make([][]Column, len(s.groups))
 	s.recipient = slices.Index(stages, recipientStage)
 	if s.recipient < 0 {
 		s.recipient = len(stages)
@@ -119,7 +125,7 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 
 func (s *Schema) add(group int, g Group) error {
 	switch {
-	case !identifier.MatchString(g.Name) || slices.Contains(reservedNames, g.Name):
+	case g.Name != "" && !identifier.MatchString(g.Name) || slices.Contains(reservedNames, g.Name):
 		return fmt.Errorf("%q cannot be the name of a group", g.Name)
 	case g.Type == nil || g.Type.Kind() != reflect.Struct:
 		return fmt.Errorf("%v is not a struct", g.Type)
@@ -132,11 +138,15 @@ func (s *Schema) add(group int, g Group) error {
 		if !ok {
 			continue
 		}
-		x := &field{index: i, Fact: Fact{
-			Name: g.Name + "." + tag, Group: group, Stage: g.Stage, Type: g.Type, Field: structField.Name,
+		name := tag
+		if g.Name != "" {
+			name = g.Name + "." + tag
+		}
+		x := &field{index: i, column: len(s.columns[group]), Fact: Fact{
+			Name: name, Group: group, Stage: g.Stage, Type: g.Type, Field: structField.Name,
 			Unit: structField.Tag.Get("unit"), Values: strings.Fields(structField.Tag.Get("values")),
 		}}
-		if !structField.IsExported() || !identifier.MatchString(tag) {
+		if !structField.IsExported() || !identifier.MatchString(tag) || g.Name == "" && slices.Contains(reservedNames, tag) {
 			return fmt.Errorf("field %s: a fact needs an exported field and a name of a-z, 0-9 and _, not %q", structField.Name, tag)
 		}
 		if structField.Type == reflect.TypeFor[HeaderSource]() {
@@ -155,6 +165,7 @@ func (s *Schema) add(group int, g Group) error {
 		}
 		s.byName[x.Name] = x
 		s.fields = append(s.fields, x)
+		s.columns[group] = append(s.columns[group], Column{x})
 	}
 	return nil
 }

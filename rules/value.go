@@ -132,6 +132,10 @@ type headerField struct {
 }
 
 func (x headerField) value(f *Facts) (string, bool) {
+	if row := f.row(x.Group); row != nil {
+		value, recorded := row.headers[x.name]
+		return value, recorded
+	}
 	v, ok := x.read(f)
 	if !ok {
 		return "", false
