@@ -39,6 +39,14 @@ func (f *Facts) Header(name string) (value string, known bool) {
 	return headerField{f.schema.header, name}.value(f)
 }
 
+// HeaderGroup is the group whose struct or row has the header fields.
+func (s *Schema) HeaderGroup() (group int, ok bool) {
+	if s.header == nil {
+		return 0, false
+	}
+	return s.header.Group, true
+}
+
 // Schema is what the facts are of.
 func (f *Facts) Schema() *Schema { return f.schema }
 

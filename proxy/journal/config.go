@@ -1,0 +1,53 @@
+package journal
+
+import (
+	"time"
+
+	"gatepost/filters"
+)
+
+// Config is the section `journal:`.
+type Config struct {
+	// Path is the folder of the journal; its files can be read by the owner and the group. Default: the folder "journal"
+	// beside that of the store. `off` keeps no journal.
+	Path string `yaml:"path"`
+	// Keep is for how long entries are kept.
+	Keep filters.Duration `yaml:"keep"`
+	// Size bounds what all of it takes on disk; the oldest entries go first. A transaction takes 100 to 400 bytes.
+	Size filters.Size `yaml:"size"`
+	// Addresses says how mail addresses are kept: clear; keyed, with the local part replaced by a keyed hash, so that
+	// `gatepost why` still finds an address that it is given; or cut, without the local part. The key is made at the first
+	// start and is the file "key" in the folder.
+	Addresses Addresses `yaml:"addresses"`
+	// Queue bounds the memory in which entries wait for a disk that is slow or full. What does not fit is counted, logged
+	// and lost; mail never waits.
+	Queue filters.Size `yaml:"queue"`
+}
+
+// Off is the path that switches the journal off.
+const Off = "off"
+
+// Defaults returns the configuration that is in force where the file is silent.
+func Defaults() Config {
+	return Config{
+		Keep:      filters.Duration(30 * 24 * time.Hour),
+		Size:      4 << 30,
+		Addresses: Clear,
+		Queue:     32 << 20,
+	}
+}
+
+// Validate names every value that cannot be.
+func (c *Config) Validate() error {
+	var bad filters.KeyErrors
+	if keep := time.Duration(c.Keep); keep < time.Hour || keep > 3660*24*time.Hour {
+		bad.Add("keep", "%s is not between 1h and 3660d", c.Keep)
+	}
+	if c.Size < 1<<20 || c.Size > 1<<46 {
+		bad.Add("size", "%s is not between 1MiB and 65536GiB", c.Size)
+	}
+	if c.Queue < 1<<20 || c.Queue > 1<<32 {
+		bad.Add("queue", "%s is not between 1MiB and 4GiB", c.Queue)
+	}
+	return bad.OrNil()
+}
