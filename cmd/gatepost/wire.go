@@ -23,6 +23,7 @@ import (
 	"gatepost/proxy/config"
 	"gatepost/proxy/control"
 	"gatepost/proxy/front"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/metrics"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
@@ -36,6 +37,7 @@ type house struct {
 	clock filters.Clock
 
 	store       *store.Store
+	journal     *journal.Journal // nil: journal.path is off
 	resolver    *resolver.Resolver
 	control     *control.Server
 	stopControl context.CancelFunc
@@ -86,6 +88,12 @@ func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock,
 func (h *house) open(c *config.Config) (err error) {
 	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
 		return err
+	}
+	if c.Journal.Path != journal.Off {
+		if h.journal, err = journal.Open(c.Journal, journal.Options{Clock: h.clock, Log: h.log}); err != nil {
+			return err
+		}
+		h.runtime.Recorder = recorders{h.runtime.Recorder, h.journal}
 	}
 	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
 		return fmt.Errorf("resolver: %w", err)
@@ -277,7 +285,7 @@ func (h *house) warnFixed(c *config.Config) {
 	for _, section := range []struct {
 		name     string
 		old, new any
-	}{{"store", h.started.Store, c.Store}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
+	}{{"store", h.started.Store, c.Store}, {"journal", h.started.Journal, c.Journal}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
 		if !reflect.DeepEqual(section.old, section.new) {
 			h.log.Warn("what changed in this section takes effect at the next start", "section", section.name)
 		}
@@ -318,6 +326,9 @@ func (h *house) close() error {
 	h.running.Wait()
 	if h.resolver != nil {
 		h.resolver.Close()
+	}
+	if h.journal != nil {
+		errs = append(errs, h.journal.Close())
 	}
 	if h.store != nil {
 		errs = append(errs, h.store.Close())

@@ -51,6 +51,10 @@ func (d *document) check(c *Config) {
 	d.validate("resolver", &c.Resolver)
 	d.validate("store", &c.Store)
 	d.checkSocketPath(c.Store.Path)
+	d.validate("journal", &c.Journal)
+	if c.Journal.Path == c.Store.Path && !d.isBroken("journal") {
+		d.problem(d.place("journal.path"), "journal.path: %s is the folder of the store; the journal needs one of its own", c.Journal.Path)
+	}
 	d.validate("limits", &c.Limits)
 	d.validate("authentication_results", &c.AuthenticationResults)
 	d.validate("log", &c.Log)

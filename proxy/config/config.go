@@ -18,6 +18,7 @@ import (
 	"gatepost/proxy"
 	"gatepost/proxy/admin"
 	"gatepost/proxy/backend"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 	"gatepost/proxy/telemetry"
@@ -45,6 +46,8 @@ type Config struct {
 	Resolver resolver.Config `yaml:"resolver"`
 	// What is remembered: greylisting, known clients.
 	Store store.Config `yaml:"store"`
+	// What was decided and why, for `gatepost why`.
+	Journal journal.Config `yaml:"journal"`
 	// Bounds on what one client, and all of them, may use.
 	Limits proxy.Limits `yaml:"limits"`
 	// What is done with bare CR, bare LF and NUL in messages: normalize or strict.
@@ -70,12 +73,6 @@ type Config struct {
 	doc *document
 }
 
-// later are the sections of releases to come: named in the design, so that a file that has them loads, but said to be
-// without effect.
-var later = map[string]string{
-	"journal": "this release keeps no journal; decisions are in the log",
-}
-
 // Default is the configuration of an empty file.
 func Default(specs []filters.Spec) *Config {
 	hostname, err := os.Hostname()
@@ -88,6 +85,7 @@ func Default(specs []filters.Spec) *Config {
 		Backend:  backend.Default(),
 		Resolver: resolver.Defaults(),
 		Store:    store.Defaults(),
+		Journal:  journal.Defaults(),
 		Limits:   proxy.DefaultLimits(),
 		Log:      telemetry.Default(),
 		Admin:    admin.Default(),
@@ -147,6 +145,15 @@ func Store(path string, specs []filters.Spec) (store.Config, Problems) {
 	return c.Store, problems
 }
 
+// Journal reads only the section `journal:`, for commands that search it, as Store does.
+func Journal(path string, specs []filters.Spec) (journal.Config, Problems) {
+	c, problems := read(path, specs)
+	if c == nil {
+		return journal.Config{}, problems
+	}
+	return c.Journal, problems
+}
+
 // read is nil if the file cannot be read, and what could be made of it otherwise.
 func read(path string, specs []filters.Spec) (*Config, Problems) {
 	text, err := readFile(path)
@@ -181,7 +188,17 @@ func (c *Config) resolvePaths(folder string) {
 	if absolute, err := filepath.Abs(folder); err == nil {
 		folder = absolute
 	}
+	switch {
+	case c.Journal.Path != "":
+	case c.Store.Path == store.Defaults().Path:
+		c.Journal.Path = journal.DefaultPath
+	default: // a second proxy on the machine has a store of its own, and must not write the first one's journal
+		c.Journal.Path = c.Store.Path + "-journal"
+	}
 	names := []*string{&c.Lists, &c.Store.Path, &c.Backend.CA, &c.Admin.Certificate, &c.Admin.Key}
+	if c.Journal.Path != journal.Off {
+		names = append(names, &c.Journal.Path)
+	}
 	for i := range c.Listen {
 		names = append(names, &c.Listen[i].Certificate, &c.Listen[i].Key)
 	}
@@ -235,8 +252,6 @@ func (d *document) decodeTop(c *Config) {
 			d.decodeFilters(pair.Value, c.Filters)
 		case key == "rules":
 			c.Rules = d.decodeRules(pair.Value)
-		case later[key] != "":
-			d.add(rules.Problem{Pos: at, Warning: true, Message: key + ": " + later[key]})
 		default:
 			d.problem(at, "unknown key %q%s", key, didYouMean(key, known))
 		}

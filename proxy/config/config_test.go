@@ -69,14 +69,8 @@ func TestAWholeConfiguration(t *testing.T) {
 	if engine == nil || len(more) > 0 {
 		t.Errorf("the rules: %v", more)
 	}
-	var warnings []string
-	for _, p := range problems {
-		warnings = append(warnings, strings.Split(p.String(), "\n")[0])
-	}
-	if want := []string{
-		"gatepost.yaml:16:1: warning: journal: this release keeps no journal; decisions are in the log",
-	}; !slices.Equal(warnings, want) {
-		t.Errorf("warnings %q, want %q", warnings, want)
+	if len(problems) > 0 {
+		t.Errorf("it is all good, and yet: %v", problems)
 	}
 	listen := c.Listen[0]
 	if c.Hostname != "mx.example.org" || !slices.Equal(c.Domains, []string{"example.org"}) || c.Contact != "https://example.org/postmaster" ||
@@ -88,8 +82,8 @@ func TestAWholeConfiguration(t *testing.T) {
 		t.Errorf("listen: %+v", c.Listen)
 	}
 	if !slices.Equal(c.Backend.Address, []string{"127.0.0.1:10025"}) || c.Backend.ClientAddress != backend.XClient ||
-		!slices.Equal(c.Resolver.Servers, []string{"127.0.0.1:53"}) || c.Store.Path != "/var/lib/gatepost/state" {
-		t.Errorf("backend %+v, resolver %+v, store %+v", c.Backend, c.Resolver, c.Store)
+		!slices.Equal(c.Resolver.Servers, []string{"127.0.0.1:53"}) || c.Store.Path != "/var/lib/gatepost/state" || c.Journal.Path != "/var/lib/gatepost/journal" || time.Duration(c.Journal.Keep) != 30*24*time.Hour {
+		t.Errorf("backend %+v, resolver %+v, store %+v, journal %+v", c.Backend, c.Resolver, c.Store, c.Journal)
 	}
 	grey := c.Filters["greylist"].Settings.(*greylist.Config)
 	if time.Duration(grey.Delay) != 5*time.Minute || time.Duration(grey.Keep) != 35*24*time.Hour || !grey.AskBackend {
@@ -250,6 +244,35 @@ func TestTheSectionStoreCanBeReadFromABrokenFile(t *testing.T) {
 	}
 	if section, problems := config.Store(file+".missing", all.Specs()); section.Path != "" || !problems.Failed() {
 		t.Errorf("of a missing file: %+v, %v", section, problems)
+	}
+}
+
+func TestWhereTheJournalIs(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "gatepost.yaml")
+	for text, want := range map[string]string{
+		"":                            "/var/lib/gatepost/journal",
+		"store: {path: here/state}\n": filepath.Join(folder, "here", "state-journal"),
+		"store: {path: state}\njournal: {path: decisions}\n":             filepath.Join(folder, "decisions"),
+		"store: {path: state}\njournal: {path: off, addresses: keyed}\n": "off",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if section, _ := config.Journal(file, all.Specs()); section.Path != want {
+			t.Errorf("%q: %s, want %s", text, section.Path, want)
+		}
+	}
+	least := "domains: [example.org]\nbackend: 127.0.0.1:10025\n"
+	for text, want := range map[string]string{
+		"store: {path: /srv/x}\njournal: {path: /srv/x}\n": "journal.path: /srv/x is the folder of the store; the journal needs one of its own",
+		"journal: {keep: 5m}\n":                            "journal.keep: 5m is not between 1h and 3660d",
+		"journal: {size: 1KiB, queue: 3}\n":                "journal.size: 1KiB is not between 1MiB and 65536GiB",
+		"journal: {addresses: hidden}\n":                   `journal.addresses: "hidden" is none of clear, keyed, cut`,
+	} {
+		if c, problems := config.Parse("x.yaml", []byte(least+text), all.Specs()); c != nil || !strings.Contains(problems.Error(), want) {
+			t.Errorf("%q: %v, without %q", text, problems, want)
+		}
 	}
 }
 

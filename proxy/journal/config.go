@@ -8,8 +8,8 @@ import (
 
 // Config is the section `journal:`.
 type Config struct {
-	// Path is the folder of the journal; its files can be read by the owner and the group. Default: the folder "journal"
-	// beside that of the store. `off` keeps no journal.
+	// Path is the folder of the journal; its files can be read by the owner and the group. Default:
+	// /var/lib/gatepost/journal, or with a store.path of your own that path and "-journal". `off` keeps no journal.
 	Path string `yaml:"path"`
 	// Keep is for how long entries are kept.
 	Keep filters.Duration `yaml:"keep"`
@@ -23,6 +23,9 @@ type Config struct {
 	// and lost; mail never waits.
 	Queue filters.Size `yaml:"queue"`
 }
+
+// DefaultPath is the folder of the journal where the store has its default, too.
+const DefaultPath = "/var/lib/gatepost/journal"
 
 // Off is the path that switches the journal off.
 const Off = "off"
