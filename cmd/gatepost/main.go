@@ -51,6 +51,8 @@ func command() *cobra.Command {
 		configCommand(),
 		evalCommand(),
 		demoCommand(),
+		whyCommand(),
+		journalCommand(),
 		bypassCommand(),
 		greylistCommand(),
 		allowCommand(),

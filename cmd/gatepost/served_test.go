@@ -259,13 +259,13 @@ func (c *smtpClient) expect(want string) string {
 	}
 }
 
-// recipient begins a transaction of a sender and checks the reply to RCPT.
-func (s *served) recipient(sender, want string) {
+// recipient begins a transaction of a sender, checks the reply to RCPT and returns it.
+func (s *served) recipient(sender, want string) string {
 	s.t.Helper()
 	c := s.dial()
 	defer c.conn.Close()
 	c.say("MAIL FROM:<"+sender+">", "250")
-	c.say("RCPT TO:<alice@example.org>", want)
+	return c.say("RCPT TO:<alice@example.org>", want)
 }
 
 // recipientOrNot begins a transaction, whatever comes of it.

@@ -154,6 +154,14 @@ func Journal(path string, specs []filters.Spec) (journal.Config, Problems) {
 	return c.Journal, problems
 }
 
+// ListsFolder is the folder of list files that a configuration names, however broken the rest of it is.
+func ListsFolder(path string, specs []filters.Spec) string {
+	if c, _ := read(path, specs); c != nil {
+		return c.Lists
+	}
+	return ""
+}
+
 // read is nil if the file cannot be read, and what could be made of it otherwise.
 func read(path string, specs []filters.Spec) (*Config, Problems) {
 	text, err := readFile(path)

@@ -14,6 +14,7 @@ type Binder struct {
 	plans   map[*Shape]*plan
 	rows    []rowPool // by group of the schema
 	header  int       // group, -1 without one
+	filler  filler    // here, so that a group costs no allocation
 }
 
 // target is where a fact is in the schema.
@@ -77,7 +78,8 @@ func (b *Binder) Group(f *rules.Facts, g *Group) {
 		}
 	}
 	if !g.Failed {
-		g.Visit(&filler{binder: b, plan: p})
+		b.filler = filler{binder: b, plan: p}
+		g.Visit(&b.filler)
 	}
 }
 

@@ -24,8 +24,8 @@ const blockSize = 256 << 10
 // builder collects the entries of one block.
 type builder struct {
 	packer            // buf: the entries
-	shapes     packer // its buf alone: it shares the table of texts, as rules does
-	rules      packer
+	shapes     []byte // refer to the same table of texts, as rules do
+	rules      []byte
 	blueprint  *blueprint                   // of the record at hand
 	blueprints map[*rules.Schema]*blueprint // of a few configurations
 	shapeCount uint64
@@ -46,7 +46,7 @@ func newBuilder(d *disguise) *builder {
 
 func (b *builder) reset() {
 	b.packer.reset()
-	b.shapes.buf, b.rules.buf = b.shapes.buf[:0], b.rules.buf[:0]
+	b.shapes, b.rules = b.shapes[:0], b.rules[:0]
 	b.shapeCount = 0
 	for _, p := range b.blueprints {
 		clear(p.shapes)
@@ -57,7 +57,7 @@ func (b *builder) reset() {
 	b.disguise.nextBlock()
 }
 
-func (b *builder) size() int { return len(b.buf) + len(b.table) + len(b.shapes.buf) + len(b.rules.buf) }
+func (b *builder) size() int { return len(b.buf) + len(b.table) + len(b.shapes) + len(b.rules) }
 
 func (b *builder) full() bool { return b.size() >= blockSize }
 
@@ -83,8 +83,8 @@ func (b *builder) appendBody(dst []byte) []byte {
 		dst = append(dst, content...)
 	}
 	part(textsPart, len(b.places), b.table)
-	part(shapesPart, int(b.shapeCount), b.shapes.buf)
-	part(rulesPart, len(b.ruleOf), b.rules.buf)
+	part(shapesPart, int(b.shapeCount), b.shapes)
+	part(rulesPart, len(b.ruleOf), b.rules)
 	part(entriesPart, b.entries, b.buf)
 	return dst
 }
@@ -142,7 +142,8 @@ func (b *builder) record(r *policy.Record, verdict string) {
 func (b *builder) recordKeys(r *policy.Record) {
 	b.key(idKey, sessionOf(r.ID))
 	if r.Session != nil {
-		b.key(addressKey, r.Session.Client.Addr().Unmap().WithZone("").String())
+		var room [64]byte
+		b.keys = append(b.keys, hashKey(addressKey, r.Session.Client.Addr().Unmap().WithZone("").AppendTo(room[:0])))
 	}
 	if r.Envelope != nil && r.Envelope.ReversePath != "" {
 		b.key(mailKey, b.disguise.address(r.Envelope.ReversePath))

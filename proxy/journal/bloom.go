@@ -16,7 +16,7 @@ const (
 )
 
 // hashKey is FNV-1a: it must be the same in every release.
-func hashKey(kind byte, key string) uint64 {
+func hashKey[T string | []byte](kind byte, key T) uint64 {
 	h := (uint64(14695981039346656037) ^ uint64(kind)) * 1099511628211
 	for i := range len(key) {
 		c := key[i]

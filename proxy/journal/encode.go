@@ -191,7 +191,7 @@ func (b *builder) rule(r *rules.Rule) {
 // defineRule writes a rule as it was when it decided. What an operator wrote into it is his own: it is not disguised.
 func (b *builder) defineRule(r *rules.Rule) {
 	entries := b.buf
-	b.buf = b.rules.buf
+	b.buf = b.rules
 	start := b.begin()
 	b.text(r.Name)
 	b.text(r.Pos.File)
@@ -204,7 +204,7 @@ func (b *builder) defineRule(r *rules.Rule) {
 	b.count(r.Index)
 	b.flag(r.DeferOnError)
 	b.end(start)
-	b.rules.buf, b.buf = b.buf, entries
+	b.rules, b.buf = b.buf, entries
 }
 
 func (b *builder) ending(e *policy.Ending) {

@@ -121,7 +121,7 @@ func (b *builder) shape(group int) uint64 {
 	b.shapeCount++
 	b.blueprint.shapes[group] = b.shapeCount
 	entries := b.buf
-	b.buf = b.shapes.buf
+	b.buf = b.shapes
 	start := b.begin()
 	g := b.blueprint.schema.Groups()[group]
 	b.text(g.Name)
@@ -133,7 +133,7 @@ func (b *builder) shape(group int) uint64 {
 		b.text(kindNames[c.kind])
 	}
 	b.end(start)
-	b.shapes.buf, b.buf = b.buf, entries
+	b.shapes, b.buf = b.buf, entries
 	return b.shapeCount
 }
 

@@ -13,10 +13,10 @@ const (
 	idBelow    = 21 // bits below the time
 )
 
-// FindID returns the first id of a session or transaction in a text, such as a bounce that somebody forwards. It takes
-// small letters, too.
-func FindID(text string) (id string, ok bool) {
-	text = strings.ToUpper(text)
+// FindID returns the first id of a session or transaction in a text, such as a bounce that somebody forwards, and where it
+// ends. It takes small letters, too.
+func FindID(text string) (id string, end int, ok bool) {
+	text = upperASCII(text)
 	for start := 0; start+idLength <= len(text); start++ {
 		if start > 0 && isAlphanumeric(text[start-1]) {
 			continue
@@ -37,11 +37,22 @@ func FindID(text string) (id string, ok bool) {
 			digits++
 		}
 		if digits > end+1 {
-			id = text[start:digits]
+			id, end = text[start:digits], digits
 		}
-		return id, true
+		return id, end, true
 	}
-	return "", false
+	return "", 0, false
+}
+
+// upperASCII keeps the length of the text.
+func upperASCII(text string) string {
+	upper := []byte(text)
+	for i, c := range upper {
+		if c >= 'a' && c <= 'z' {
+			upper[i] = c - 'a' + 'A'
+		}
+	}
+	return string(upper)
 }
 
 func isAlphanumeric(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' }

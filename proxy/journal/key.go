@@ -50,3 +50,19 @@ func makeKey(folder string) ([]byte, error) {
 	}
 	return key, os.Rename(fresh, path)
 }
+
+// Disguise returns an address as a journal keeps it, to search for it. Where addresses are keyed it needs the key, which
+// only the owner of the folder can read.
+func Disguise(c Config, address string) (string, error) {
+	switch c.Addresses {
+	case Cut:
+		return "", errors.New("journal.addresses is cut: the journal does not know addresses; ask for the id or for the client's address")
+	case Keyed:
+		key, err := readKey(c.Path)
+		if err != nil {
+			return "", fmt.Errorf("journal.addresses is keyed, and the key is needed to find an address: %w", err)
+		}
+		return newDisguise(Keyed, key).address(address), nil
+	}
+	return address, nil
+}

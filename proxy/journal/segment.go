@@ -58,7 +58,7 @@ func newSegment(d disk, folder string, number uint64, now time.Time, first []byt
 }
 
 func newEncoder(dictionary []byte) (*zstd.Encoder, error) {
-	options := []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(512 << 10),
+	options := []zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(512 << 10),
 		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true)} // the frame has a checksum
 	if dictionary != nil {
 		options = append(options, zstd.WithEncoderDictRaw(dictionaryID, dictionary))

@@ -12,11 +12,18 @@ type packer struct {
 	buf    []byte
 	table  []byte            // the texts, each with its length before it
 	places map[string]uint64 // of each text in the table, from 1; 0 is the empty one
+	recent [512]placedText   // spares the map what comes again and again: names of filters, states, results
+}
+
+type placedText struct {
+	text  string
+	place uint64
 }
 
 func (p *packer) reset() {
 	p.buf, p.table = p.buf[:0], p.table[:0]
 	clear(p.places)
+	clear(p.recent[:])
 }
 
 // maxText bounds one text. Replies and header fields are bounded far below it where they are made.
@@ -27,16 +34,25 @@ func (p *packer) text(s string) {
 		p.buf = append(p.buf, 0)
 		return
 	}
-	if len(s) > maxText {
-		s = s[:maxText]
+	recent := &p.recent[(len(s)*31+int(s[0])*7+int(s[len(s)-1])*3+int(s[len(s)/2]))%len(p.recent)]
+	if recent.text != s {
+		if len(s) > maxText {
+			s = s[:maxText]
+		}
+		*recent = placedText{s, p.place(s)}
 	}
+	p.buf = binary.AppendUvarint(p.buf, recent.place)
+}
+
+// place puts a text into the table if it is not there yet.
+func (p *packer) place(s string) uint64 {
 	place, ok := p.places[s]
 	if !ok {
 		place = uint64(len(p.places) + 1)
 		p.places[s] = place
 		p.table = append(binary.AppendUvarint(p.table, uint64(len(s))), s...)
 	}
-	p.buf = binary.AppendUvarint(p.buf, place)
+	return place
 }
 
 func (p *packer) count(n int)       { p.buf = binary.AppendUvarint(p.buf, uint64(n)) }
@@ -70,9 +86,18 @@ func (p *packer) number(n float64) {
 }
 
 func (p *packer) address(a netip.Addr) {
-	raw, _ := a.WithZone("").MarshalBinary()
-	p.count(len(raw))
-	p.buf = append(p.buf, raw...)
+	switch {
+	case !a.IsValid():
+		p.count(0)
+	case a.Is4():
+		raw := a.As4()
+		p.count(len(raw))
+		p.buf = append(p.buf, raw[:]...)
+	default:
+		raw := a.As16()
+		p.count(len(raw))
+		p.buf = append(p.buf, raw[:]...)
+	}
 }
 
 func (p *packer) endpoint(a netip.AddrPort) {

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gatepost/filters/all"
+	"gatepost/proxy/journal"
+	"gatepost/rules"
+)
+
+const (
+	maxPasted   = 1 << 20 // bytes of a text on standard input
+	fullStories = 3
+	maxFound    = 100
+)
+
+func whyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "why ID|ADDRESS|IP|TEXT|-",
+		Short: "Tell why a message or a client was refused, or accepted: what was known, which rule decided, what was sent",
+		Long: `Tell the story of a decision in the order in which it happened: what was known and when, which filters failed, which rule
+at which place of which file decided, what was sent, and what would have had to be different.
+
+  gatepost why 0PKT3S9X8M2QV.1           the id in our replies and in the log; without .1, all of the session
+  gatepost why "550 5.7.1 … (id 0PKT…)"  any text with an id in it; "-" reads one from standard input: a bounce
+  gatepost why joe@example.org           a sender or a recipient
+  gatepost why 192.0.2.7                 a client
+
+It reads the journal in its folder, whether a proxy is running or not.`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	file := configFlag(cmd)
+	since := cmd.Flags().String("since", "", "look no further back: `time` or span such as 2d")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		text, err := pasted(cmd, args)
+		if err != nil {
+			return err
+		}
+		from, err := pointInTime(*since, time.Now())
+		if err != nil {
+			return fmt.Errorf("--since: %w", err)
+		}
+		return why(cmd, *file, text, from)
+	}
+	return cmd
+}
+
+func pasted(cmd *cobra.Command, args []string) (string, error) {
+	if len(args) == 1 && args[0] == "-" {
+		text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxPasted))
+		return string(text), err
+	}
+	return strings.Join(args, " "), nil
+}
+
+func why(cmd *cobra.Command, file, text string, since time.Time) error {
+	wanted, err := parseSubject(text)
+	if err != nil {
+		return err
+	}
+	reader, section, err := openJournal(cmd, file)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	if wanted.address != "" {
+		if wanted.address, err = journal.Disguise(section, wanted.address); err != nil {
+			return err
+		}
+	}
+	found, err := wanted.entries(cmd.Context(), reader, journal.Query{Since: since}, maxFound)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return notFound(wanted, section)
+	}
+	return tellAll(cmd.OutOrStdout(), found)
+}
+
+// notFound says what may have become of an entry that is not there.
+func notFound(s subject, c journal.Config) error {
+	if len(s.ids) > 0 {
+		if at, ok := journal.IDTime(s.ids[0]); ok {
+			return fmt.Errorf("the journal has nothing on %s; that session began at %s, entries are kept for %s and an entry is written when a transaction has ended",
+				strings.Join(s.ids, ", "), local(at), c.Keep)
+		}
+	}
+	return fmt.Errorf("the journal in %s has nothing on that (entries are kept for %s)", c.Path, c.Keep)
+}
+
+// tellAll tells the latest in full and names the others.
+func tellAll(w io.Writer, found []*journal.Entry) error {
+	schema, err := journal.SearchSchema(all.Specs())
+	if err != nil {
+		return err
+	}
+	teller := &teller{w: w, schema: schema, binder: journal.NewBinder(schema)}
+	for i, e := range found[:min(len(found), fullStories)] {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		teller.tell(e)
+	}
+	if rest := found[min(len(found), fullStories):]; len(rest) > 0 {
+		fmt.Fprintf(w, "\nEarlier (`gatepost why ID` tells more):\n")
+		for _, e := range rest {
+			fmt.Fprintln(w, entryLine(e))
+		}
+		if len(found) == maxFound {
+			fmt.Fprintln(w, "… and perhaps more: `gatepost journal` has them all.")
+		}
+	}
+	return teller.err
+}
+
+// teller writes stories.
+type teller struct {
+	w      io.Writer
+	schema *rules.Schema
+	binder *journal.Binder
+	err    error
+}
+
+func (t *teller) line(indent int, format string, args ...any) {
+	_, err := fmt.Fprintln(t.w, strings.Repeat("  ", indent)+printable(fmt.Sprintf(format, args...)))
+	t.err = errors.Join(t.err, err)
+}
+
+func (t *teller) head(title string) {
+	fmt.Fprintln(t.w)
+	t.line(0, "%s", title)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// storyRules cover a refusal, greylisting and a rule that is only watched.
+const storyRules = `rules:
+  - name: blocked
+    when: mail.domain == "bad.test" and (helo.name startsWith "spam" or mail.local != "postmaster")
+    then: reject
+    reply: 550 5.7.1 not {mail.domain}
+  - {name: grey, when: 'rcpt.local == "slow"', then: greylist}
+  - {name: watched, when: 'mail.domain == "new.test"', then: reject, mode: observe}
+`
+
+var idInReply = regexp.MustCompile(`\(id ([0-9A-Z]{13}\.[0-9]+)\)`)
+
+// awaitWhy repeats a question until the journal has the answer: entries are written within a second.
+func (s *served) awaitStory(want string, arguments ...string) string {
+	s.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		text, status := s.command(arguments...)
+		if status == 0 && strings.Contains(text, want) {
+			return text
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%q: status %d, without %q:\n%s", arguments, status, want, text)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestWhy(t *testing.T) {
+	s := startServe(t, storyRules)
+	reply := s.recipient("mallory@bad.test", "550 5.7.1 not bad.test")
+	s.recipient("nina@new.test", "250")
+	id := idInReply.FindStringSubmatch(reply)
+	if id == nil {
+		t.Fatalf("no id in %q", reply)
+	}
+	story := s.awaitStory("refused for good", "why", id[1])
+	for _, want := range []string{
+		"Transaction " + id[1] + ": refused for good",
+		"127.0.0.1:", " connected to 127.0.0.1:",
+		"MAIL FROM:<mallory@bad.test>",
+		"RCPT TO:<alice@example.org>",
+		"rule blocked (reject, at " + s.file + ":",
+		strings.TrimSpace(reply),
+		"Rule blocked at " + s.file + ":",
+		`when: mail.domain == "bad.test" and (helo.name startsWith "spam" or mail.local != "postmaster")`,
+		`true     mail.domain == "bad.test": mail.domain is "bad.test"`,
+		`false    helo.name startsWith "spam"`,
+		"The rule would not have matched if\n    - one of these were so:\n      - mail.domain were not \"bad.test\" (it is \"bad.test\")\n      - mail.local were \"postmaster\" (it is \"mallory\")\n",
+	} {
+		if !strings.Contains(story, want) {
+			t.Errorf("without %q:\n%s", want, story)
+		}
+	}
+
+	bounce := "Your message could not be delivered:\n>>> " + strings.ToLower(reply) + "\nsorry\n"
+	command := exec.Command("gatepost", "why", "-", "-c", s.file)
+	command.Stdin = strings.NewReader(bounce)
+	if output, err := command.CombinedOutput(); err != nil || !strings.Contains(string(output), "Transaction "+id[1]) {
+		t.Errorf("a bounce: %v\n%s", err, output)
+	}
+	for _, query := range [][]string{{"why", "mallory@bad.test"}, {"why", "<MALLORY@bad.test>"}, {"why", "127.0.0.1"}, {"why", "550 it said (id " + id[1] + ")"}, {"why", strings.TrimSuffix(id[1], ".1")}} {
+		if text, status := s.command(query...); status != 0 || !strings.Contains(text, "Transaction "+id[1]) {
+			t.Errorf("%q: status %d\n%s", query, status, text)
+		}
+	}
+	if text, status := s.command("why", "nobody@example.net"); status != 1 || !strings.Contains(text, "has nothing on that") {
+		t.Errorf("of somebody else: status %d\n%s", status, text)
+	}
+	if text, status := s.command("why", "what?"); status != 1 || !strings.Contains(text, "there is no id in that") {
+		t.Errorf("of nonsense: status %d\n%s", status, text)
+	}
+	watched := s.awaitStory("nina@new.test", "why", "nina@new.test")
+	if !strings.Contains(watched, "rule watched (reject, at "+s.file) || !strings.Contains(watched, "matched, which was only watched") {
+		t.Errorf("a rule that is only watched:\n%s", watched)
+	}
+}
+
+// After kill -9 the journal has everything up to the last second, and the next process begins where it ended.
+func TestTheJournalSurvivesKill(t *testing.T) {
+	s := startServe(t, storyRules)
+	reply := s.recipient("mallory@bad.test", "550")
+	time.Sleep(time.Second) // the bound that is promised
+	s.signal(9)
+	s.exit()
+	id := idInReply.FindStringSubmatch(reply)[1]
+	if text, status := s.command("why", id); status != 0 || !strings.Contains(text, "Transaction "+id) {
+		t.Fatalf("status %d:\n%s", status, text)
+	}
+	s.run()
+	s.recipient("eve@bad.test", "550")
+	text := s.awaitStory("eve@bad.test", "journal")
+	if first, second := strings.Index(text, "mallory@bad.test"), strings.Index(text, "eve@bad.test"); first < 0 || second < first {
+		t.Errorf("the oldest first:\n%s", text)
+	}
+}
+
+func TestJournalCommand(t *testing.T) {
+	s := startServe(t, storyRules+"journal: {addresses: keyed}\n")
+	s.recipient("mallory@bad.test", "550")
+	s.recipient("nina@new.test", "250")
+	s.awaitStory("@new.test", "journal", "--where", `kind == "transaction" and "watched" in observed`)
+	text, _ := s.command("journal", "--since", "1h", "--where", `verdict == "reject" and reply.code == 550 and rule == "blocked" and action == "reject"`, "--json")
+	var entry entryJSON
+	if err := json.Unmarshal([]byte(text), &entry); err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
+	if entry.Kind != "transaction" || entry.Rule == nil || entry.Rule.Name != "blocked" || entry.Reply.Code != 550 || !entry.Reply.Ours ||
+		entry.Facts["mail"]["domain"] != "bad.test" || len(entry.Recipients) != 1 || entry.Recipients[0].Rule != "blocked" {
+		t.Errorf("%+v", entry)
+	}
+	for _, name := range []string{"mallory", "nina", "alice@"} {
+		all, _ := s.command("journal", "--json")
+		if strings.Contains(all, name) {
+			t.Errorf("%s is in a keyed journal:\n%s", name, all)
+		}
+	}
+	if text, status := s.command("why", "mallory@bad.test"); status != 0 || !strings.Contains(text, "550") {
+		t.Errorf("an address in a keyed journal: status %d\n%s", status, text)
+	}
+	if text, status := s.command("journal", "--where", `verdikt == "accept"`); status != 1 || !strings.Contains(text, "there is no fact \"verdikt\", did you mean verdict?") || !strings.Contains(text, "--where:1:1") {
+		t.Errorf("a name that does not exist: status %d\n%s", status, text)
+	}
+	if text, status := s.command("journal", "--since", "soon"); status != 1 || !strings.Contains(text, "--since: \"soon\" is neither") {
+		t.Errorf("a bad time: status %d\n%s", status, text)
+	}
+}
+
+func TestJournalFollows(t *testing.T) {
+	s := startServe(t, storyRules)
+	command := exec.Command("gatepost", "journal", "-f", "-c", s.file, "--where", `verdict == "reject"`)
+	lines := &logLines{changed: make(chan struct{})}
+	command.Stdout, command.Stderr = lines, lines
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { command.Process.Kill(); command.Wait() }()
+	s.recipient("nina@new.test", "250")
+	s.recipient("mallory@bad.test", "550")
+	deadline := time.After(patience)
+	for {
+		line, changed := lines.find("mallory@bad.test")
+		if line != "" {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("it does not come:\n%s", lines.String())
+		}
+	}
+}

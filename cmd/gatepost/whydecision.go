@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"gatepost/filters"
+	"gatepost/policy"
+	"gatepost/proxy/journal"
+	"gatepost/rules"
+)
+
+// decision tells which rule decided, by what, and what would have to be different. A transaction can have several
+// refusals: one for each recipient and one for all.
+func (t *teller) decision(e *journal.Entry) {
+	told := map[string]bool{}
+	for i := range e.Recipients {
+		r := &e.Recipients[i]
+		if !r.Ours || r.Reply.Code/100 == 2 {
+			continue
+		}
+		t.refusal(e, r, r.Rule, r.Action, r.Reply, told)
+	}
+	if e.Refused != nil {
+		t.refusal(e, nil, e.Refused.Rule, e.Refused.Action, e.Refused.Reply, told)
+	} else if reply, ours := e.Reply(); len(told) == 0 && reply.Code >= 400 {
+		t.head("Why")
+		if ours {
+			t.line(1, "No rule decided this: Gatepost itself could not go on (see the reply%s).", noteHint(e))
+		} else {
+			t.line(1, "The backend refused; no rule of Gatepost did.")
+		}
+	} else if e.Verdict == "accept" {
+		t.passed(e)
+	}
+}
+
+func noteHint(e *journal.Entry) string {
+	if e.Ending.Note != "" {
+		return " and the note"
+	}
+	return ""
+}
+
+func (t *teller) passed(e *journal.Entry) {
+	t.head("Why")
+	for _, m := range e.Matched {
+		if m.Rule.Action == "accept" && !m.Observed {
+			t.line(1, "Rule %s at %s accepted it: when %s", m.Rule.Name, m.Rule.Place(), m.Rule.When)
+			return
+		}
+	}
+	t.line(1, "No rule that is enforced had anything against it, and the backend took it.")
+}
+
+// refusal explains one refusal; of those that are alike, the first.
+func (t *teller) refusal(e *journal.Entry, r *journal.Recipient, rule *journal.Rule, action string, reply rules.Reply, told map[string]bool) {
+	key := fmt.Sprint(action, reply.Code, reply.Enhanced)
+	if rule != nil {
+		key += rule.Name
+	}
+	if told[key] {
+		return
+	}
+	told[key] = true
+	title := "Why"
+	if r != nil {
+		title = "Why <" + r.Address + "> was refused"
+	}
+	t.head(title)
+	switch {
+	case rule == nil && strings.HasPrefix(reply.Text, "we do not relay"):
+		t.line(1, "The recipient's domain is not one of `domains:`, and the client is neither trusted nor signed in. No rule decides that.")
+	case rule == nil && reply.Code == 452:
+		t.line(1, "The rules still to come may answer differently for this recipient than for the first one, and one reply ends the message of both. The client is to send it again in a transaction of its own.")
+	case rule == nil && action == rules.Greylist.String():
+		t.line(1, "A transaction is greylisted as a whole.")
+		t.comeBack(e)
+	case rule == nil:
+		t.line(1, "No rule decided this; see the reply.")
+	default:
+		t.ruled(e, r, rule, action, reply)
+	}
+}
+
+func (t *teller) ruled(e *journal.Entry, r *journal.Recipient, rule *journal.Rule, action string, reply rules.Reply) {
+	t.line(1, "Rule %s at %s decided: %s", rule.Name, rule.Place(), action)
+	t.line(2, "when: %s", strings.Join(strings.Fields(rule.When), " "))
+	reason, problems := rules.Explain(t.schema, rule.When, t.facts(e, r))
+	if reason == nil {
+		t.line(2, "This release cannot read the condition any more: %v", problems)
+		return
+	}
+	for _, leaf := range reason.Leaves() {
+		t.line(2, "%s: %s", truthText(leaf), readingsText(leaf.Facts))
+	}
+	switch {
+	case rule.DeferOnError && action == rules.Defer.String() && reply.Enhanced == "4.4.3":
+		t.line(1, "It says on_error: defer, and what it needs was not known. It passes when the filters above answer.")
+	case action == rules.Greylist.String() && reply.Code == 452:
+		t.line(1, "Another recipient was accepted already, and a transaction is greylisted as a whole or not at all: this one is to be sent again in a transaction of its own, which counts as its first attempt.")
+		t.comeBack(e)
+	case action == rules.Greylist.String():
+		t.comeBack(e)
+		t.line(1, "It would not have been greylisted if")
+		t.change(reason.To(false), 2)
+	case reason.Truth != rules.True:
+		t.line(1, "With what is recorded the condition does not come out true: it depends on what is not recorded, such as a list file.")
+	default:
+		t.line(1, "The rule would not have matched if")
+		t.change(reason.To(false), 2)
+	}
+}
+
+// comeBack tells when a greylisted sender passes.
+func (t *teller) comeBack(e *journal.Entry) {
+	t.line(1, "The reply says how long to wait; whoever tries again after that, and in time, passes.")
+	if e.Attempt != nil && !e.Attempt.First.IsZero() {
+		t.line(1, "The wait counts from %s. `gatepost greylist show` tells where the sender stands now, `gatepost greylist pass` lets it pass.", local(e.Attempt.First))
+	}
+}
+
+// facts are those by which a recipient was judged, or with nil all of them.
+func (t *teller) facts(e *journal.Entry, r *journal.Recipient) *rules.Facts {
+	f := t.schema.NewFacts()
+	t.binder.Reset()
+	t.binder.Entry(f, e)
+	if r == nil {
+		return f
+	}
+	f.SetScore(r.Score)
+	for i, group := range t.schema.Groups() {
+		if group.Stage > int(filters.AtRcpt) {
+			f.Clear(i)
+		}
+		if group.Name == "rcpt" && group.Stage == int(filters.AtRcpt) {
+			facts := &policy.RcptFacts{Address: r.Address}
+			facts.Local, facts.Domain = filters.SplitAddress(r.Address)
+			f.Set(i, facts)
+		}
+	}
+	for i := range r.Filters {
+		if r.Filters[i].Facts != nil {
+			t.binder.Group(f, r.Filters[i].Facts)
+		}
+	}
+	return f
+}
+
+func truthText(r *rules.Reason) string {
+	if r.Opaque {
+		return "cannot be told any more    " + r.Text
+	}
+	return fmt.Sprintf("%-8s %s", [...]string{rules.Unknown: "unknown", rules.False: "false", rules.True: "true"}[r.Truth], r.Text)
+}
+
+func readingsText(all []rules.Reading) string {
+	texts := make([]string, len(all))
+	for i, r := range all {
+		texts[i] = r.Name + " is " + valueText(r.Value)
+		if r.Value == nil {
+			texts[i] = r.Name + " is not known"
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// change writes what would have to be different.
+func (t *teller) change(c rules.Change, indent int) {
+	if c.Reason != nil {
+		t.line(indent, "- %s", wish(c.Reason, c.Want))
+		return
+	}
+	if c.Any {
+		t.line(indent, "- one of these were so:")
+	} else {
+		t.line(indent, "- all of these were so:")
+	}
+	for _, part := range c.Parts {
+		t.change(part, indent+1)
+	}
+}
+
+var opposite = map[string]string{">=": "less than", ">": "at most", "<=": "more than", "<": "at least", "==": "not", "!=": ""}
+var spoken = map[string]string{">=": "at least", ">": "more than", "<=": "at most", "<": "less than", "==": "", "!=": "not"}
+
+// wish says what a comparison would have to be like, in words where it is a plain one.
+func wish(r *rules.Reason, want bool) string {
+	words := spoken
+	if !want {
+		words = opposite
+	}
+	if word, ok := words[r.Comparison]; ok && r.Left != "" {
+		now := "not known"
+		if len(r.Facts) == 1 && r.Facts[0].Value != nil && r.Facts[0].Name == r.Left {
+			now = valueText(r.Facts[0].Value)
+		}
+		return strings.Join(strings.Fields(fmt.Sprintf("%s were %s %s", r.Left, word, r.Right)), " ") + " (it is " + now + ")"
+	}
+	state := "false"
+	if want {
+		state = "true"
+	}
+	return fmt.Sprintf("%s were %s (%s)", r.Text, state, readingsText(r.Facts))
+}
