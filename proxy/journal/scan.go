@@ -54,12 +54,13 @@ func (s *scanner) next() (f frame, head []byte, offset int64, err error) {
 			return f, head, offset, nil
 		}
 		var fault *ioFault
+		if err == io.EOF && problem == errTail { // a frame behind it would have shown that it is damaged and no tail
+			s.at = lost
+			return frame{}, nil, lost, errTail
+		}
 		if err == io.EOF || errors.As(err, &fault) {
 			s.report(lost, s.size, problem)
 			return frame{}, nil, offset, err
-		}
-		if err == errTail && lost < 0 {
-			return frame{}, nil, offset, errTail
 		}
 		if lost < 0 {
 			lost, problem = offset, err
