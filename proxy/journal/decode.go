@@ -29,22 +29,22 @@ func parseBlock(body []byte) (*block, error) {
 		number := u.unsigned()
 		part := u.part()
 		part.texts = k.texts
-		n := part.count()
 		switch number {
 		case textsPart:
-			k.parseTexts(&part, n)
+			k.parseTexts(&part, part.count())
 		case shapesPart:
-			for range n {
+			for range part.count() {
 				p := part.part()
 				k.shapes = append(k.shapes, parseShape(&p))
 			}
 		case rulesPart:
-			for range n {
+			for range part.count() {
 				p := part.part()
 				k.rules = append(k.rules, parseRule(&p))
 			}
 		case entriesPart:
-			k.entries, k.count = part, n
+			k.count = part.count()
+			k.entries = part
 		}
 		if k.garbled {
 			return nil, errGarbled

@@ -376,3 +376,5 @@ func factDifferences(r *policy.Record, e *Entry) (found []string) {
 	}
 	return found
 }
+
+func client(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
