@@ -9,6 +9,7 @@ import (
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
 
@@ -27,15 +28,19 @@ func (t *teller) title(e *journal.Entry) {
 	if e.Kind == policy.TransactionRecord {
 		what = "Transaction"
 	}
-	outcome := map[string]string{"accept": "accepted", "reject": "refused for good", "defer": "refused for now", "abandon": "given up by the client"}[e.Verdict]
-	if e.Kind == policy.SessionRecord && e.Verdict == "abandon" {
+	outcome := outcomes[e.Verdict]
+	if e.Kind == policy.SessionRecord && e.Verdict == telemetry.Abandon.String() {
 		outcome = "ended"
-	}
-	if e.Ending.Note == "discarded" {
-		outcome = "accepted and thrown away"
 	}
 	t.line(0, "%s %s: %s", what, e.ID, outcome)
 	t.line(0, "%s, %s", e.Start.Local().Format("Mon 2006-01-02 15:04:05.000 MST"), rounded(e.End.Sub(e.Start)))
+}
+
+// outcomes are the verdicts as people say them.
+var outcomes = map[string]string{
+	telemetry.Accept.String(): "accepted", telemetry.Reject.String(): "refused for good", telemetry.Defer.String(): "refused for now",
+	telemetry.Discard.String(): "answered 250 and thrown away", telemetry.Quarantine.String(): "answered 250 and kept in quarantine",
+	telemetry.Duplicate.String(): "answered 250, for it had been delivered before", telemetry.Abandon.String(): "given up by the client",
 }
 
 // stage tells what happened at one stage, and what was learned there.

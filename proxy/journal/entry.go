@@ -16,7 +16,7 @@ type Entry struct {
 	ID         string
 	Kind       string // policy.SessionRecord or policy.TransactionRecord
 	Start, End time.Time
-	Verdict    string // accept, reject, defer or abandon, as in the log
+	Verdict    string // one of telemetry.Verdicts, as in the log
 	Session    *filters.Session
 	Greeting   *filters.Greeting // nil: none was given
 	Envelope   *filters.Envelope // nil for a session

@@ -9,6 +9,7 @@ import (
 
 	"gatepost/filters/all"
 	"gatepost/policy"
+	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
 
@@ -186,6 +187,17 @@ func TestWhere(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s is true of %v, not of %v", text, got, want)
 		}
+	}
+}
+
+// All verdicts that there are can be searched for.
+func TestEveryVerdictIsAFact(t *testing.T) {
+	schema, err := SearchSchema(all.Specs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fact, _ := schema.Fact("verdict"); !slices.Equal(fact.Values, telemetry.Verdicts[:]) {
+		t.Errorf("%q, and there are %q", fact.Values, telemetry.Verdicts)
 	}
 }
 
