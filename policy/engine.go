@@ -80,6 +80,8 @@ type plannedRule struct {
 	waits []int // slots of what it reads
 	shows []int // slots of what only its reply or its header shows
 
+	deferring []int // slots of all that decides it, if mail waits for some of that when it failed
+
 	inbound bool // has no say where users hand in their mail
 }
 

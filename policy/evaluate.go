@@ -150,11 +150,17 @@ func (g *Gate) evaluateObserved(facts *rules.Facts, from, end int) {
 // decide evaluates a condition and, as long as facts on their way can still make it match, waits for them.
 //
 // That is more than waiting while it is unknown: known(x) is false before x has come, and must not be believed then.
+// And where mail waits if a filter failed, it is waited until it is certain that the condition stays unknown: whether a
+// filter was quicker than another must not decide.
 func (g *Gate) decide(ctx context.Context, r *plannedRule, facts *rules.Facts) rules.Truth {
 	for {
 		i := g.pending(r.waits)
 		if i < 0 || !r.Open(facts, beforeAll) {
-			return r.Match(facts)
+			truth := r.Match(facts)
+			i = g.pending(r.deferring)
+			if i < 0 || truth != rules.Unknown && r.Settled(facts, beforeAll) {
+				return truth
+			}
 		}
 		g.await(ctx, i)
 	}
@@ -175,17 +181,18 @@ func (g *Gate) pending(slots []int) int {
 
 // defers tells whether mail waits because a rule cannot be decided for a filter's failure.
 func (g *Gate) defers(r *plannedRule) bool {
-	for _, group := range r.Groups {
-		i := g.engine.slotOf[group]
-		if i < 0 || g.slot(i).status != failed && g.slot(i).status != timedOut {
-			continue
-		}
-		byFilter := g.engine.observations[i].deferOnError && (r.Action.Terminal() || r.Action == rules.Score)
-		if r.DeferOnError || byFilter {
+	for _, i := range r.deferring {
+		failed := g.slot(i).status == failed || g.slot(i).status == timedOut
+		if failed && r.defersFor(g.engine.observations[i]) {
 			return true
 		}
 	}
 	return false
+}
+
+// defersFor tells whether mail waits if the rule cannot be decided because an observation failed.
+func (r *plannedRule) defersFor(o *observation) bool {
+	return r.DeferOnError || o.deferOnError && (r.Action.Terminal() || r.Action == rules.Score)
 }
 
 // NeedsBackend tells whether the backend has to be asked: false while a refusal of all this transaction's recipients is

@@ -287,3 +287,28 @@ func TestObservedRuleSeesWhatIsKnownInTheEnd(t *testing.T) {
 		t.Errorf("matched %v", matched)
 	}
 }
+
+// With on_error: defer it matters whether a condition is false or unknown, and that must not depend on which filter was
+// quicker: dnsbl has failed at once, and that the rest is false comes later.
+func TestDeferralDoesNotDependOnSpeed(t *testing.T) {
+	for name, late := range map[string]struct {
+		facts listFacts
+		want  string
+	}{
+		"the rest is false": {listFacts{Score: 0}, ""},
+		"the rest is true":  {listFacts{Score: 9}, "451 4.4.3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			open := make(chan struct{})
+			f := &fakes{dnsbl: fails[listFacts](), rdns: after(open, late.facts)}
+			c := f.connect(t, "dnsbl.score > 1 and rdns.score > 1 -> reject; on_error: defer")
+			c.hello()
+			c.mail("a@example.com")
+			for c.slot(0).status == running {
+				c.receive(c.ctx, time.Now().Add(5*time.Second))
+			}
+			time.AfterFunc(time.Millisecond, func() { close(open) })
+			expect(t, "RCPT", c.rcpt("b@example.org"), late.want)
+		})
+	}
+}

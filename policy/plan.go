@@ -36,6 +36,14 @@ func (k *compiler) planWaits() {
 				r.waits = append(r.waits, slot)
 			}
 		}
+		for _, group := range r.Groups {
+			if slot := e.slotOf[group]; slot >= 0 {
+				r.deferring = append(r.deferring, slot)
+			}
+		}
+		if !slices.ContainsFunc(r.deferring, func(slot int) bool { return r.defersFor(e.observations[slot]) }) {
+			r.deferring = nil
+		}
 		for _, group := range r.ReplyGroups {
 			if slot := e.slotOf[group]; slot >= 0 {
 				r.shows = append(r.shows, slot)

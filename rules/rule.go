@@ -108,6 +108,12 @@ func (r *Rule) Open(f *Facts, now int) bool {
 	return possible.has(True) && !possible.settled()
 }
 
+// Settled tells whether facts that are not there yet, as for Open, make no difference any more, not even that between
+// false and unknown.
+func (r *Rule) Settled(f *Facts, now int) bool {
+	return r.condition.possible(view{facts: f, now: now}).settled()
+}
+
 // Residual appends what is left of the condition when the facts up to stage now are put in: two recipients whose
 // residuals are equal get the same answer whatever the later facts turn out to be.
 func (r *Rule) Residual(dst []byte, f *Facts, now int) []byte {
