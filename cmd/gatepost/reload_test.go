@@ -108,6 +108,9 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 	if h.force.backends == before {
 		t.Error("the new configuration is not in force")
 	}
+	if !h.force.backends.group.Seen() || !h.force.backends.submission.Seen() {
+		t.Error("the new backends have not been asked: the next clients are sent away")
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- h.shutdown(t.Context()) }()
 	select {

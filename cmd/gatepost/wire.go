@@ -136,12 +136,13 @@ func (h *house) enforce(next inForce) {
 	h.reloads.Loaded(h.clock.Now())
 }
 
-// awaitBackend waits, for a bounded time, until every backend has been asked once: clients that come before would be
-// sent away.
-func (h *house) awaitBackend(ctx context.Context) {
+func (h *house) awaitBackend(ctx context.Context) { h.force.backends.await(ctx) }
+
+// await waits, for a bounded time, until every backend has been asked once: clients that come before would be sent away.
+func (b *backends) await(ctx context.Context) {
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
-	for _, group := range []*backend.Group{h.force.backends.group, h.force.backends.submission} {
+	for _, group := range []*backend.Group{b.group, b.submission} {
 		if group == nil {
 			continue
 		}
@@ -259,6 +260,7 @@ func (h *house) reload() error {
 	if err != nil {
 		return err
 	}
+	next.backends.await(context.Background())
 	if err := h.server.Reload(service, c.Listen); err != nil {
 		h.discard(service, next)
 		return err
