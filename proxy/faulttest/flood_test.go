@@ -319,7 +319,6 @@ func TestThousandsOfRecipients(t *testing.T) {
 
 // TestTrickle: clients that send a byte now and then occupy neither goroutines nor backends, and meet a limit.
 func TestTrickle(t *testing.T) {
-	t.Parallel()
 	const count = 100
 	h := flooded(t, setup{hold: 50 * time.Millisecond, backend: "  connections: 3", patience: 1500 * time.Millisecond,
 		backends: []backendtest.Behaviour{{Keywords: withoutChunking}}})

@@ -173,7 +173,6 @@ func (c *talk) pieces(text string, cuts ...int) {
 
 // TestSmuggling: behind the proxy there is one message, and nothing in it that any server takes for its end.
 func TestSmuggling(t *testing.T) {
-	t.Parallel()
 	seed := environment(t, "GATEPOST_FAULT_SEED", fixedSeed)
 	number := 40
 	if environment(t, "GATEPOST_FAULT_POSITIONS", shortPositions) > shortPositions {
