@@ -113,3 +113,27 @@ func TestAnAdminAddressThatIsTaken(t *testing.T) {
 	second.awaitLog("the admin address cannot be had; it is tried again")
 	second.recipient("ann@example.net", "250")
 }
+
+// While sessions finish, load balancers are told to go elsewhere.
+func TestNotReadyWhileEnding(t *testing.T) {
+	s := startServe(t, "admin: 127.0.0.1:0\nrules: []\n")
+	if status, text := s.page("http", "/ready", ""); status != 200 {
+		t.Fatalf("%d %q", status, text)
+	}
+	c := s.dial()
+	c.say("MAIL FROM:<ann@example.net>", "250")
+	s.signal(15)
+	s.awaitLog("no new sessions")
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if status, text := s.page("http", "/ready", ""); status == 503 && strings.Contains(text, "gatepost is ending") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d %q", status, text)
+		}
+	}
+	c.say("RCPT TO:<alice@example.org>", "250")
+	c.say("RSET", "")
+	if status := s.exit(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}

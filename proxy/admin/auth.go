@@ -76,9 +76,13 @@ func (a *authority) mac(password string) (sum [sha256.Size]byte) {
 
 // required lets those in who have signed in, or send the password with the request.
 func (s *Server) required(next http.Handler) http.Handler {
+	admitted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Del("Connection")
+		next.ServeHTTP(w, r)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()) {
-			next.ServeHTTP(w, r)
+			admitted.ServeHTTP(w, r)
 			return
 		}
 		_, password, sent := r.BasicAuth()
@@ -89,7 +93,7 @@ func (s *Server) required(next http.Handler) http.Handler {
 		client := clientOf(r)
 		switch s.auth.check(bounded(r), client, password) {
 		case right:
-			next.ServeHTTP(w, r)
+			admitted.ServeHTTP(w, r)
 		case tooMany:
 			refuseGuess(w)
 		default:

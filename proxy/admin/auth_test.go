@@ -72,6 +72,19 @@ func TestOpenToAll(t *testing.T) {
 	}
 }
 
+// The connections that there may be are for those who may come in.
+func TestStrangersDoNotKeepConnections(t *testing.T) {
+	v := start(t, secured(t), nil)
+	for _, path := range []string{"/health", "/login", "/metrics", "/static/style.css"} {
+		if response, _ := v.do("GET", path, "", nil); !response.Close {
+			t.Errorf("%s: the connection stays", path)
+		}
+	}
+	if response, _ := v.do("GET", "/metrics", "", func(r *http.Request) { r.SetBasicAuth("x", password) }); response.Close {
+		t.Error("a scraper has to connect anew each time")
+	}
+}
+
 func TestASignInEnds(t *testing.T) {
 	v := start(t, secured(t), nil)
 	in := func() bool { status, _ := v.get("/metrics"); return status == 200 }
@@ -139,7 +152,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	now := filtertest.Start
 	first := s.begin(now)
 	for i := range maxSessions {
-		s.begin(now.Add(time.Duration(i) * time.Second))
+		s.begin(now.Add(time.Duration(i+1) * time.Second))
 	}
 	if len(s.open) != maxSessions || s.valid(first, now) {
 		t.Errorf("%d sessions", len(s.open))

@@ -44,6 +44,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(w, "Without a password (admin.password) this server answers only to 127.0.0.1, [::1] and localhost.", http.StatusMisdirectedRequest)
 			return
 		}
+		if s.auth != nil { // connections stay open for those alone who may come in: see required
+			w.Header().Set("Connection", "close")
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})

@@ -209,11 +209,11 @@ func (g *Group) attempt(ctx context.Context, s *server, c Client, how manner) (*
 	conn, err := s.dial(ctx, c, how)
 	n := &s.counters
 	n.dial.Observe(time.Since(started))
-	n.dials.Add(1)
 	switch e, ok := errors.AsType[*Error](err); {
 	case err == nil && conn.kept:
 		n.reused.Add(1)
 	case err == nil:
+		n.opened.Add(1)
 	case ok && e.Refused:
 		n.refused.Add(1)
 	default:

@@ -8,10 +8,10 @@ import (
 
 // counters is what is counted of one backend. Safe for concurrent use.
 type counters struct {
-	dials, reused, failed, refused atomic.Int64
-	lost                           atomic.Int64
-	probeFailed                    atomic.Int64
-	dial, exchange, message        histogram.Histogram
+	opened, reused, failed, refused atomic.Int64
+	lost                            atomic.Int64
+	probeFailed                     atomic.Int64
+	dial, exchange, message         histogram.Histogram
 }
 
 // Stats tells how one backend is, and what was done with it since the group was made. Counters only grow.
@@ -25,10 +25,10 @@ type Stats struct {
 	Up      bool // it has, and the last attempt to reach it did not fail
 	Usable  bool // clients may be taken there as far as the relay check is concerned
 
-	Sessions    int64 // sessions asked for
-	Reused      int64 // of these, those that got a kept connection
-	Failed      int64 // of these, those that could not be had
-	Refused     int64 // of these, those that the backend refused to this client
+	Opened      int64 // sessions asked for that got a new connection
+	Reused      int64 // those that got a kept one
+	Failed      int64 // those that could not be had
+	Refused     int64 // those that the backend refused to this client
 	Lost        int64 // messages that did not get their final reply
 	ProbeFailed int64 // probes without success
 
@@ -50,7 +50,7 @@ func (s *server) stats() Stats {
 	n := &s.counters
 	st := Stats{
 		Address: s.address, Seen: s.known.Load() != nil, Usable: s.usable() == nil,
-		Sessions: n.dials.Load(), Reused: n.reused.Load(), Failed: n.failed.Load(), Refused: n.refused.Load(),
+		Opened: n.opened.Load(), Reused: n.reused.Load(), Failed: n.failed.Load(), Refused: n.refused.Load(),
 		Lost: n.lost.Load(), ProbeFailed: n.probeFailed.Load(),
 		Dial: n.dial.Read(), Exchange: n.exchange.Read(), Message: n.message.Read(),
 	}

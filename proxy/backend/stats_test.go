@@ -32,7 +32,7 @@ func TestStats(t *testing.T) {
 		c.Release()
 	}
 	st := g.Stats()[0]
-	if !st.Seen || !st.Up || st.Open != 1 || st.Idle != 1 || st.Sessions != 3 || st.Reused != 2 || st.Failed+st.Refused+st.Lost != 0 {
+	if !st.Seen || !st.Up || st.Open != 1 || st.Idle != 1 || st.Opened != 1 || st.Reused != 2 || st.Failed+st.Refused+st.Lost != 0 {
 		t.Errorf("after three clients: %+v", st)
 	}
 	if d, m := observed(st.Dial), observed(st.Message); d != 3 || m != 3 || observed(st.Exchange) < 3 {
@@ -45,7 +45,7 @@ func TestStatsOfABackendThatIsAway(t *testing.T) {
 	if _, err := g.Dial(testContext(t), testClient()); err == nil {
 		t.Fatal("nobody answers there")
 	}
-	if st := g.Stats()[0]; st.Up || st.Sessions != 1 || st.Failed != 1 || st.Open != 0 {
+	if st := g.Stats()[0]; st.Up || st.Opened != 0 || st.Failed != 1 || st.Open != 0 {
 		t.Errorf("%+v", st)
 	}
 }

@@ -1,25 +1,26 @@
 package metrics
 
 import (
-	"gatepost/proxy/backend"
+	"gatepost/proxy/histogram"
 	"gatepost/proxy/store"
 )
 
 // eachBackend reads one number of every backend.
-func eachBackend(read func(st *backend.Stats) float64) func(*Sources, *out) {
-	return func(s *Sources, o *out) {
-		forBackends(s, func(use string, st *backend.Stats) { o.value(read(st), st.Address, use) })
+func eachBackend(read func(st *backendStats) float64) func(*moment, *out) {
+	return func(s *moment, o *out) {
+		for i := range s.backends {
+			st := &s.backends[i]
+			o.value(read(st), st.Address, st.use)
+		}
 	}
 }
 
-func forBackends(s *Sources, f func(use string, st *backend.Stats)) {
-	for _, b := range s.Backends() {
-		if b.Group == nil {
-			continue
-		}
-		list := b.Group.Stats()
-		for i := range list {
-			f(b.Use, &list[i])
+// eachBackendTakes reads a distribution of every backend.
+func eachBackendTakes(read func(st *backendStats) histogram.Snapshot) func(*moment, *out) {
+	return func(s *moment, o *out) {
+		for i := range s.backends {
+			st := &s.backends[i]
+			o.histogram(read(st), st.Address, st.use)
 		}
 	}
 }
@@ -28,51 +29,45 @@ const useHelp = " Counted since the backends were last configured."
 
 var backendFamilies = []family{
 	{Metric{"gatepost_backend_up", Gauge, labelled("backend", "use"), "1 if the backend was reached, and the last attempt to reach it did not fail. `use` is mail or submission."},
-		eachBackend(func(st *backend.Stats) float64 { return flag(st.Up) })},
+		eachBackend(func(st *backendStats) float64 { return flag(st.Up) })},
 	{Metric{"gatepost_backend_usable", Gauge, labelled("backend", "use"), "1 if mail may go there as far as the relay check is concerned."},
-		eachBackend(func(st *backend.Stats) float64 { return flag(st.Usable) })},
+		eachBackend(func(st *backendStats) float64 { return flag(st.Usable) })},
 	{Metric{"gatepost_backend_connections", Gauge, labelled("backend", "use", "state"), "Connections now: used (or being opened), idle (kept for the next client)."},
-		func(s *Sources, o *out) {
-			forBackends(s, func(use string, st *backend.Stats) {
-				o.value(float64(st.Open-st.Idle), st.Address, use, "used")
-				o.value(float64(st.Idle), st.Address, use, "idle")
-			})
+		func(s *moment, o *out) {
+			for _, st := range s.backends {
+				o.value(float64(st.Open-st.Idle), st.Address, st.use, "used")
+				o.value(float64(st.Idle), st.Address, st.use, "idle")
+			}
 		}},
 	{Metric{"gatepost_backend_connections_limit", Gauge, labelled("backend", "use"), "Connections that there may be at present: backend.connections, or less while the backend turns some away."},
-		eachBackend(func(st *backend.Stats) float64 { return float64(st.Limit) })},
+		eachBackend(func(st *backendStats) float64 { return float64(st.Limit) })},
 	{Metric{"gatepost_backend_waiting", Gauge, labelled("backend", "use"), "Sessions that wait for a connection because all are in use."},
-		eachBackend(func(st *backend.Stats) float64 { return float64(st.Waiting) })},
+		eachBackend(func(st *backendStats) float64 { return float64(st.Waiting) })},
 	{Metric{"gatepost_backend_dials_total", Counter, labelled("backend", "use", "result"), "Backend sessions asked for: new (a new connection), reused (a kept one), " +
 		"refused (the backend's word on this client), failed." + useHelp},
-		func(s *Sources, o *out) {
-			forBackends(s, func(use string, st *backend.Stats) {
-				o.value(float64(st.Sessions-st.Reused-st.Refused-st.Failed), st.Address, use, "new")
-				o.value(float64(st.Reused), st.Address, use, "reused")
-				o.value(float64(st.Refused), st.Address, use, "refused")
-				o.value(float64(st.Failed), st.Address, use, "failed")
-			})
+		func(s *moment, o *out) {
+			for _, st := range s.backends {
+				o.value(float64(st.Opened), st.Address, st.use, "new")
+				o.value(float64(st.Reused), st.Address, st.use, "reused")
+				o.value(float64(st.Refused), st.Address, st.use, "refused")
+				o.value(float64(st.Failed), st.Address, st.use, "failed")
+			}
 		}},
 	{Metric{"gatepost_backend_lost_messages_total", Counter, labelled("backend", "use"), "Messages sent that got no final reply." + useHelp},
-		eachBackend(func(st *backend.Stats) float64 { return float64(st.Lost) })},
+		eachBackend(func(st *backendStats) float64 { return float64(st.Lost) })},
 	{Metric{"gatepost_backend_probe_failures_total", Counter, labelled("backend", "use"), "Probes that came to nothing." + useHelp},
-		eachBackend(func(st *backend.Stats) float64 { return float64(st.ProbeFailed) })},
+		eachBackend(func(st *backendStats) float64 { return float64(st.ProbeFailed) })},
 	{Metric{"gatepost_backend_dial_duration_seconds", Histogram, labelled("backend", "use"), "Until a session with the backend could be had, or not: the wait for a connection, connect, hand-over, EHLO." + useHelp},
-		func(s *Sources, o *out) {
-			forBackends(s, func(use string, st *backend.Stats) { o.histogram(st.Dial, st.Address, use) })
-		}},
+		eachBackendTakes(func(st *backendStats) histogram.Snapshot { return st.Dial })},
 	{Metric{"gatepost_backend_exchange_duration_seconds", Histogram, labelled("backend", "use"), "Until the backend answered a batch of commands." + useHelp},
-		func(s *Sources, o *out) {
-			forBackends(s, func(use string, st *backend.Stats) { o.histogram(st.Exchange, st.Address, use) })
-		}},
+		eachBackendTakes(func(st *backendStats) histogram.Snapshot { return st.Exchange })},
 	{Metric{"gatepost_backend_message_duration_seconds", Histogram, labelled("backend", "use"), "From the first byte of a message to the backend's final reply." + useHelp},
-		func(s *Sources, o *out) {
-			forBackends(s, func(use string, st *backend.Stats) { o.histogram(st.Message, st.Address, use) })
-		}},
+		eachBackendTakes(func(st *backendStats) histogram.Snapshot { return st.Message })},
 }
 
 var resolverFamilies = []family{
 	{Metric{"gatepost_resolver_lookups_total", Counter, labelled("result"), "Look-ups in the DNS: hit (known already), coalesced (joined one that was under way), asked (put to the servers)."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			m := &s.Resolver.Metrics
 			o.value(float64(m.Hits.Load()), "hit")
 			o.value(float64(m.Coalesced.Load()), "coalesced")
@@ -81,19 +76,18 @@ var resolverFamilies = []family{
 	{Metric{"gatepost_resolver_lookup_failures_total", Counter, nil, "Look-ups put to the servers that none of them answered."},
 		single(func(s *Sources) uint64 { return s.Resolver.Metrics.Failed.Load() })},
 	{Metric{"gatepost_resolver_lookup_duration_seconds", Histogram, nil, "Until a look-up that was put to the servers was answered, or given up."},
-		func(s *Sources, o *out) { o.histogram(s.Resolver.Metrics.Latency.Read()) }},
+		func(s *moment, o *out) { o.histogram(s.Resolver.Metrics.Latency.Read()) }},
 	{Metric{"gatepost_resolver_waits_total", Counter, nil, "Look-ups that waited because too many were under way (resolver.inflight)."},
 		single(func(s *Sources) uint64 { return s.Resolver.Metrics.Waits.Load() })},
 	{Metric{"gatepost_resolver_queries_total", Counter, labelled("protocol"), "Messages sent to DNS servers."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			m := &s.Resolver.Metrics
-			tcp := m.TCP.Load()
-			o.value(float64(m.Queries.Load()-tcp), "udp")
-			o.value(float64(tcp), "tcp")
+			o.value(float64(m.UDP.Load()), "udp")
+			o.value(float64(m.TCP.Load()), "tcp")
 		}},
 	{Metric{"gatepost_resolver_query_failures_total", Counter, labelled("reason"), "Queries without an answer in time (timeout), and those that failed otherwise (error): " +
 		"SERVFAIL, REFUSED, a malformed answer, no route."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			o.value(float64(s.Resolver.Metrics.Timeouts.Load()), "timeout")
 			o.value(float64(s.Resolver.Metrics.Failures.Load()), "error")
 		}},
@@ -102,17 +96,16 @@ var resolverFamilies = []family{
 }
 
 // storeValue reads a number of the store's.
-func storeValue(read func(st *store.Stats) float64) func(*Sources, *out) {
-	return func(s *Sources, o *out) {
-		st := s.Store.Stats()
-		o.value(read(&st))
+func storeValue(read func(st *store.Stats) float64) func(*moment, *out) {
+	return func(s *moment, o *out) {
+		o.value(read(&s.store))
 	}
 }
 
 // eachOperation reads a number of every operation of the store.
-func eachOperation(read func(st store.OperationStats) int64) func(*Sources, *out) {
-	return func(s *Sources, o *out) {
-		for i, st := range s.Store.Stats().Operations {
+func eachOperation(read func(st store.OperationStats) int64) func(*moment, *out) {
+	return func(s *moment, o *out) {
+		for i, st := range s.store.Operations {
 			o.value(float64(read(st)), store.Operation(i).String())
 		}
 	}
@@ -134,10 +127,9 @@ var storeFamilies = []family{
 	{Metric{"gatepost_store_refused_total", Counter, nil, "Decisions that found no room for their marks."},
 		storeValue(func(st *store.Stats) float64 { return float64(st.Refused) })},
 	{Metric{"gatepost_store_removed_total", Counter, labelled("reason"), "Marks removed: expired (after their time), evicted (before it, to keep the bound), dropped (lost on the way to disk)."},
-		func(s *Sources, o *out) {
-			st := s.Store.Stats()
-			o.value(float64(st.Expired), "expired")
-			o.value(float64(st.Evicted), "evicted")
-			o.value(float64(st.Dropped), "dropped")
+		func(s *moment, o *out) {
+			o.value(float64(s.store.Expired), "expired")
+			o.value(float64(s.store.Evicted), "evicted")
+			o.value(float64(s.store.Dropped), "dropped")
 		}},
 }

@@ -141,7 +141,7 @@ func TestValues(t *testing.T) {
 	s.Bypass.Set(time.Unix(1000, 0))
 	s.Front.Metrics().RefusedFull.Add(2)
 	s.Front.Metrics().Accepted.Add(3)
-	s.Resolver.Metrics.Queries.Add(5)
+	s.Resolver.Metrics.UDP.Add(4)
 	s.Resolver.Metrics.TCP.Add(1)
 	s.Resolver.Metrics.Latency.Observe(time.Millisecond)
 	if _, err := s.Store.Peek(t.Context(), "x", []string{"k"}); err != nil {

@@ -7,6 +7,9 @@
 //	proxy.Metrics, backend.Stats, resolver.Metrics, store.Stats ──┐
 //	Recorder: one policy.Record after the other, counted ─────────┼── families ── Collector ── /metrics
 //
+// A counter is read as it was counted, never made of others: a difference of two that are counted one after the other can
+// fall for a moment, which Prometheus takes for a restart.
+//
 // Every label has a bound: constants, backends and rules of the configuration, facts with few values. Nothing that a
 // client says becomes one.
 package metrics

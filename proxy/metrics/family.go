@@ -6,7 +6,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"gatepost/proxy/backend"
 	"gatepost/proxy/histogram"
+	"gatepost/proxy/store"
 )
 
 // Kind is a metric's type as Prometheus names it.
@@ -29,7 +31,33 @@ type Metric struct {
 // family is a metric and how it is read.
 type family struct {
 	Metric
-	read func(s *Sources, o *out)
+	read func(m *moment, o *out)
+}
+
+// moment is the sources with what was asked of them once for all families.
+type moment struct {
+	*Sources
+	store    store.Stats
+	backends []backendStats
+}
+
+// backendStats is how a backend is, and what it is used for.
+type backendStats struct {
+	use string
+	backend.Stats
+}
+
+func (s *Sources) now() *moment {
+	m := &moment{Sources: s, store: s.Store.Stats()}
+	for _, b := range s.Backends() {
+		if b.Group == nil {
+			continue
+		}
+		for _, st := range b.Group.Stats() {
+			m.backends = append(m.backends, backendStats{b.Use, st})
+		}
+	}
+	return m
 }
 
 // families are all metrics, in the order of the manual.
@@ -45,8 +73,8 @@ func families() []family {
 func labelled(names ...string) []string { return names }
 
 // single reads a metric without labels that is one number.
-func single[N int | int64 | uint64 | float64](read func(s *Sources) N) func(*Sources, *out) {
-	return func(s *Sources, o *out) { o.value(float64(read(s))) }
+func single[N int | int64 | uint64 | float64](read func(s *Sources) N) func(*moment, *out) {
+	return func(m *moment, o *out) { o.value(float64(read(m.Sources))) }
 }
 
 // out takes the values of one family.
@@ -107,12 +135,13 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
+	now := c.sources.now()
 	for i, f := range c.families {
 		o := &out{kind: prometheus.GaugeValue, desc: c.descs[i], to: to}
 		if f.Kind == Counter {
 			o.kind = prometheus.CounterValue
 		}
-		f.read(&c.sources, o)
+		f.read(now, o)
 	}
 }
 

@@ -7,18 +7,18 @@ import (
 
 var buildFamilies = []family{
 	{Metric{"gatepost_build_info", Gauge, labelled("version", "goversion"), "Always 1; the labels tell what runs."},
-		func(s *Sources, o *out) { o.value(1, s.Version, runtime.Version()) }},
+		func(s *moment, o *out) { o.value(1, s.Version, runtime.Version()) }},
 	{Metric{"gatepost_config_last_reload_successful", Gauge, nil, "1 if the latest configuration file was good, 0 if it was refused and the one before is in force."},
-		func(s *Sources, o *out) { o.value(flag(!s.Reloads.refused.Load())) }},
+		func(s *moment, o *out) { o.value(flag(!s.Reloads.refused.Load())) }},
 	{Metric{"gatepost_config_last_reload_success_timestamp_seconds", Gauge, nil, "When the configuration in force was read."},
-		func(s *Sources, o *out) { o.value(seconds(time.Unix(0, s.Reloads.last.Load()))) }},
+		func(s *moment, o *out) { o.value(seconds(time.Unix(0, s.Reloads.last.Load()))) }},
 	{Metric{"gatepost_config_reloads_total", Counter, labelled("result"), "Configuration files read, the first one included: success, or refused."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			o.value(float64(s.Reloads.succeeded.Load()), "success")
 			o.value(float64(s.Reloads.failed.Load()), "refused")
 		}},
 	{Metric{"gatepost_bypass_until_timestamp_seconds", Gauge, nil, "Until when rules are only watched (`gatepost bypass`); 0 or in the past: they are enforced."},
-		func(s *Sources, o *out) { o.value(seconds(s.Bypass.Until())) }},
+		func(s *moment, o *out) { o.value(seconds(s.Bypass.Until())) }},
 }
 
 var sessionFamilies = []family{
@@ -28,7 +28,7 @@ var sessionFamilies = []family{
 		single(func(s *Sources) int64 { return s.Front.Metrics().Sessions.Load() })},
 	{Metric{"gatepost_sessions_refused_total", Counter, labelled("reason"), "Connections turned away: full (limits.connections), per_client " +
 		"(limits.connections_per_client), no_backend (none was ever reached); and sessions that a rule refused before any transaction: rule."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			m := s.Front.Metrics()
 			o.value(float64(m.RefusedFull.Load()), "full")
 			o.value(float64(m.RefusedPerClient.Load()), "per_client")
@@ -37,7 +37,7 @@ var sessionFamilies = []family{
 		}},
 	{Metric{"gatepost_sessions_cut_total", Counter, labelled("reason"), "Sessions that Gatepost ended: commands (limits.commands), errors (limits.errors), " +
 		"abandoned (limits.abandoned), slow (limits.min_data_rate), timeout (the client was silent), panic (a mistake of ours; please report it)."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			m := s.Front.Metrics()
 			o.value(float64(m.LimitCommands.Load()), "commands")
 			o.value(float64(m.LimitErrors.Load()), "errors")
@@ -62,7 +62,7 @@ var messageFamilies = []family{
 	{Metric{"gatepost_messages_total", Counter, labelled("result"), "Messages that came to their end: accepted (the backend took it), refused (5yz) and deferred " +
 		"(4yz) by Gatepost or the backend, discarded (a rule threw it away behind a 250), suppressed (a duplicate, answered 250 " +
 		"without a second delivery)."},
-		func(s *Sources, o *out) {
+		func(s *moment, o *out) {
 			m := s.Front.Metrics()
 			o.value(float64(m.Accepted.Load()), "accepted")
 			o.value(float64(m.Refused.Load()), "refused")

@@ -144,6 +144,7 @@ func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byt
 	defer stop()
 	q.setID(randomID())
 	r.Metrics.Queries.Add(1)
+	r.Metrics.UDP.Add(1)
 	if _, err := conn.Write(q.message); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ type Metrics struct {
 	Asked      atomic.Uint64 // look-ups that were put to the servers
 	Waits      atomic.Uint64 // look-ups that waited because too many questions were on their way
 	Queries    atomic.Uint64 // messages sent, over UDP and TCP
+	UDP        atomic.Uint64 // of these over UDP
 	TCP        atomic.Uint64 // of these over TCP
 	Timeouts   atomic.Uint64 // queries without an answer in time
 	Failures   atomic.Uint64 // queries that failed otherwise: SERVFAIL, REFUSED, a malformed answer, no route
