@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"sync"
 
 	"gatepost/cmd/gatepost-bench/load"
 	"gatepost/cmd/gatepost-bench/sink"
@@ -17,12 +18,17 @@ const sources = 240
 // bench is what all measurements share.
 type bench struct {
 	options
-	folder  string // of configurations, state and logs; removed at the end
-	sink    *sink.Sink
-	dns     *nameServer
-	letters *letters
-	sources []netip.Addr
-	started int // processes, for the names of their folders
+	folder string // of configurations, state and logs; removed at the end
+	sink   *sink.Sink
+	// plainSink does not offer CHUNKING.
+	plainSink *sink.Sink
+	dns       *nameServer
+	letters   *letters
+	sources   []netip.Addr
+	started   int // processes, for the names of their folders
+	strangers int // clients so far that were never seen before
+	helpers   sync.WaitGroup
+	atEnd     []func() // ends them
 
 	report   report
 	failures []string // what made measurements worth nothing
@@ -46,6 +52,16 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer b.sink.Close()
+	if b.plainSink, err = sink.Listen(sink.Options{}); err != nil {
+		return err
+	}
+	defer b.plainSink.Close()
+	defer func() {
+		for _, end := range b.atEnd {
+			end()
+		}
+		b.helpers.Wait()
+	}()
 
 	if o.flood {
 		return b.runFloods(ctx, out)
@@ -66,10 +82,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 }
 
 func (b *bench) measure(ctx context.Context) error {
-	if err := b.speed(ctx); err != nil {
-		return err
+	for _, part := range []func(context.Context) error{b.speed, b.refusals, b.memory, b.waiting, b.operations, b.growth} {
+		if err := part(ctx); err != nil {
+			return err
+		}
 	}
-	return b.memory(ctx)
+	return nil
 }
 
 // fail notes that a measurement is worth nothing, and goes on.

@@ -30,9 +30,16 @@ hostname: mx.example.org
 domains: [example.org]
 listen:
   - address: "{{.Listen}}"
+    {{- if .ProxyFrom}}
+    proxy_from: [{{.ProxyFrom}}]
+    {{- end}}
+    {{- if .Certificate}}
+    certificate: "{{.Certificate}}"
+    {{- end}}
 backend:
   address: "{{.Sink}}"
   client_address: xclient
+  reuse: {{.Reuse}}
 resolver: {servers: ["{{.Resolver}}"]}
 store: {path: "{{.Folder}}/state"}
 admin: off
@@ -44,7 +51,9 @@ limits:
 `))
 
 // relayRules turn everything off.
-const relayRules = `
+const relayRules = relayFilters + "rules: []\n"
+
+const relayFilters = `
 filters:
   ratelimit: {enabled: false}
   earlytalker: {enabled: false}
@@ -55,7 +64,6 @@ filters:
   dkim: {enabled: false}
   dmarc: {enabled: false}
   greylist: {enabled: false}
-rules: []
 `
 
 // fullRules have every filter work on every message: a fact that no enforced rule reads would not be waited for. No
@@ -108,10 +116,13 @@ type settings struct {
 	Listen, Sink     netip.AddrPort
 	Resolver, Folder string
 	Connections      int
+	Reuse            bool   // of connections to the sink
+	ProxyFrom        string // network of clients that send a PROXY header; empty: none do
+	Certificate      string // file with certificate and key; empty: no TLS
 }
 
 func (b *bench) settings(folder string, addr netip.AddrPort) settings {
-	return settings{Listen: addr, Sink: b.sink.Addr(), Resolver: b.dns.addr(), Folder: folder, Connections: b.idle + 500}
+	return settings{Listen: addr, Sink: b.sink.Addr(), Resolver: b.dns.addr(), Folder: folder, Connections: max(b.idle, b.waiters, crowd) + 500, Reuse: true}
 }
 
 func haproxyCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
@@ -123,13 +134,29 @@ func relayCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error
 	return gatepostCommand(b, folder, addr, relayRules)
 }
 
+func freshCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	s := b.settings(folder, addr)
+	s.Reuse = false
+	return writeGatepost(s, relayRules)
+}
+
+func plainCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	s := b.settings(folder, addr)
+	s.Sink = b.plainSink.Addr()
+	return writeGatepost(s, relayRules)
+}
+
 func fullCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
 	return gatepostCommand(b, folder, addr, fullRules)
 }
 
 func gatepostCommand(b *bench, folder string, addr netip.AddrPort, rules string) ([]string, error) {
-	file := filepath.Join(folder, "gatepost.yaml")
-	return []string{"serve", "-c", file}, writeConfig(file, gatepostConfig, b.settings(folder, addr), rules)
+	return writeGatepost(b.settings(folder, addr), rules)
+}
+
+func writeGatepost(s settings, rules string) ([]string, error) {
+	file := filepath.Join(s.Folder, "gatepost.yaml")
+	return []string{"serve", "-c", file}, writeConfig(file, gatepostConfig, s, rules)
 }
 
 func writeConfig(file string, t *template.Template, s settings, rest string) error {

@@ -22,6 +22,8 @@ type options struct {
 	repeats  int           // of each measurement of memory
 	only     []string      // keys of peers, scenarios and memory measurements; empty: all
 	idle     int           // connections
+	waiters  int           // clients that wait
+	entries  int           // of the greylist, where there are many
 	large    int64         // bytes
 	chunking bool          // of the sink
 	out      string
@@ -49,16 +51,18 @@ func parseFlags(args []string) (options, error) {
 	f := flag.NewFlagSet("gatepost-bench", flag.ContinueOnError)
 	f.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "the `binary` to measure; left out if it is not there")
 	f.StringVar(&o.haproxy, "haproxy", "haproxy", "the `binary` to compare with; left out if it is not there")
+	f.IntVar(&o.waiters, "waiters", 15_000, "clients that wait at once at a Gatepost; a third of them under TLS")
+	f.IntVar(&o.entries, "entries", 1_000_000, "greylist entries on disk, where there are many; 10000000 takes minutes more")
 	f.IntVar(&o.rounds, "rounds", 5, "how often each peer has its turn in each scenario")
-	f.DurationVar(&o.time, "time", 1500*time.Millisecond, "length of a turn")
-	f.IntVar(&o.repeats, "repeats", 3, "how often memory is measured, each time with a new process")
+	f.DurationVar(&o.time, "time", time.Second, "length of a turn")
+	f.IntVar(&o.repeats, "repeats", 2, "how often memory is measured, each time with a new process")
 	f.IntVar(&o.idle, "idle", 3000, "idle connections to measure memory with")
 	f.Int64Var(&o.large, "large", 1<<30, "`bytes` of the one large message")
 	f.BoolVar(&o.chunking, "chunking", true, "whether the sink offers CHUNKING")
 	f.StringVar(&o.out, "out", "", "`file` to write the tables to as markdown")
 	only := f.String("only", "", "`keys` of the peers, scenarios and memory measurements to do, separated by commas: "+strings.Join(keys(), ","))
 	f.BoolVar(&o.flood, "flood", false, "send Gatepost too much of everything instead of measuring how fast it is")
-	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 3 -time 300ms -repeats 1 -idle 1000 -large 268435456")
+	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 2 -time 200ms -repeats 1 -idle 1000 -waiters 2000 -entries 100000 -large 67108864")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -66,10 +70,11 @@ func parseFlags(args []string) (options, error) {
 		return o, fmt.Errorf("%q is not a flag", f.Arg(0))
 	}
 	if *quick {
-		o.rounds, o.time, o.repeats, o.idle, o.large = 3, 300*time.Millisecond, 1, 1000, 256<<20
+		o.rounds, o.time, o.repeats, o.idle, o.large = 2, 200*time.Millisecond, 1, 1000, 64<<20
+		o.waiters, o.entries = 2000, 100_000
 	}
-	if o.rounds < 1 || o.repeats < 1 || o.time < 10*time.Millisecond || o.idle < 1 || o.large < 1<<20 {
-		return o, errors.New("-rounds, -repeats and -idle must be 1 at least, -time 10ms, -large 1 MiB")
+	if o.rounds < 1 || o.repeats < 1 || o.time < 10*time.Millisecond || o.idle < 1 || o.waiters < 10 || o.entries < 1 || o.large < 1<<20 {
+		return o, errors.New("-rounds, -repeats, -idle and -entries must be 1 at least, -waiters 10, -time 10ms, -large 1 MiB")
 	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
@@ -91,7 +96,7 @@ func keys() []string {
 	for _, s := range scenarios {
 		all = append(all, s.key)
 	}
-	return append(all, idleKey, growthKey)
+	return append(all, idleKey, growthKey, refuseKey, waitKey, reloadKey, startKey, scaleKey)
 }
 
 // wants tells whether -only leaves a key in. Peers and measurements are chosen apart: who names only peers wants all

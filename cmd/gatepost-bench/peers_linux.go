@@ -23,21 +23,40 @@ type peer struct {
 	// command writes the configuration of a proxy that listens on addr into folder and returns the arguments that run it.
 	command func(b *bench, folder string, addr netip.AddrPort) ([]string, error)
 	version []string // arguments that make the binary tell its version
+	// only names the one scenario that the peer is for; empty: it is for all, and for measurements of memory.
+	only string
+	// ready tells whether a started peer works; nil: it has to take a message.
+	ready func(context.Context, *running) error
 }
 
 // peers are measured as far as they are installed.
 var peers = []peer{
 	{key: directKey, title: "direct"},
 	{key: haproxyKey, title: "HAProxy, TCP mode", binary: func(o options) string { return o.haproxy }, command: haproxyCommand, version: []string{"-v"}},
-	{key: "relay", title: "Gatepost, relaying only", binary: func(o options) string { return o.gatepost }, command: relayCommand, version: []string{"--version"}},
-	{key: "full", title: "Gatepost, all filters", binary: func(o options) string { return o.gatepost }, command: fullCommand, version: []string{"--version"}},
+	gatepost(relayKey, "Gatepost, relaying only", relayCommand),
+	gatepost(freshKey, "Gatepost, relaying without reuse", freshCommand),
+	{key: plainKey, title: "Gatepost, relaying, sink without CHUNKING", binary: func(o options) string { return o.gatepost }, command: plainCommand,
+		version: []string{"--version"}, only: "pipelined"},
+	gatepost(fullKey, "Gatepost, all filters", fullCommand),
+	{key: "nginx", title: "nginx mail proxy, no filters", binary: func(o options) string { return "nginx" }, command: nginxCommand, version: []string{"-V"}},
 }
 
-// These two are what the others are compared with.
+// Direct and HAProxy are what the others are compared with.
 const (
 	directKey  = "direct"
 	haproxyKey = "haproxy"
+	relayKey   = "relay"
+	freshKey   = "fresh"
+	plainKey   = "no-chunking"
+	fullKey    = "full"
 )
+
+type commandFunc = func(b *bench, folder string, addr netip.AddrPort) ([]string, error)
+
+// gatepost is the program that is measured, with a configuration.
+func gatepost(key, title string, command commandFunc) peer {
+	return peer{key: key, title: title, binary: func(o options) string { return o.gatepost }, command: command, version: []string{"--version"}}
+}
 
 // running is a peer that takes mail.
 type running struct {
@@ -100,19 +119,21 @@ func findBinary(name string) (string, error) {
 	return filepath.Abs(path)
 }
 
+// startPatience is how long a peer may take to start.
+const startPatience = 20 * time.Second
+
 // awaitMail sends messages until one is taken: a proxy has to start, and Gatepost to see that the sink is no open relay.
 func (b *bench) awaitMail(ctx context.Context, r *running) error {
-	const patience = 20 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	ready := r.ready
+	if ready == nil {
+		ready = b.takesMail
+	}
 	for {
-		result, err := load.Run(ctx, load.Options{Addr: r.addr, Sources: b.sources[:1], Script: b.script(scenarios[0]), Parallel: 1,
-			Duration: patience, Sessions: 1})
-		switch {
-		case err == nil && result.Failures == nil:
+		err := ready(ctx, r)
+		if err == nil {
 			return nil
-		case err == nil:
-			err = errors.New(result.Failures.String())
 		}
 		if !r.process.running() {
 			return errors.New("it has ended")
@@ -123,6 +144,16 @@ func (b *bench) awaitMail(ctx context.Context, r *running) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// takesMail sends one message.
+func (b *bench) takesMail(ctx context.Context, r *running) error {
+	result, err := load.Run(ctx, load.Options{Addr: r.addr, Sources: b.sources[:1], Script: b.script(scenarios[0]), Parallel: 1,
+		Duration: startPatience, Sessions: 1})
+	if err == nil && result.Failures != nil {
+		err = errors.New(result.Failures.String())
+	}
+	return err
 }
 
 // tellVersion is the first line that a peer's binary says about itself; empty if there is none.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,6 +17,7 @@ type report struct {
 	missing    []string
 	contests   []contest
 	footprints []footprint
+	findings   []finding
 }
 
 func (r *report) leaveOut(p peer, why error) {
@@ -38,7 +40,7 @@ func appendNew(all []string, s string) []string {
 }
 
 func (r *report) tables() []table {
-	var all []table
+	all := []table{r.findingsTable()}
 	for _, c := range r.contests {
 		all = append(all, c.table())
 	}
@@ -168,6 +170,9 @@ func (r *report) memoryTable() table {
 	}
 	return t
 }
+
+// plain writes a goal without zeros at its end.
+func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func number(v float64, decimals int) string {
 	if math.IsNaN(v) {

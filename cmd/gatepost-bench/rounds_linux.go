@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"gatepost/cmd/gatepost-bench/load"
@@ -55,6 +56,9 @@ func (b *bench) speed(ctx context.Context) error {
 	return nil
 }
 
+// arrived is how many messages the sinks have taken.
+func (b *bench) arrived() int64 { return b.sink.Counts().Messages + b.plainSink.Counts().Messages }
+
 func (b *bench) wantsSpeed() bool {
 	for _, s := range scenarios {
 		if b.wants(s.key) {
@@ -91,6 +95,7 @@ func (b *bench) startAll(ctx context.Context) ([]*running, error) {
 // contest lets the peers take turns, beginning with another one in each round. The first round warms up: connections to
 // the sink, caches, the memory of the processes; it does not count.
 func (b *bench) contest(ctx context.Context, s scenario, present []*running) (contest, error) {
+	present = slices.DeleteFunc(slices.Clone(present), func(r *running) bool { return r.only != "" && r.only != s.key })
 	c := contest{scenario: s, size: len(s.mail(b.letters).Content), turns: make([][]turn, len(present))}
 	for _, r := range present {
 		c.peers = append(c.peers, r.peer)
@@ -112,7 +117,7 @@ func (b *bench) contest(ctx context.Context, s scenario, present []*running) (co
 
 // turn plays a scenario against one peer.
 func (b *bench) turn(ctx context.Context, s scenario, r *running) (turn, error) {
-	before, used, err := b.sink.Counts(), time.Duration(0), error(nil)
+	before, used, err := b.arrived(), time.Duration(0), error(nil)
 	if r.process != nil {
 		r.process.trimLog()
 		if used, err = r.process.cpu(); err != nil {
@@ -131,7 +136,7 @@ func (b *bench) turn(ctx context.Context, s scenario, r *running) (turn, error) 
 		}
 		t.cpu = (after - used).Seconds() / float64(result.All) * 1000
 	}
-	arrived := b.sink.Counts().Messages - before.Messages
+	arrived := b.arrived() - before
 	switch {
 	case result.Failures != nil:
 		b.fail("%s, %s: %s", s.title, r.title, result.Failures)

@@ -13,6 +13,8 @@ import (
 
 const (
 	blockList = "bl.example.com"
+	// publicList lists everybody.
+	publicList = "all." + blockList
 	// ttl is long enough for every answer to be asked for once in a run.
 	ttl = 3600
 )
@@ -128,6 +130,9 @@ func (s *nameServer) answer(q dns.Question) []string {
 			return []string{nameOf(client)}
 		}
 	case dns.TypeA:
+		if name, ok := strings.CutSuffix(q.Name, "."+publicList+"."); ok && name != "1.0.0.127" { // RFC 5782, 5
+			return []string{"127.0.0.2"}
+		}
 		if client, ok := namedClient(q.Name); ok {
 			return []string{client.String()}
 		}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -11,7 +12,7 @@ import (
 	"gatepost/cmd/gatepost-bench/epoll"
 )
 
-// drain is how long sessions that are under way when the time is over may take to end.
+// drain is how long sessions that are under way when the time is over may take to end, where Options do not say it.
 const drain = 3 * time.Second
 
 // tick is how often, in milliseconds, the time is looked at when nothing happens.
@@ -19,11 +20,14 @@ const tick = 20
 
 // Options is what to run.
 type Options struct {
-	Addr     netip.AddrPort
-	Sources  []netip.Addr // of clients, taken in turn
-	Script   Script
+	Addr    netip.AddrPort
+	Sources []netip.Addr // of clients, taken in turn
+	Script  Script
+	// Preamble, unless nil, is what the nth client sends first of all, such as a PROXY header.
+	Preamble func(n int) []byte
 	Parallel int           // sessions at once
 	Duration time.Duration // after it no session is started; those that are open end
+	Drain    time.Duration // how long those may take; 0: 3 s
 	Sessions int           // stops earlier, after so many; 0: does not
 }
 
@@ -82,7 +86,7 @@ func (g *generator) run() error {
 		if err != nil {
 			return err
 		}
-		if g.now = time.Now(); g.now.After(g.end.Add(drain)) {
+		if g.now = time.Now(); g.now.After(g.end.Add(cmp.Or(g.Drain, drain))) {
 			g.giveUp()
 		}
 		for _, e := range events {
@@ -111,13 +115,18 @@ func (g *generator) start() error {
 	}
 	c := g.adopt(fd)
 	c.begin(g.now)
-	source := g.Sources[g.started%len(g.Sources)]
+	number := g.started
+	source := g.Sources[number%len(g.Sources)]
 	g.started++
 	if err := connect(fd, source, g.Addr); err != nil {
 		return fmt.Errorf("connect from %s to %s: %w", source, g.Addr, err)
 	}
 	if err := g.poller.Add(fd, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("epoll: %w", err)
+	}
+	if g.Preamble != nil {
+		c.unsent = g.Preamble(number)
+		g.write(c)
 	}
 	return nil
 }

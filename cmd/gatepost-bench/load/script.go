@@ -23,6 +23,20 @@ type Reply struct {
 	Ends bool
 }
 
+// Refusal is a session that is refused in the end: by the greeting, or by the reply to RCPT if m is not nil.
+func Refusal(m *Mail, code int) Script {
+	if m == nil {
+		return Script{[]Step{{Begins: true, Replies: []Reply{{To: "the connection", Code: code, Ends: true}}}}}
+	}
+	return Script{[]Step{
+		{Begins: true, Replies: []Reply{{To: "the connection", Code: 220}}},
+		{Send: []byte("EHLO " + m.Helo + "\r\n"), Replies: []Reply{{To: "EHLO", Code: 250}}},
+		{Send: []byte("MAIL FROM:<" + m.From + ">\r\n"), Replies: []Reply{{To: "MAIL", Code: 250}}},
+		{Send: []byte("RCPT TO:<" + m.To + ">\r\n"), Replies: []Reply{{To: "RCPT", Code: code, Ends: true}}},
+		{Send: []byte("QUIT\r\n"), Replies: []Reply{{To: "QUIT", Code: 221}}},
+	}}
+}
+
 // Mail is what a session sends.
 type Mail struct {
 	Helo     string

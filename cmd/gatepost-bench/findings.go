@@ -1,0 +1,140 @@
+package main
+
+import "math"
+
+// finding is one figure that was measured, beside its goal.
+type finding struct {
+	title   string
+	figures []float64 // of all rounds
+	unit    string
+	digits  int
+	goal    goal
+}
+
+// goal is what a figure should be. The zero goal asks for nothing.
+type goal struct {
+	bound float64
+	sense sense
+}
+
+type sense int
+
+const (
+	none sense = iota
+	atLeast
+	atMost
+)
+
+func (g goal) String() string {
+	switch g.sense {
+	case atLeast:
+		return "≥ " + plain(g.bound)
+	case atMost:
+		return "≤ " + plain(g.bound)
+	}
+	return "–"
+}
+
+// verdict says whether the median reaches the goal.
+func (f finding) verdict() string {
+	value := median(f.figures)
+	switch {
+	case math.IsNaN(value):
+		return "not measured"
+	case f.goal.sense == none:
+		return "–"
+	case f.goal.sense == atLeast && value >= f.goal.bound, f.goal.sense == atMost && value <= f.goal.bound:
+		return "met"
+	}
+	return "missed"
+}
+
+func (b *bench) found(f finding) { b.report.findings = append(b.report.findings, f) }
+
+func (r *report) findingsTable() table {
+	t := table{title: "goals", header: []string{"", "measured", "±", "unit", "goal", ""}}
+	for _, f := range append(r.contestFindings(), r.findings...) {
+		t.rows = append(t.rows, []string{f.title, number(median(f.figures), f.digits), number(spread(f.figures), f.digits), f.unit, f.goal.String(), f.verdict()})
+	}
+	return t
+}
+
+// contestFindings compares the contests with what they should come to.
+func (r *report) contestFindings() []finding {
+	var all []finding
+	for _, g := range contestGoals {
+		for _, c := range r.contests {
+			turns := c.turnsOf(g.peer)
+			if c.scenario.key != g.scenario || turns == nil {
+				continue
+			}
+			haproxy := c.turnsOf(haproxyKey)
+			if g.measure.ofHAProxy && haproxy == nil {
+				continue
+			}
+			f := finding{title: g.title + ", " + g.measure.title, unit: g.measure.unit, digits: 2, goal: g.goal}
+			if g.measure.bytes {
+				f.digits = 0
+			}
+			f.figures = g.measure.figures(c, turns, haproxy, c.turnsOf(directKey))
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// contestMeasure is a way to look at the turns of a peer.
+type contestMeasure struct {
+	title, unit      string
+	ofHAProxy, bytes bool
+	figures          func(c contest, turns, haproxy, direct []turn) []float64
+}
+
+var (
+	throughput = contestMeasure{title: "throughput", unit: "× HAProxy", ofHAProxy: true, figures: func(_ contest, turns, haproxy, _ []turn) []float64 {
+		return compared(turns, haproxy, ratio)
+	}}
+	bandwidth = contestMeasure{title: "throughput", unit: "MB/s", bytes: true, figures: func(c contest, turns, _, _ []turn) []float64 {
+		rates := figures(turns, turn.Rate)
+		for i := range rates {
+			rates[i] *= float64(c.size) / 1e6
+		}
+		return rates
+	}}
+	cpuTime   = contestMeasure{title: "processor time", unit: "s per 1,000", figures: func(_ contest, turns, _, _ []turn) []float64 { return figures(turns, turn.CPU) }}
+	addedTime = contestMeasure{title: "added median latency", unit: "× HAProxy", ofHAProxy: true, figures: func(_ contest, turns, haproxy, direct []turn) []float64 {
+		ours, theirs := compared(turns, direct, difference), compared(haproxy, direct, difference)
+		for i := range min(len(ours), len(theirs)) {
+			ours[i] /= theirs[i]
+		}
+		return ours
+	}}
+	slowest = contestMeasure{title: "p99", unit: "× HAProxy", ofHAProxy: true, figures: func(_ contest, turns, haproxy, _ []turn) []float64 {
+		return compared(turns, haproxy, func(a, b turn) float64 { return a.P99() / b.P99() })
+	}}
+)
+
+// contestGoals are what the contests should come to.
+var contestGoals = []struct {
+	scenario, peer, title string
+	measure               contestMeasure
+	goal                  goal
+}{
+	{"one", relayKey, "one message a session, relaying with reuse", throughput, goal{1.15, atLeast}},
+	{"one", freshKey, "one message a session, relaying without reuse", throughput, goal{0.9, atLeast}},
+	{"signed", fullKey, "one signed message a session, all filters", throughput, goal{0.7, atLeast}},
+	{"ten", relayKey, "ten messages a session, relaying with reuse", throughput, goal{0.95, atLeast}},
+	{"ten", freshKey, "ten messages a session, relaying without reuse", throughput, goal{0.8, atLeast}},
+	{"pipelined", relayKey, "pipelined, relaying with reuse", throughput, goal{0.9, atLeast}},
+	{"pipelined", plainKey, "pipelined, relaying with reuse to a sink without CHUNKING", throughput, goal{0.65, atLeast}},
+	{"pipelined", freshKey, "pipelined, relaying without reuse", throughput, goal{0.75, atLeast}},
+	{"bulk", relayKey, "1 MiB, relaying with reuse", throughput, goal{1.1, atLeast}},
+	{"bulk", freshKey, "1 MiB, relaying without reuse", throughput, goal{0.9, atLeast}},
+	{"bulk-signed", fullKey, "1 MiB signed, all filters", bandwidth, goal{120, atLeast}},
+	{"one", relayKey, "one message a session, relaying with reuse", cpuTime, goal{0.18, atMost}},
+	{"one", freshKey, "one message a session, relaying without reuse", cpuTime, goal{0.24, atMost}},
+	{"signed", fullKey, "one signed message a session, all filters", cpuTime, goal{0.40, atMost}},
+	{"alone", relayKey, "one session at a time, relaying with reuse", addedTime, goal{1.15, atMost}},
+	{"alone", freshKey, "one session at a time, relaying without reuse", addedTime, goal{2.2, atMost}},
+	{"one", relayKey, "one message a session, relaying with reuse", slowest, goal{1.5, atMost}},
+}
