@@ -5,8 +5,12 @@ import "strings"
 // review warns of what is allowed but hardly meant. rules are in the order of the file.
 func (c *ruleCompiler) review(rules []*Rule, set *Set) {
 	twins := make(map[string]*Rule)
+	ending := make([]int, len(c.schema.stages))
+	for i := range ending {
+		ending[i] = len(rules)
+	}
 	for i, r := range rules {
-		c.warnOfOrder(r, rules[:i])
+		c.warnOfOrder(rules, i, ending)
 		c.warnOfTwin(r, twins)
 		c.warnOfConstant(r, set)
 		c.warnOfSplit(r, set)
@@ -15,14 +19,22 @@ func (c *ruleCompiler) review(rules []*Rule, set *Set) {
 
 func (r *Rule) ends() bool { return r.Action.Terminal() && r.Mode == Enforce }
 
-// warnOfOrder: a reader expects that a rule above, if it matches, leaves nothing for those below.
-func (c *ruleCompiler) warnOfOrder(r *Rule, above []*Rule) {
-	for _, other := range above {
-		if other.ends() && other.Stage > r.Stage {
-			c.warn(r.Pos, "%s acts at %s, before %s at line %d above it, which acts at %s: a later line acts earlier",
-				r.Name, c.schema.stages[r.Stage], other.Name, other.Pos.Line, c.schema.stages[other.Stage])
-			return
-		}
+// warnOfOrder: a reader expects that a rule above, if it matches, leaves nothing for those below. ending has the place of
+// the first ending rule of each stage so far: a look at all rules above took a sixth of the time that 10,000 of them take
+// to load.
+func (c *ruleCompiler) warnOfOrder(rules []*Rule, place int, ending []int) {
+	r := rules[place]
+	first := place
+	for _, other := range ending[r.Stage+1:] {
+		first = min(first, other)
+	}
+	if first < place {
+		other := rules[first]
+		c.warn(r.Pos, "%s acts at %s, before %s at line %d above it, which acts at %s: a later line acts earlier",
+			r.Name, c.schema.stages[r.Stage], other.Name, other.Pos.Line, c.schema.stages[other.Stage])
+	}
+	if r.ends() {
+		ending[r.Stage] = min(ending[r.Stage], place)
 	}
 }
 

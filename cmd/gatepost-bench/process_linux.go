@@ -137,15 +137,17 @@ func (p *process) proc(file string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), file)
 }
 
-// settle waits until the process does nothing any more and its memory stays as it is, for 15 s at most. It returns the
-// memory. Runtimes tidy up a moment after their work: memory has to stay the same for that long.
+// settle waits until the process does next to nothing any more and its memory stays as it is, for 8 s at most. It
+// returns the memory. Runtimes tidy up a moment after their work: all has to be calm for longer than that.
 func (p *process) settle() (resident int64, err error) {
 	const (
-		still = 300 * time.Millisecond
-		times = 8
+		look  = 300 * time.Millisecond
+		calm  = 1800 * time.Millisecond
+		most  = 8 * time.Second
+		drift = 256 << 10 // bytes
 	)
 	var used time.Duration
-	for same, tries := 0, 0; same < times && tries < int(15*time.Second/still); tries++ {
+	for quiet, all := time.Duration(0), time.Duration(0); quiet < calm && all < most; all += look {
 		lastUsed, lastResident := used, resident
 		if used, err = p.cpu(); err != nil {
 			return 0, err
@@ -153,10 +155,10 @@ func (p *process) settle() (resident int64, err error) {
 		if resident, err = p.resident(); err != nil {
 			return 0, err
 		}
-		if same++; used-lastUsed > still/10 || resident != lastResident {
-			same = 0
+		if quiet += look; used-lastUsed > look/10 || max(resident-lastResident, lastResident-resident) > drift {
+			quiet = 0
 		}
-		time.Sleep(still)
+		time.Sleep(look)
 	}
 	return resident, nil
 }
