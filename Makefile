@@ -48,8 +48,8 @@ test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=
 		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest; status=$$?; \
 		grep -E '^(faults|outages|smuggling|flood): ' $(BUILD)/faults.log; exit $$status
 
-bench: build ## throughput, latency, CPU and memory beside the bare sink and HAProxy
-	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost
+bench: build ## all that is said about speed and memory, measured, into docs/benchmarks.md (ten minutes)
+	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -out docs/benchmarks.md
 
 bench-quick: build ## a rough look at the same in a minute
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -quick

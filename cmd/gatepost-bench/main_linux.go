@@ -53,7 +53,7 @@ func parseFlags(args []string) (options, error) {
 	f.StringVar(&o.haproxy, "haproxy", "haproxy", "the `binary` to compare with; left out if it is not there")
 	f.IntVar(&o.waiters, "waiters", 15_000, "clients that wait at once at a Gatepost; a third of them under TLS")
 	f.IntVar(&o.entries, "entries", 1_000_000, "greylist entries on disk, where there are many; 10000000 takes minutes more")
-	f.IntVar(&o.rounds, "rounds", 5, "how often each peer has its turn in each scenario")
+	f.IntVar(&o.rounds, "rounds", 4, "how often each peer has its turn in each scenario")
 	f.DurationVar(&o.time, "time", time.Second, "length of a turn")
 	f.IntVar(&o.repeats, "repeats", 2, "how often memory is measured, each time with a new process")
 	f.IntVar(&o.idle, "idle", 3000, "idle connections to measure memory with")
@@ -96,7 +96,7 @@ func keys() []string {
 	for _, s := range scenarios {
 		all = append(all, s.key)
 	}
-	return append(all, idleKey, growthKey, refuseKey, waitKey, reloadKey, startKey, scaleKey)
+	return append(all, idleKey, growthKey, refuseKey, waitKey, callsKey, reloadKey, startKey, scaleKey)
 }
 
 // wants tells whether -only leaves a key in. Peers and measurements are chosen apart: who names only peers wants all

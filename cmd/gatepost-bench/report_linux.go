@@ -71,9 +71,13 @@ func (r *report) markdown() []byte {
 	return []byte(b.String())
 }
 
+// notMeasured names other ways to do the same work.
+const notMeasured = "Postfix with smtpd_proxy_filter, postscreen, Postfix with opendkim or rspamd, Haraka"
+
 func (r *report) preamble() []string {
 	lines := append(append([]string{}, r.machine...), r.versions...)
 	lines = append(lines, r.missing...)
+	lines = append(lines, "not measured by this program: "+notMeasured)
 	chunking := "with CHUNKING"
 	if !r.options.chunking {
 		chunking = "without CHUNKING"

@@ -8,8 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// opening is how many clients connect at the same time: enough to keep a server busy, few enough for its backlog.
-const opening = 16
+// opening is how many clients connect at the same time: enough for servers that hold the greeting back for a
+// moment, few enough for any backlog.
+const opening = 200
 
 // Idlers are clients that have said what they had to say and wait.
 type Idlers struct{ clients []*Client }

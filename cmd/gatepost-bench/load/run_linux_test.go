@@ -194,6 +194,34 @@ func TestALargeMessageArrivesWhole(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreCounted(t *testing.T) {
+	m := mail(1, false, 64)
+	for _, test := range []struct {
+		name    string
+		script  Script
+		replies []string
+	}{
+		{"by the greeting", Refusal(nil, 554), []string{"554 no\r\n"}},
+		{"at RCPT", Refusal(&m, 550), []string{"220 hi\r\n", "250 hi\r\n", "250 ok\r\n", "550 no\r\n", "221 bye\r\n"}},
+	} {
+		r, err := Run(t.Context(), Options{Addr: play(t, test.replies...), Sources: Sources(1), Script: test.script, Parallel: 1, Duration: time.Minute, Sessions: 3})
+		if err != nil || r.Failures != nil || r.All != 3 {
+			t.Errorf("%s: %v, %+v", test.name, err, r)
+		}
+	}
+}
+
+func TestPreambleComesFirst(t *testing.T) {
+	server := play(t, "", "220 hi\r\n", "250 hi\r\n", "250 ok\r\n", "550 no\r\n", "221 bye\r\n") // the first answers the connection
+	m := mail(1, false, 64)
+	numbers := 0
+	r, err := Run(t.Context(), Options{Addr: server, Sources: Sources(1), Script: Refusal(&m, 550), Parallel: 1, Duration: time.Minute, Sessions: 2,
+		Preamble: func(n int) []byte { numbers += n; return []byte("PROXY UNKNOWN\r\n") }})
+	if err != nil || r.Failures != nil || r.All != 2 || numbers != 1 {
+		t.Errorf("%v, %+v, numbers %d", err, r, numbers)
+	}
+}
+
 func TestIdleConnections(t *testing.T) {
 	s := startSink(t)
 	greet := func(c *Client) error { return c.Greet("client.example.net") }
