@@ -87,6 +87,49 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// A transaction to the end: what was delivered, the recipient that was greylisted, the reply that was read.
+func TestWhyOfADelivery(t *testing.T) {
+	s := startServe(t, storyRules+"filters: {dkim: {enabled: true}}\n")
+	c := s.dial()
+	c.say("MAIL FROM:<a@good.test>", "250")
+	reply := c.say("RCPT TO:<slow@example.org>", "451")
+	c.say("RSET", "250")
+	c.say("MAIL FROM:<a@good.test>", "250")
+	c.say("RCPT TO:<bob@example.org>", "250")
+	c.say("DATA", "354")
+	c.say("Subject: hi\r\n\r\nhello\r\n.", "250")
+	c.say("QUIT", "221")
+	story := s.awaitStory("The client has read this reply", "why", "bob@example.org")
+	for _, want := range []string{": accepted", "The message: 22 bytes", "reply of the backend:\n    250 ", "which queued it as ",
+		"No rule that is enforced had anything against it, and the backend took it."} {
+		if !strings.Contains(story, want) {
+			t.Errorf("without %q:\n%s", want, story)
+		}
+	}
+	story, _ = s.command("why", reply)
+	for _, want := range []string{": refused for now", "Rule grey at " + s.file + ":", "Greylisting: not seen before; the first attempt was at 20",
+		"The wait counts from 20", "rcpt.local were not \"slow\""} {
+		if !strings.Contains(story, want) {
+			t.Errorf("without %q:\n%s", want, story)
+		}
+	}
+}
+
+// A session that was refused before MAIL has its story as well.
+func TestWhyOfARefusedGreeting(t *testing.T) {
+	s := startServe(t, "rules:\n  - {name: rude, when: 'helo.name == \"spam.example\"', then: reject, at: helo, reply: 550 5.7.1 not with that name}\n")
+	c := s.dial()
+	reply := c.say("EHLO spam.example", "550 5.7.1 not with that name")
+	c.say("QUIT", "221")
+	c.conn.Close()
+	story := s.awaitStory("Session ", "why", reply)
+	for _, want := range []string{": refused for good", "EHLO spam.example", "Rule rude at " + s.file + ":", strings.TrimSpace(reply), `helo.name were not "spam.example"`} {
+		if !strings.Contains(story, want) {
+			t.Errorf("without %q:\n%s", want, story)
+		}
+	}
+}
+
 // After kill -9 the journal has everything up to the last second, and the next process begins where it ended.
 func TestTheJournalSurvivesKill(t *testing.T) {
 	s := startServe(t, storyRules)

@@ -17,6 +17,7 @@ import (
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/front"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -63,7 +64,7 @@ func sources(t testing.TB, r *Recorder) Sources {
 	})
 	reloads := &Reloads{}
 	reloads.Loaded(filtertest.Start)
-	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads,
+	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Journal: &journal.Metrics{}, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads,
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }
 

@@ -11,6 +11,7 @@ import (
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/front"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -22,6 +23,7 @@ type Sources struct {
 	Spill    *front.Spill
 	Store    *store.Store
 	Resolver *resolver.Resolver
+	Journal  *journal.Metrics // nil: none is kept
 	Bypass   *policy.Bypass
 	Recorder *Recorder
 	Reloads  *Reloads
