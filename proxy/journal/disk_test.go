@@ -130,6 +130,25 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
+// What a full disk has not taken by the end is counted.
+func TestTheEndOnAFullDisk(t *testing.T) {
+	disk, log := &badDisk{}, &safeBuffer{}
+	disk.full.Store(true)
+	j, err := Open(testConfig(t.TempDir()), Options{Log: slog.New(slog.NewTextHandler(log, nil)), disk: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range someRecords(3) {
+		j.Record(r)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j.metrics.Dropped.Load() != 3 || !strings.Contains(log.String(), "dropped=3") {
+		t.Errorf("%d dropped; the log: %s", j.metrics.Dropped.Load(), log)
+	}
+}
+
 // A disk that does not answer holds nobody up.
 func TestASlowDisk(t *testing.T) {
 	disk := &badDisk{}

@@ -35,7 +35,9 @@ func (j *Journal) write() {
 			j.retire(j.clock.Now())
 		case <-j.closing:
 			flush.Stop()
-			j.flush()
+			if !j.flush() {
+				j.abandon()
+			}
 			j.closeSegment()
 			return
 		}
@@ -61,6 +63,18 @@ func (j *Journal) flush() (ok bool) {
 	}
 	j.complain()
 	return true
+}
+
+// abandon gives up what the disk did not take before the end.
+func (j *Journal) abandon() {
+	j.mu.Lock()
+	for _, block := range j.waiting {
+		j.dropped += int64(block.entries)
+		j.metrics.Dropped.Add(int64(block.entries))
+	}
+	j.waiting, j.queued = nil, 0
+	j.mu.Unlock()
+	j.complain()
 }
 
 // writeWaiting writes the blocks that are ready. False: the disk does not take them now.
@@ -181,6 +195,6 @@ func (j *Journal) complain() {
 	j.dropped = 0
 	j.mu.Unlock()
 	if dropped > 0 {
-		j.log.Error("journal: entries were dropped, for there is no room for more in memory (journal.queue)", "dropped", dropped)
+		j.log.Error("journal: entries were dropped: the disk did not take them, and memory has no room for more (journal.queue) or came to its end", "dropped", dropped)
 	}
 }
