@@ -21,12 +21,12 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 
 // sources is where the metrics come from.
 func (h *house) sources() metrics.Sources {
-	s := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
+	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
 		Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
 	if h.journal != nil {
-		s.Journal = h.journal.Metrics()
+		sources.Journal = h.journal.Metrics()
 	}
-	return s
+	return sources
 }
 
 func (h *house) backendsInForce() []metrics.Backends {

@@ -64,7 +64,7 @@ func sources(t testing.TB, r *Recorder) Sources {
 	})
 	reloads := &Reloads{}
 	reloads.Loaded(filtertest.Start)
-	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Journal: &journal.Metrics{}, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads,
+	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{},
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }
 
@@ -148,6 +148,7 @@ func TestValues(t *testing.T) {
 	if _, err := s.Store.Peek(t.Context(), "x", []string{"k"}); err != nil {
 		t.Fatal(err)
 	}
+	s.Journal.Dropped.Add(7)
 	got := numbers(t, s)
 	for name, want := range map[string]float64{
 		`gatepost_config_last_reload_successful`:                    0,
@@ -159,12 +160,21 @@ func TestValues(t *testing.T) {
 		`gatepost_resolver_lookup_duration_seconds`:                 1,
 		`gatepost_store_operations_total{operation="peek"}`:         1,
 		`gatepost_backend_up{backend="127.0.0.1:2",use="mail"}`:     0,
+		`gatepost_journal_dropped_total`:                            7,
 		`gatepost_spill_limit_bytes`:                                1 << 20,
 		`gatepost_store_operation_errors_total{operation="forget"}`: 0,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)
 		}
+	}
+}
+
+func TestWithoutAJournal(t *testing.T) {
+	s := sources(t, newRecorder(t))
+	s.Journal = nil
+	if _, ok := numbers(t, s)["gatepost_journal_dropped_total"]; ok {
+		t.Error("it is there")
 	}
 }
 

@@ -23,10 +23,10 @@ type Sources struct {
 	Spill    *front.Spill
 	Store    *store.Store
 	Resolver *resolver.Resolver
-	Journal  *journal.Metrics // nil: none is kept
 	Bypass   *policy.Bypass
 	Recorder *Recorder
 	Reloads  *Reloads
+	Journal  *journal.Metrics // nil: there is none
 	// Backends returns the groups in force.
 	Backends func() []Backends
 }
