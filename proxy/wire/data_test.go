@@ -333,6 +333,29 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// The body of a message passes through both: what they allocate is there once a message, whatever its size.
+func TestDataAllocates(t *testing.T) {
+	src, dst := bytes.Repeat([]byte("The quick brown fox jumps over the lazy dog.\r\n"), 2000), make([]byte, 64<<10)
+	decode := testing.AllocsPerRun(20, func() {
+		d := NewDataDecoder(Dots)
+		for rest := src; len(rest) > 0; {
+			_, n, _ := d.Decode(dst, rest[:min(len(rest), 32<<10)])
+			rest = rest[n:]
+		}
+	})
+	stuff := testing.AllocsPerRun(20, func() {
+		s := NewStuffer(io.Discard)
+		for rest := src; len(rest) > 0; {
+			n, _ := s.Write(rest[:min(len(rest), 32<<10)])
+			rest = rest[n:]
+		}
+		s.End()
+	})
+	if decode > 0 || stuff > 2 {
+		t.Errorf("%v allocations by the decoder, %v by the stuffer", decode, stuff)
+	}
+}
+
 func BenchmarkStuffer(b *testing.B) {
 	line := strings.Repeat("x", 74) + "\r\n"
 	for _, c := range []struct{ name, unit string }{{"lines", line}, {"dots", "." + line}, {"allDots", ".\r\n"}} {
