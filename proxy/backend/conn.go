@@ -115,10 +115,11 @@ func (c *Conn) Flush(ctx context.Context) error {
 		return c.fail("batch", errClosing)
 	}
 	defer c.link.watch(ctx)()
-	return c.flush(ctx)
+	return c.flush(ctx, (*link).write)
 }
 
-func (c *Conn) flush(ctx context.Context) error {
+// flush sends by write, or by ask if an answer is waited for next.
+func (c *Conn) flush(ctx context.Context, send func(*link, []byte) error) error {
 	if c.sent == 0 {
 		c.flying = 0
 	}
@@ -138,7 +139,7 @@ func (c *Conn) flush(ctx context.Context) error {
 		c.link.note(k)
 	}
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))
-	if _, err := c.link.nc.Write(batch); err != nil {
+	if err := send(c.link, batch); err != nil {
 		return c.writeFailed(ctx, err)
 	}
 	c.sent += count
@@ -243,7 +244,11 @@ func (c *Conn) next(ctx context.Context) (command, wire.Reply, error) {
 func (c *Conn) wait(ctx context.Context) (wire.Reply, error) {
 	defer c.link.watch(ctx)()
 	start := c.server.clock.Now()
-	if err := c.flush(ctx); err != nil {
+	send := (*link).write
+	if c.sent == 0 { // else an answer may be there already
+		send = (*link).ask
+	}
+	if err := c.flush(ctx, send); err != nil {
 		return wire.Reply{}, err
 	}
 	c.link.arm(ctx, time.Duration(c.server.config.CommandTimeout))

@@ -92,7 +92,7 @@ func (c *Conn) lastWord(ctx context.Context) error {
 // startData asks for the go-ahead of DATA. Any other answer is a refusal.
 func (c *Conn) startData(ctx context.Context) (wire.Reply, error) {
 	c.queue([]byte("DATA"), callers)
-	if err := c.flush(ctx); err != nil {
+	if err := c.flush(ctx, (*link).ask); err != nil {
 		return wire.Reply{}, err
 	}
 	c.link.arm(ctx, min(dataTimeout, time.Duration(c.server.config.CommandTimeout)))

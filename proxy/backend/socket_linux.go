@@ -20,6 +20,9 @@ type socket struct {
 	raw    syscall.RawConn
 	reads  transfer
 	writes transfer
+
+	questions func(fd uintptr) bool // converse's, allocated once
+	asked     bool
 }
 
 // transfer is a system call in the making, with the function that makes it as a value that is allocated once.
@@ -49,7 +52,33 @@ func plain(nc net.Conn) net.Conn {
 		s.writes.n, s.writes.errno = nowait.Write(fd, s.writes.p)
 		return true
 	}
+	s.questions = func(fd uintptr) bool {
+		if !s.asked {
+			s.asked = true
+			s.writes.call(fd)
+			return s.writes.n < len(s.writes.p) // else wait
+		}
+		return s.reads.call(fd)
+	}
 	return s
+}
+
+// converse implements converser. The runtime gets ready to wait before the question leaves, so the answer cannot come
+// unnoticed in between.
+func (s *socket) converse(question, answer []byte) (written, read int, err error) {
+	s.asked, s.writes.p, s.reads.p = false, question, answer
+	s.writes.n, s.reads.n, s.reads.errno = 0, 0, 0
+	err = s.raw.Read(s.questions)
+	s.writes.p, s.reads.p = nil, nil
+	switch {
+	case err != nil || s.writes.n < len(question):
+		return s.writes.n, 0, err
+	case s.reads.errno != 0:
+		return s.writes.n, 0, os.NewSyscallError("read", s.reads.errno)
+	case s.reads.n == 0:
+		return s.writes.n, 0, io.EOF
+	}
+	return s.writes.n, s.reads.n, nil
 }
 
 // SyscallConn lets others look at the descriptor.
