@@ -62,6 +62,7 @@ filters:
   helo: {enabled: false}
   spf: {enabled: false}
   dkim: {enabled: false}
+  arc: {enabled: false}
   dmarc: {enabled: false}
   greylist: {enabled: false}
 `

@@ -46,7 +46,8 @@ type Config struct {
 	// smtpd_authorized_xclient_hosts=static:all on a port that only the proxy can reach), and with none.
 	Reuse bool `yaml:"reuse"`
 	// With xclient, send XCLIENT, EHLO and the first commands in one segment. This saves two round trips with each client,
-	// and works only with backends that allow it: Postfix with smtpd_forbid_unauth_pipelining=no (the default before 3.9).
+	// and works only with backends that allow it: Postfix with smtpd_forbid_unauth_pipelining=no (the default before 3.9) and
+	// without reject_unauth_pipelining. Postfix logs "improper command pipelining" for each client then.
 	Eager bool `yaml:"eager"`
 	// TLS towards the backend by STARTTLS: auto (none on loopback and UNIX sockets, else opportunistic), none,
 	// opportunistic (when offered and it works; the certificate is not looked at), required (always, the certificate is
