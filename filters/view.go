@@ -18,12 +18,15 @@ type Session struct {
 	// Submission tells that users hand in their mail here (RFC 6409): what is known about mail servers says nothing
 	// about them.
 	Submission bool
+	// Milter tells that an MTA has asked about the connection: it greets the client, and says itself whom it relays for.
+	Milter bool
 }
 
 // Greeting describes EHLO or HELO. It is never written after it is published.
 type Greeting struct {
 	Name     string // the argument, as sent; a domain or an address literal, if the client keeps to the standard
 	Extended bool   // EHLO rather than HELO
+	Unsure   bool   // Extended is not known: not every MTA tells a milter
 	TLS      *TLS   // nil on a plain connection
 	AuthUser string // the authenticated user, or empty
 }

@@ -19,6 +19,8 @@ type ClientFacts struct {
 	Trusted bool `fact:"trusted"`
 	// TCP port of the client.
 	Port int `fact:"port"`
+	// Users hand in their mail here: a listener with `submission`, or an MTA that calls Gatepost as a milter and says so.
+	Submission bool `fact:"submission"`
 }
 
 // SignInFacts are known after EHLO or HELO, and anew after AUTH.
@@ -31,8 +33,8 @@ type SignInFacts struct {
 type HeloFacts struct {
 	// The name that the client gave, as sent.
 	Name string `fact:"name"`
-	// EHLO rather than HELO.
-	Extended bool `fact:"extended"`
+	// EHLO rather than HELO; absent where an MTA calls Gatepost as a milter and does not tell.
+	Extended *bool `fact:"extended"`
 }
 
 // ProtectionFacts are known after EHLO or HELO, and anew after STARTTLS and AUTH. All plain connections share one.
@@ -77,10 +79,13 @@ type RcptFacts struct {
 
 // MessageFacts are known when the message is complete.
 type MessageFacts struct {
-	// The size of the message in bytes, without dot-stuffing.
-	Size int `fact:"size"`
+	// The size of the message in bytes, without dot-stuffing; absent where nothing reads the body and the front end has
+	// left it out.
+	Size *int `fact:"size"`
 	// The value of the first header field of a name, unfolded: header("Subject").
 	Header rules.HeaderSource `fact:"header"`
+
+	size int
 }
 
 // The groups that the gate itself fills in. The filters' groups follow.
@@ -111,7 +116,7 @@ func builtins() []rules.Group {
 }
 
 func clientFacts(s *filters.Session) *ClientFacts {
-	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int(s.Client.Port())}
+	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int(s.Client.Port()), Submission: s.Submission}
 	if s.Name != "" {
 		f.Name = &s.Name
 	}
@@ -129,7 +134,11 @@ func signInFacts(h *filters.Greeting) *SignInFacts {
 }
 
 func heloFacts(h *filters.Greeting) *HeloFacts {
-	return &HeloFacts{Name: h.Name, Extended: h.Extended}
+	f := &HeloFacts{Name: h.Name}
+	if !h.Unsure {
+		f.Extended = &h.Extended
+	}
+	return f
 }
 
 // unprotected is shared, never written.

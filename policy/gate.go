@@ -71,6 +71,7 @@ type transaction struct {
 	watched    stretch      // rules about the message whose observed ones are looked at in the end
 	grey       greylisting
 	body       *filters.Message
+	bodyLeft   bool // only its header will be there
 	header     *filters.Header
 	progress   progress
 	looked     []FilterRecord // of all recipients
@@ -113,7 +114,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 	g.facts.Set(clientGroup, clientFacts(g.session))
 	g.start(ctx, filters.AtConnect)
-	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.bypassed() {
+	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.session.Milter || g.bypassed() {
 		return 0
 	}
 	defer g.recovered("GreetPause", &pause)
@@ -294,7 +295,10 @@ func (g *Gate) messageComplete(ctx context.Context) {
 		return
 	}
 	tx.header = header
-	tx.message.Size = int(tx.body.Size())
+	if !tx.bodyLeft {
+		tx.message.size = int(tx.body.Size())
+		tx.message.Size = &tx.message.size
+	}
 	tx.message.Header = collectFields(header, g.engine.set.Headers())
 	g.publish(transactionLevel, messageGroup, &tx.message)
 }

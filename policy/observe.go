@@ -245,6 +245,10 @@ func (g *Gate) setPauserFacts(talked bool, waited time.Duration) {
 		return
 	}
 	o := g.engine.observations[i]
+	if g.session.Milter { // the client was greeted by the MTA: how that went nobody knows
+		g.facts.Fail(o.group)
+		return
+	}
 	facts, err := o.greeted(g.engine.pauser, talked, waited)
 	g.settled(o, facts, err, waited)
 }
