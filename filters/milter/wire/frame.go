@@ -49,7 +49,7 @@ type Reader struct {
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, readSize)} }
 
 // Buffered tells whether the next frame, or a part of it, has arrived already.
-func (r *Reader) Buffered() bool { return r.r.Buffered() > 0 }
+func (r *Reader) Buffered() bool { return r.r.Buffered() > r.left }
 
 // Next goes to the next frame; data of the present one that was not read is skipped. io.EOF: the connection ended
 // between two frames.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"gatepost/filters"
+	"gatepost/rules"
 )
 
 // sizeFact is the one fact beside those of filters that needs the whole message.
@@ -39,4 +40,9 @@ func (g *Gate) readsBody() bool {
 	return slices.ContainsFunc(g.engine.rules, func(r plannedRule) bool {
 		return r.place <= closed && r.readsSize() && !g.passesOver(&r)
 	})
+}
+
+// ReadsPause tells whether a rule reads how the pause before the greeting went.
+func (e *Engine) ReadsPause(r *rules.Rule) bool {
+	return e.pauser != nil && slices.Contains(r.Groups, e.pauserGroup)
 }

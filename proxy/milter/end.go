@@ -1,0 +1,140 @@
+package milter
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-milter"
+
+	"gatepost/filters"
+	"gatepost/filters/milter/wire"
+	"gatepost/policy"
+	"gatepost/proxy/front"
+	"gatepost/rules"
+)
+
+// leftToMTA is the note of a message that we have nothing against.
+const leftToMTA = "left to the MTA, whose final reply a milter does not hear"
+
+// endOfMessage judges a message that is complete, and answers. The frame may hold the last of the body.
+func (s *session) endOfMessage(size int) error {
+	if !s.inMessage() {
+		s.misplaced("BODYEOB")
+		return nil
+	}
+	s.closeHead()
+	if err := s.receive(size); err != nil {
+		return err
+	}
+	tx := s.tx
+	s.server.metrics.Bytes.Add(tx.size)
+	if tx.memory.Spills() {
+		s.server.metrics.Spilled.Add(1)
+	}
+	if tx.leave {
+		s.server.metrics.Skipped.Add(1)
+	}
+	if tx.fault.Code == 0 {
+		tx.message.Complete()
+		s.checkHeader()
+	}
+	if tx.fault.Code != 0 {
+		return s.refuseMessage(tx.fault)
+	}
+	v, edits := s.gate.EndOfData(s.within(s.service.Limits.MessageBudget))
+	s.lingerAtEnd(v.Delay)
+	switch {
+	case v.Action == rules.Discard:
+		s.server.metrics.Discarded.Add(1)
+		s.respond(milter.ActDiscard)
+		return s.conclude(policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true, Note: "discarded"})
+	case stops(v):
+		return s.refuseMessage(s.replyOf(v))
+	}
+	s.server.metrics.Accepted.Add(1)
+	s.edit(edits)
+	s.proceed() // and not ACCEPT, which means the same here, so that one answer has one meaning everywhere
+	return s.conclude(policy.Ending{Reply: rules.Reply{Code: 250}, Note: leftToMTA})
+}
+
+func (s *session) refuseMessage(r rules.Reply) error {
+	if r.Code/100 == 4 {
+		s.server.metrics.Deferred.Add(1)
+	} else {
+		s.server.metrics.Refused.Add(1)
+	}
+	s.refuse(r)
+	return s.conclude(policy.Ending{Reply: r, Ours: true})
+}
+
+// checkHeader refuses what the SMTP front end would refuse too.
+func (s *session) checkHeader() {
+	limits := &s.service.Limits
+	header, err := s.tx.message.Header(s.within(limits.MessageBudget))
+	if err != nil {
+		s.log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
+		s.fail(s.sign(451, "4.3.0", "The message could not be kept, please try again later"))
+		return
+	}
+	if fault, ok := front.HeaderFault(header, int(limits.HeaderSize), limits.Hops); ok {
+		s.fail(s.sign(fault.Code, fault.Enhanced, fault.Text))
+	}
+}
+
+// edit tells the MTA what to change. MTAs apply edits one by one and count what is left, so fields go from the last to
+// the first, and before new ones come; and of the new ones, each is put above those that were put there before.
+func (s *session) edit(e policy.Edits) {
+	if len(e.Cut) > 0 && s.agreed.Actions&milter.OptChangeHeader != 0 {
+		header, err := s.tx.message.Header(s.server.base) // it is there: this does not wait
+		if err != nil {
+			return
+		}
+		for _, span := range slices.Backward(e.Cut) {
+			if deletion, ok := deletionOf(header, span); ok {
+				s.out = deletion.AppendTo(s.out, milter.ActChangeHeader)
+			}
+		}
+	}
+	if s.agreed.Actions&milter.OptAddHeader != 0 {
+		for _, field := range slices.Backward(fieldsOf(e.Prepend)) {
+			insertion := wire.HeaderEdit{Index: 0, Name: field.name, Value: field.value}
+			if !s.has(milter.OptHeaderLeadingSpace) { // the MTA puts one there
+				insertion.Value = strings.TrimPrefix(field.value, " ")
+			}
+			s.out = insertion.AppendTo(s.out, milter.ActInsertHeader)
+		}
+	}
+}
+
+// deletionOf names a field as MTAs do: by its place among those of its name, from 1.
+func deletionOf(h *filters.Header, span policy.Span) (deletion wire.HeaderEdit, ok bool) {
+	at := slices.IndexFunc(h.Fields, func(f filters.Field) bool { return int64(f.Offset) == span.Start })
+	if at < 0 || h.Fields[at].Name == "" {
+		return wire.HeaderEdit{}, false
+	}
+	deletion.Name = h.Fields[at].Name
+	for i := range h.Fields[:at+1] {
+		if strings.EqualFold(h.Fields[i].Name, deletion.Name) {
+			deletion.Index++
+		}
+	}
+	return deletion, true
+}
+
+// newField is a field to be inserted. Its lines end with LF, as milters write them.
+type newField struct{ name, value string }
+
+// fieldsOf cuts complete fields apart.
+func fieldsOf(block []byte) (fields []newField) {
+	for line := range bytes.Lines(bytes.ReplaceAll(block, []byte("\r\n"), []byte("\n"))) {
+		if (line[0] == ' ' || line[0] == '\t') && len(fields) > 0 {
+			last := &fields[len(fields)-1]
+			last.value += "\n" + strings.TrimSuffix(string(line), "\n")
+			continue
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), ":")
+		fields = append(fields, newField{name, value})
+	}
+	return fields
+}
