@@ -51,6 +51,9 @@ func summarise(w io.Writer, file string, c *config.Config, engine *policy.Engine
 		}
 		fmt.Fprintf(w, "  listen   %s%s\n", l.Address, use)
 	}
+	for _, l := range c.Milter {
+		fmt.Fprintf(w, "  milter   %s\n", l.Address)
+	}
 	for _, address := range c.Backend.Address {
 		fmt.Fprintf(w, "  backend  %s (client address by %s)\n", address, c.Backend.ClientAddress)
 	}

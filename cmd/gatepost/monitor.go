@@ -31,6 +31,9 @@ func (h *house) sources() metrics.Sources {
 
 func (h *house) backendsInForce() []metrics.Backends {
 	b := h.current.Load()
+	if b == nil { // MTAs call, and nothing is relayed
+		return nil
+	}
 	return []metrics.Backends{{Use: "mail", Group: b.group}, {Use: "submission", Group: b.submission}}
 }
 
@@ -55,7 +58,7 @@ func (h *house) notReady() (reasons []string) {
 	switch g := h.server.Gauges(); {
 	case g.Closing:
 		reasons = append(reasons, "gatepost is ending")
-	case g.Listeners == 0:
+	case g.Listeners == 0 && h.relays(), h.milter != nil && h.milter.Listeners() == 0:
 		reasons = append(reasons, "nobody listens for clients yet")
 	}
 	for _, b := range h.backendsInForce() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,7 +16,6 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/all"
-	"gatepost/proxy"
 	"gatepost/proxy/config"
 	"gatepost/proxy/telemetry"
 )
@@ -58,11 +58,16 @@ func serve(ctx context.Context, file string) error {
 	if err != nil {
 		return errors.Join(err, h.close())
 	}
+	milters, err := bind(ctx, c.Milter)
+	if err != nil {
+		closeAll(sockets)
+		return errors.Join(err, h.close())
+	}
 	h.awaitBackend(ctx)
-	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets), "backend", c.Backend.Address)
+	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets), "milter", addresses(milters), "backend", c.Backend.Address)
 
 	served := make(chan error, 1)
-	go func() { served <- h.server.Serve(ctx, sockets...) }()
+	go func() { served <- h.serve(ctx, sockets, milters) }()
 	for {
 		select {
 		case err := <-served:
@@ -115,20 +120,26 @@ func (h *house) reloadAndLog() {
 	h.log.Error("the new configuration is refused; the old one stays in force", "file", h.file)
 }
 
-// bind opens all sockets or none.
-func bind(ctx context.Context, listen []proxy.Listen) ([]proxy.Bound, error) {
-	var sockets []proxy.Bound
+// bind opens all sockets of a front end or none.
+func bind[B net.Listener, L interface {
+	Bind(context.Context) (B, error)
+}](ctx context.Context, listen []L) ([]B, error) {
+	var sockets []B
 	for _, l := range listen {
 		b, err := l.Bind(ctx)
 		if err != nil {
-			for _, open := range sockets {
-				open.Close()
-			}
+			closeAll(sockets)
 			return nil, bindAdvice(err)
 		}
 		sockets = append(sockets, b)
 	}
 	return sockets, nil
+}
+
+func closeAll[B net.Listener](sockets []B) {
+	for _, b := range sockets {
+		b.Close()
+	}
 }
 
 // bindAdvice adds what to do about the two reasons why sockets cannot be had.
@@ -142,7 +153,7 @@ func bindAdvice(err error) error {
 	return err
 }
 
-func addresses(sockets []proxy.Bound) []string {
+func addresses[B net.Listener](sockets []B) []string {
 	list := make([]string, len(sockets))
 	for i, s := range sockets {
 		list[i] = s.Addr().String()

@@ -25,6 +25,7 @@ import (
 	"gatepost/proxy/front"
 	"gatepost/proxy/journal"
 	"gatepost/proxy/metrics"
+	"gatepost/proxy/milter"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -42,6 +43,7 @@ type house struct {
 	control     *control.Server
 	stopControl context.CancelFunc
 	server      *proxy.Server
+	milter      *milter.Server // nil: nothing is under `milter`
 	spill       *front.Spill
 	runtime     *policy.Runtime
 	running     sync.WaitGroup // what runs beside the sessions
@@ -61,7 +63,7 @@ type house struct {
 type inForce struct {
 	config   *config.Config
 	engine   *policy.Engine
-	backends *backends
+	backends *backends // nil: nothing is under `listen`
 }
 
 // backends is a group of backends while it is in use: by the current service and by older ones that still have sessions.
@@ -105,12 +107,12 @@ func (h *house) open(c *config.Config) (err error) {
 	if h.spill, err = front.NewSpill(spill, spillTotal); err != nil {
 		return err
 	}
-	service, next, err := h.service(c)
+	services, next, err := h.services(c)
 	if err != nil {
 		return err
 	}
-	if h.server, err = proxy.New(proxy.Options{Service: service, Spill: h.spill, Log: h.log, Clock: h.clock}); err != nil {
-		h.discard(service, next)
+	if err = h.openFronts(services); err != nil {
+		h.discard(services, next)
 		return err
 	}
 	h.enforce(next)
@@ -140,6 +142,9 @@ func (h *house) awaitBackend(ctx context.Context) { h.force.backends.await(ctx) 
 
 // await waits, for a bounded time, until every backend has been asked once: clients that come before would be sent away.
 func (b *backends) await(ctx context.Context) {
+	if b == nil {
+		return
+	}
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
 	for _, group := range []*backend.Group{b.group, b.submission} {
@@ -163,20 +168,20 @@ func (h *house) env(c *config.Config) filters.Env {
 	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Log: h.log}
 }
 
-// service compiles a configuration into what sessions work with. Its filters and backends run until its last session
-// has ended. It is in force when the server has taken it; otherwise it must be given to discard.
-func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
+// services compiles a configuration into what sessions work with. Its filters and backends run until its last session
+// has ended. It is in force when the front ends have taken it; what they did not take must be given to discard.
+func (h *house) services(c *config.Config) (*services, inForce, error) {
 	engine, problems := c.Compile(h.specs, h.env(c))
 	if engine == nil {
-		return proxy.Service{}, inForce{}, problems
+		return nil, inForce{}, problems
 	}
 	warn(h.log, problems)
 	group := h.force.backends
-	if group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname ||
-		(group.submission != nil) != takesSubmission(c) {
+	if h.relays() && (group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname ||
+		(group.submission != nil) != takesSubmission(c)) {
 		var err error
 		if group, err = h.openBackends(c); err != nil {
-			return proxy.Service{}, inForce{}, err
+			return nil, inForce{}, err
 		}
 	}
 	if h.force.engine != nil {
@@ -185,31 +190,14 @@ func (h *house) service(c *config.Config) (proxy.Service, inForce, error) {
 	h.counts.Use(engine.Rules())
 	ctx, stop := context.WithCancel(context.Background())
 	h.running.Go(func() { engine.Run(ctx) })
-	group.users.Add(1)
-	service := proxy.Service{
-		Hostname:    c.Hostname,
-		Engine:      engine,
-		Runtime:     h.runtime,
-		Backend:     group.group,
-		Submission:  group.submission,
-		Limits:      c.Limits,
-		LineEndings: c.LineEndings,
-		Duplicates:  c.Duplicates,
-		Store:       h.store,
-		Hold:        time.Duration(c.Backend.Hold),
-		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
-		Retired: func() {
-			stop()
-			group.users.Done()
-		},
-	}
-	return service, inForce{c, engine, group}, nil
+	next := inForce{c, engine, group}
+	return h.newServices(next, stop), next, nil
 }
 
-// discard ends a service that the server did not take.
-func (h *house) discard(s proxy.Service, next inForce) {
-	s.Retired()
-	if next.backends != h.force.backends {
+// discard ends what the front ends did not take.
+func (h *house) discard(s *services, next inForce) {
+	s.retire()
+	if next.backends != nil && next.backends != h.force.backends {
 		next.backends.stop()
 	}
 }
@@ -256,18 +244,21 @@ func (h *house) reload() error {
 	if c == nil {
 		return allProblems(h.file, problems)
 	}
-	service, next, err := h.service(c)
+	if err := h.keepsFronts(c); err != nil {
+		return err
+	}
+	services, next, err := h.services(c)
 	if err != nil {
 		return err
 	}
 	next.backends.await(context.Background())
-	if err := h.server.Reload(service, c.Listen); err != nil {
-		h.discard(service, next)
+	if err := h.reloadFronts(services, c); err != nil {
+		h.discard(services, next)
 		return err
 	}
 	warn(h.log, problems)
 	h.warnFixed(c)
-	if previous := h.force.backends; previous != next.backends {
+	if previous := h.force.backends; previous != nil && previous != next.backends {
 		h.running.Go(func() { previous.users.Wait(); previous.stop() })
 	}
 	h.enforce(next)
@@ -296,7 +287,7 @@ func (h *house) warnFixed(c *config.Config) {
 
 // shutdown lets sessions finish until ctx ends, then closes everything.
 func (h *house) shutdown(ctx context.Context) error {
-	err := h.server.Shutdown(ctx)
+	err := h.shutdownFronts(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		h.log.Warn("sessions were still busy and have been closed", "waited", shutdownLimit)
 		err = nil
@@ -314,12 +305,10 @@ func (h *house) close() error {
 	if h.stopAdmin != nil {
 		h.stopAdmin()
 	}
-	if h.server != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		if err := h.server.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			errs = append(errs, err)
-		}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.shutdownFronts(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		errs = append(errs, err)
 	}
 	if h.force.backends != nil {
 		h.force.backends.users.Wait()

@@ -11,6 +11,7 @@ import (
 	"gatepost/filters"
 	"gatepost/proxy"
 	"gatepost/proxy/control"
+	"gatepost/proxy/milter"
 	"gatepost/rules"
 )
 
@@ -46,8 +47,13 @@ func (d *document) check(c *Config) {
 	if d.isBroken("") {
 		return
 	}
-	d.checkListen(c.Listen)
-	d.validate("backend", &c.Backend)
+	if len(c.Listen) > 0 || len(c.Milter) == 0 {
+		d.checkListen(c.Listen)
+	}
+	d.checkMilter(c.Milter)
+	if len(c.Listen) > 0 || len(c.Milter) == 0 || len(c.Backend.Address) > 0 { // a milter needs none
+		d.validate("backend", &c.Backend)
+	}
 	d.validate("resolver", &c.Resolver)
 	d.validate("store", &c.Store)
 	d.checkSocketPath(c.Store.Path)
@@ -108,6 +114,20 @@ func (d *document) checkListen(all []proxy.Listen) {
 			continue
 		}
 		first[all[i].Address] = i
+	}
+}
+
+func (d *document) checkMilter(all []milter.Listen) {
+	first := map[string]int{}
+	for i := range all {
+		path := fmt.Sprintf("milter[%d]", i)
+		d.validate(path, &all[i])
+		if k, twice := first[all[i].Address]; twice && all[i].Address != "" {
+			d.problem(d.place(join(path, "address")), "%s.address: %s is that of milter[%d] already", path, all[i].Address, k)
+			continue
+		}
+		first[all[i].Address] = i
+		d.warnOfEverybody(join(path, "peers"), all[i].Peers, "may say what client it has")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"gatepost/proxy/admin"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/milter"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 	"gatepost/proxy/telemetry"
@@ -38,9 +39,11 @@ type Config struct {
 	Trusted []netip.Prefix `yaml:"trusted"`
 	// Where a refused sender finds help; a URL or an address that is added to our own replies.
 	Contact string `yaml:"contact"`
-	// Where clients are served.
+	// Where clients are served. Without this key: port 25, or nowhere if MTAs are (milter).
 	Listen []proxy.Listen `yaml:"listen"`
-	// The mail server behind Gatepost. `backend: host:port` is enough.
+	// Where MTAs call Gatepost as a milter, beside or instead of `listen`.
+	Milter []milter.Listen `yaml:"milter"`
+	// The mail server behind Gatepost. `backend: host:port` is enough, and nothing is needed if there is only a milter.
 	Backend backend.Config `yaml:"backend"`
 	// How the DNS is asked.
 	Resolver resolver.Config `yaml:"resolver"`
@@ -185,6 +188,9 @@ func parseConfig(path string, text []byte, specs []filters.Spec) *Config {
 		c.Rules = defaults
 		d.problems = append(d.problems, problems...)
 	}
+	if _, said := d.places["listen"]; !said && len(c.Milter) > 0 {
+		c.Listen = nil
+	}
 	c.resolvePaths(filepath.Dir(path))
 	d.check(c)
 	d.problems.sort()
@@ -276,6 +282,11 @@ func (c *Config) Policy() policy.Config {
 func (c *Config) Compile(specs []filters.Spec, env filters.Env) (*policy.Engine, Problems) {
 	lists := Lists{Folder: c.Lists}
 	engine, found := policy.Compile(c.Policy(), specs, env, lists)
+	if engine != nil && len(c.Milter) > 0 {
+		for _, p := range milter.Review(engine) {
+			found = append(found, policy.Problem{Problem: p})
+		}
+	}
 	d := &document{file: c.doc.file, lines: c.doc.lines, places: c.doc.places}
 	for _, p := range found {
 		switch {

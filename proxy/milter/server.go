@@ -128,6 +128,13 @@ func newService(s Service) *service {
 // Metrics counts what the server does.
 func (s *Server) Metrics() *Metrics { return &s.metrics }
 
+// Listeners is on how many addresses MTAs are served now.
+func (s *Server) Listeners() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners)
+}
+
 // current returns the service for a new session; it has to be released.
 func (s *Server) current() *service {
 	for {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gatepost/proxy"
+	"gatepost/proxy/backend"
+	"gatepost/proxy/config"
+	"gatepost/proxy/front"
+	"gatepost/proxy/milter"
+)
+
+// services is what the front ends work with, made from one version of the configuration. Retired is nil in those that
+// have been taken, and where there is no such front end. The SMTP front end is always there; without anything under
+// `listen` it has no clients, and no backends.
+type services struct {
+	smtp   proxy.Service
+	milter milter.Service
+}
+
+// relays tells whether there are SMTP clients. That, and whether MTAs call, is settled at the start.
+func (h *house) relays() bool { return len(h.started.Listen) > 0 }
+
+func (h *house) filtersForMTA() bool { return len(h.started.Milter) > 0 }
+
+// newServices gives each front end its part. When the last of them has no session with it any more, stop is called.
+func (h *house) newServices(next inForce, stop func()) *services {
+	c := next.config
+	s := &services{smtp: proxy.Service{
+		Hostname:    c.Hostname,
+		Engine:      next.engine,
+		Runtime:     h.runtime,
+		Limits:      c.Limits,
+		LineEndings: c.LineEndings,
+		Duplicates:  c.Duplicates,
+		Store:       h.store,
+		Hold:        time.Duration(c.Backend.Hold),
+		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
+	}}
+	retired := stop
+	if b := next.backends; b != nil {
+		s.smtp.Backend, s.smtp.Submission = b.group, b.submission
+		b.users.Add(1)
+		retired = func() { stop(); b.users.Done() }
+	}
+	if h.filtersForMTA() {
+		retired = secondTime(retired)
+	}
+	s.smtp.Retired = retired
+	if h.filtersForMTA() {
+		s.milter = milter.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits, Retired: retired}
+	}
+	return s
+}
+
+// secondTime is f for two callers: the second call counts.
+func secondTime(f func()) func() {
+	var calls atomic.Int32
+	return func() {
+		if calls.Add(1) == 2 {
+			f()
+		}
+	}
+}
+
+// retire ends what was not taken.
+func (s *services) retire() {
+	for _, retired := range []func(){s.smtp.Retired, s.milter.Retired} {
+		if retired != nil {
+			retired()
+		}
+	}
+}
+
+// openFronts makes the front ends. Names of sessions, and the bounds on memory and files, are for both together.
+func (h *house) openFronts(s *services) (err error) {
+	ids, memory := &front.IDs{}, &front.Memory{}
+	h.server, err = proxy.New(proxy.Options{Service: s.smtp, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: ids, Memory: memory})
+	if err != nil {
+		return err
+	}
+	s.smtp.Retired = nil
+	if h.filtersForMTA() {
+		h.milter, err = milter.New(milter.Options{Service: s.milter, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: ids, Memory: memory})
+		if err != nil {
+			return err
+		}
+		s.milter.Retired = nil
+	}
+	return nil
+}
+
+// serve accepts clients and MTAs until ctx ends or the front ends are shut down. An error means that nothing was served.
+func (h *house) serve(ctx context.Context, sockets []proxy.Bound, milters []milter.Bound) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var serving sync.WaitGroup
+	if h.milter != nil {
+		serving.Go(func() { h.milter.Serve(ctx, milters...) })
+	}
+	err := h.server.Serve(ctx, sockets...)
+	if err != nil {
+		cancel()
+	}
+	serving.Wait()
+	return err
+}
+
+var errFrontEnds = errors.New("whether there is anything under listen: and milter: cannot change while gatepost runs; that needs a restart")
+
+// keepsFronts refuses a configuration with other front ends than there are.
+func (h *house) keepsFronts(c *config.Config) error {
+	if len(c.Listen) > 0 != h.relays() || len(c.Milter) > 0 != h.filtersForMTA() {
+		return errFrontEnds
+	}
+	return nil
+}
+
+// reloadFronts lets new sessions work with s.
+func (h *house) reloadFronts(s *services, c *config.Config) error {
+	if err := h.server.Reload(s.smtp, c.Listen); err != nil {
+		return err
+	}
+	s.smtp.Retired = nil
+	if h.milter != nil {
+		if err := h.milter.Reload(s.milter, c.Milter); err != nil {
+			return err
+		}
+		s.milter.Retired = nil
+	}
+	return nil
+}
+
+// shutdownFronts lets sessions finish until ctx ends.
+func (h *house) shutdownFronts(ctx context.Context) error {
+	var ending sync.WaitGroup
+	var errs [2]error
+	if h.server != nil {
+		ending.Go(func() { errs[0] = h.server.Shutdown(ctx) })
+	}
+	if h.milter != nil {
+		ending.Go(func() { errs[1] = h.milter.Shutdown(ctx) })
+	}
+	ending.Wait()
+	return errors.Join(errs[:]...)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-milter"
+
+	"gatepost/filters"
+	"gatepost/filters/all"
+	"gatepost/proxy/backend/backendtest"
+	"gatepost/proxy/config"
+)
+
+// TestMilterHouse runs the house with a milter, alone and beside the proxy: it serves, reloads and ends.
+func TestMilterHouse(t *testing.T) {
+	mta, err := backendtest.Start(backendtest.Behaviour{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mta.Close()
+	for _, beside := range []bool{false, true} {
+		t.Run(fmt.Sprintf("beside the proxy: %t", beside), func(t *testing.T) {
+			folder := t.TempDir()
+			file, socket := filepath.Join(folder, "gatepost.yaml"), filepath.Join(folder, "m.sock")
+			listen := ""
+			if beside {
+				listen = fmt.Sprintf("listen: [{address: \"127.0.0.1:0\"}]\nbackend: %s\n", mta.Address())
+			}
+			write := func(rules string) {
+				text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nmilter: [{address: %q}]\nstore: {path: %s}\nresolver: {servers: [\"127.0.0.1:1\"], timeout: 100ms}\n%srules: [%s]\n", "unix:"+socket, folder, listen, rules)
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("")
+			c, problems := config.Load(file, all.Specs())
+			if c == nil {
+				t.Fatal(problems)
+			}
+			log := slog.New(slog.DiscardHandler)
+			h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sockets, err := bind(t.Context(), c.Listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			milters, err := bind(t.Context(), c.Milter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan error, 1)
+			go func() { served <- h.serve(context.Background(), sockets, milters) }()
+			h.awaitBackend(t.Context())
+
+			if got := askMilter(t, socket, "a@bad.test"); got.Code != milter.ActContinue {
+				t.Errorf("%+v", got)
+			}
+			write("{name: bad, when: 'mail.domain == \"bad.test\"', then: reject, at: mail}")
+			if err := h.reload(); err != nil {
+				t.Fatal(err)
+			}
+			if got := askMilter(t, socket, "a@bad.test"); got.SMTPCode != 550 {
+				t.Errorf("%+v", got)
+			}
+			if listen == "" {
+				listen = fmt.Sprintf("listen: [{address: \"127.0.0.1:0\"}]\nbackend: %s\n", mta.Address())
+			} else {
+				listen = ""
+			}
+			write("")
+			if err := h.reload(); err != errFrontEnds {
+				t.Errorf("another front end: %v", err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if err := h.shutdown(ctx); err != nil || ctx.Err() != nil {
+				t.Errorf("%v, %v", err, ctx.Err())
+			}
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+			if _, err := net.Dial("unix", socket); err == nil {
+				t.Error("the socket is still served")
+			}
+		})
+	}
+}
+
+// askMilter is a session up to MAIL.
+func askMilter(t *testing.T, socket, from string) *milter.Action {
+	t.Helper()
+	client := milter.NewClientWithOptions("unix", socket, milter.ClientOptions{ActionMask: 0x1ff, ProtocolMask: 0x1ffbff,
+		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second})
+	s, err := client.Session()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Conn("unknown", milter.FamilyInet, 25, "192.0.2.77"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Helo("client.test"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Mail(from, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
