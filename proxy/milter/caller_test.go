@@ -199,8 +199,8 @@ func (c *caller) data() (answer, error) {
 
 // message sends header, body and their end. skipped tells that the milter did not want all of the body.
 func (c *caller) message(text []byte) (a answer, skipped bool, err error) {
-	head, body, _ := bytes.Cut(append([]byte("\r\n"), text...), []byte("\r\n\r\n"))
-	for _, f := range fields(bytes.TrimPrefix(append(head, "\r\n"...), []byte("\r\n"))) {
+	head, body := split(text)
+	for _, f := range fields(head) {
 		value := f.value
 		if !c.has(milter.OptHeaderLeadingSpace) {
 			value = strings.TrimPrefix(value, " ")
@@ -256,6 +256,22 @@ func (c *caller) quit() error {
 // field is a header field as a milter sees it: the value has what is behind the colon, with LF for CRLF.
 type field struct{ name, value string }
 
+// split cuts a message behind its header. What is no field begins the body, as MTAs have it.
+func split(text []byte) (head, body []byte) {
+	for body = text; len(body) > 0; {
+		line, rest, _ := bytes.Cut(body, []byte("\r\n"))
+		switch colon := bytes.IndexByte(line, ':'); {
+		case len(line) == 0:
+			return text[:len(text)-len(body)], rest
+		case colon > 0 && !bytes.ContainsAny(line[:colon], " \t"), len(body) < len(text) && (line[0] == ' ' || line[0] == '\t'):
+			body = rest
+		default:
+			return text[:len(text)-len(body)], body
+		}
+	}
+	return text, nil
+}
+
 func fields(head []byte) (list []field) {
 	for line := range bytes.Lines(bytes.ReplaceAll(head, []byte("\r\n"), []byte("\n"))) {
 		text := strings.TrimSuffix(string(line), "\n")
@@ -271,8 +287,8 @@ func fields(head []byte) (list []field) {
 
 // apply makes the edits as MTAs do: one by one, with indexes that count what is left.
 func (c *caller) apply(text []byte, edits []edit) ([]byte, error) {
-	head, body, _ := bytes.Cut(append([]byte("\r\n"), text...), []byte("\r\n\r\n"))
-	list := fields(bytes.TrimPrefix(append(head, "\r\n"...), []byte("\r\n")))
+	head, body := split(text)
+	list := fields(head)
 	for _, e := range edits {
 		value := e.Value
 		if !c.has(milter.OptHeaderLeadingSpace) {
