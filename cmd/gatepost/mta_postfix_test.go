@@ -60,6 +60,8 @@ smtpd_tls_cert_file = `+s.certificate+`/cert.pem
 smtpd_tls_key_file = `+s.certificate+`/key.pem
 smtpd_sasl_path = smtpd
 smtpd_sasl_local_domain = example.org
+smtpd_milters = `+s.milter+`
+non_smtpd_milters = `+s.milter+`
 `)
 	s.write(t, "/etc/postfix/vmailbox", "alice@example.org alice/\nälice@example.org alice/\n")
 	s.write(t, "/etc/postfix/sasl/smtpd.conf", "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n")

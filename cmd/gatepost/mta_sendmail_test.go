@@ -31,6 +31,7 @@ func startSendmail(t *testing.T, s *site) {
 		"define(`confTO_IDENT', `0')\n"+
 		"define(`LOCAL_MAILER_PATH', `/bin/sh')\ndefine(`LOCAL_MAILER_FLAGS', `SPhn9')\n"+
 		"define(`LOCAL_MAILER_ARGS', `sh /usr/local/bin/to-maildir "+s.box+" $u')\n"+
+		s.inputFilter()+
 		"MAILER(`local')\nMAILER(`smtp')\nLOCAL_CONFIG\nCwexample.org\nHSubject: $>CheckSubject\n"+
 		"LOCAL_RULESETS\nSCheckSubject\nRrefuse me\t$#error $@ 5.7.1 $: \"553 no such subject here\"\n")
 	s.write(t, "/usr/local/bin/to-maildir", "umask 077\nmkdir -p $1/tmp $1/new\ncat >$1/tmp/$$ && mv $1/tmp/$$ $1/new/$$\n")
@@ -42,4 +43,12 @@ func startSendmail(t *testing.T, s *site) {
 	s.emptyFolder(t, "/var/lib/sendmail", "root")
 	s.call(t, "chmod 700 /var/spool/mqueue; m4 /etc/mail/test.mc >/etc/mail/sendmail.cf")
 	s.serve(t, "/usr/libexec/sendmail/sendmail -bD -C /etc/mail/sendmail.cf &")
+}
+
+// inputFilter has sendmail call the milter, and defer mail without it.
+func (s *site) inputFilter() string {
+	if s.milter == "" {
+		return ""
+	}
+	return "INPUT_MAIL_FILTER(`gatepost', `S=" + s.milter + ", F=T, T=S:30s;R:30s;E:5m')\n"
 }

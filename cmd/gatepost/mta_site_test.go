@@ -33,6 +33,8 @@ type site struct {
 	configuration      string // Gatepost's
 	log                string // file with Gatepost's log
 
+	milter string // where the server calls Gatepost as a milter, in its words; empty: it does not
+
 	server *exec.Cmd
 	output string // file with what the server prints
 }

@@ -51,6 +51,11 @@ func call(network, address string, offer wire.Negotiation) (*caller, error) {
 		return nil, err
 	}
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return callOver(conn, offer)
+}
+
+// callOver negotiates. On error the connection is closed.
+func callOver(conn net.Conn, offer wire.Negotiation) (*caller, error) {
 	c := &caller{conn: conn, r: wire.NewReader(conn), offer: offer, values: map[string]string{}, asked: map[milter.Code][]string{}}
 	if _, err := conn.Write(offer.AppendTo(nil)); err != nil {
 		conn.Close()

@@ -1,0 +1,333 @@
+//go:build mta
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gatepost/proxy/backend"
+)
+
+// Postfix and sendmail call Gatepost as a milter. The client talks to the MTA.
+func TestMTAMilter(t *testing.T) {
+	prepareRoot(t)
+	for _, m := range []*mta{&postfix, &sendmail} {
+		t.Run(m.name, func(t *testing.T) {
+			for _, kind := range []string{"unix", "inet"} {
+				t.Run(kind, func(t *testing.T) {
+					way := backend.NoAddress
+					if m == &postfix {
+						way = backend.XClient
+					}
+					s := newSite(t, m, way)
+					s.startMilter(t, kind)
+					m.start(t, s)
+					s.awaitListener(t)
+					passed := 0
+					for _, c := range milterCases {
+						if c.only != nil && c.only != m {
+							continue
+						}
+						if t.Run(c.name, func(t *testing.T) { c.run(t, s) }) {
+							passed++
+						}
+					}
+					fmt.Printf("mta %s by milter at %s: %d cases passed\n", m.name, kind, passed)
+				})
+			}
+		})
+	}
+}
+
+// startMilter runs the real binary as a milter until the test ends. MTAs see its socket below their root.
+func (s *site) startMilter(t *testing.T, kind string) {
+	t.Helper()
+	folder := t.TempDir()
+	socket := filepath.Join(s.root, "run", "gatepost.sock")
+	os.Remove(socket)
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	address := "unix:" + socket
+	s.milter = "unix:/run/gatepost.sock"
+	if kind == "inet" {
+		host, port, _ := net.SplitHostPort(s.front.freePort(t))
+		address = "inet:" + host + ":" + port
+		s.milter = "inet:" + port + "@" + host
+		if s.mta == &postfix {
+			s.milter = "inet:" + host + ":" + port
+		}
+	}
+	s.configuration = filepath.Join(folder, "gatepost.yaml")
+	write(t, s.configuration, fmt.Sprintf(`hostname: mx.example.org
+domains: [example.org]
+milter: [{address: %q, mode: 0666}]
+store: {path: %s/state}
+resolver: {servers: [%q], timeout: 2s}
+log: {level: debug}
+rules:
+  - {name: c5, when: 'client.ip == "198.51.100.55"', then: reject, at: connect}
+  - {name: c4, when: 'client.ip == "198.51.100.44"', then: defer, at: connect}
+  - {name: h5, when: 'helo.name == "h5.test"', then: reject, at: helo, reply: "550 5.7.1 helo"}
+  - {name: h4, when: 'helo.name == "h4.test"', then: defer, at: helo, reply: "451 4.7.1 helo"}
+  - {name: m5, when: 'mail.local == "m5"', then: reject, at: mail, reply: "550 5.7.1 by a rule"}
+  - {name: m4, when: 'mail.local == "m4"', then: defer, at: mail, reply: "451 4.7.1 by a rule"}
+  - {name: r5, when: 'mail.local == "r5" or rcpt.local == "Alice"', then: reject, reply: "550 5.7.1 100%% rcpt\n{client.ip}"}
+  - {name: r4, when: 'mail.local == "r4"', then: defer, reply: "451 4.7.1 rcpt"}
+  - {name: d5, when: 'mail.local == "d5"', then: reject, at: data, reply: "554 5.7.1 by a rule"}
+  - {name: d4, when: 'mail.local == "d4"', then: defer, at: data, reply: "451 4.7.1 by a rule"}
+  - {name: e5, when: 'header("Subject") == "e5"', then: reject, reply: "554 5.7.1 100%% end\nof it"}
+  - {name: e4, when: 'header("Subject") == "e4"', then: defer, reply: "451 4.7.1 by a rule"}
+  - {name: close, when: 'mail.local == "close"', then: defer, at: mail, reply: "421 4.7.0 go"}
+  - {name: void, when: 'header("Subject") == "void"', then: discard}
+  - {name: one, when: 'true', then: tag, header: "X-One: {client.ip} {helo.name} name={client.name} {client.submission}"}
+  - {name: two, when: 'message.size > 0', then: tag, header: "X-Two: {helo.tls_version} {helo.user} {client.authenticated} {message.size}"}
+`, address, folder, serveDNS(t, s.front)))
+	process := exec.Command(binary(t), "serve", "-c", s.configuration)
+	output, err := os.Create(filepath.Join(folder, "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	process.Stdout, process.Stderr = output, output
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		process.Process.Signal(syscall.SIGTERM)
+		if err := process.Wait(); err != nil {
+			t.Errorf("gatepost serve: %v", err)
+		}
+		log, _ := os.ReadFile(output.Name())
+		if bytes.Contains(log, []byte("level=ERROR")) || bytes.Contains(log, []byte("out of sequence")) {
+			t.Error("Gatepost has something to complain of")
+		}
+		if t.Failed() {
+			t.Logf("gatepost's log:\n%s", tail(string(log), 80))
+		}
+	})
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
+		network, at, _ := strings.Cut(strings.Replace(address, "inet:", "tcp:", 1), ":")
+		if conn, err := net.Dial(network, at); err == nil {
+			conn.Close()
+			return
+		}
+	}
+	t.Fatal("gatepost does not listen")
+}
+
+// dialServer connects to the MTA itself.
+func (s *site) dialServer(t *testing.T) *mtaClient {
+	t.Helper()
+	conn, err := s.front.dial(s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	c := &mtaClient{t: t, conn: conn, in: bufio.NewReader(conn)}
+	c.expect("220")
+	return c
+}
+
+// dialByXCLIENT connects as a stranger, as far as the MTA can be told so.
+func (s *site) dialByXCLIENT(t *testing.T, address, greeting string) *mtaClient {
+	t.Helper()
+	c := s.dialServer(t)
+	c.say("XCLIENT ADDR="+address+" NAME=[UNAVAILABLE]", greeting)
+	return c
+}
+
+// later expects the reply to a command or, where an MTA puts it off until then, to RCPT.
+func (c *mtaClient) later(line, want string) {
+	c.t.Helper()
+	if reply := c.say(line, ""); strings.HasPrefix(reply, "250") {
+		c.say("RCPT TO:<alice@example.org>", want)
+	} else if !strings.HasPrefix(reply, want) {
+		c.t.Errorf("%s: got %q, want %q", line, reply, want)
+	}
+}
+
+// mustBeBelow compares what arrived, below the fields on top, with what was sent.
+func mustBeBelow(t *testing.T, arrived []byte, sent string) {
+	t.Helper()
+	if !bytes.HasSuffix(arrived, []byte(strings.ReplaceAll(sent, "\r\n", "\n"))) {
+		t.Errorf("not what was sent: %.3000s", arrived)
+	}
+}
+
+var milterCases = []struct {
+	name string
+	only *mta
+	run  func(t *testing.T, s *site)
+}{
+	{"refusals at every stage", nil, milterStages},
+	{"a refused connection", &postfix, func(t *testing.T, s *site) {
+		s.dialByXCLIENT(t, "198.51.100.55", "554")
+		c := s.dialByXCLIENT(t, "198.51.100.44", "220") // behind XCLIENT it says so later
+		c.say("EHLO client.example.net", "250")
+		c.later("MAIL FROM:<bob@example.net>", "4")
+	}},
+	{"two messages behind a refused recipient", nil, milterTwoMessages},
+	{"forged results go", nil, milterForged},
+	{"discard", nil, func(t *testing.T, s *site) {
+		c := s.dialServer(t)
+		c.transaction("alice@example.org", "")
+		c.message(header+"Subject: void\r\n\r\nx\r\n", "250")
+		c.transaction("alice@example.org", "")
+		c.message(header+"Subject: behind it\r\n\r\nx\r\n", "250")
+		if m := s.message(t); !bytes.Contains(m, []byte("Subject: behind it")) {
+			t.Errorf("the discarded message arrived:\n%s", m)
+		}
+	}},
+	{"a large message", nil, func(t *testing.T, s *site) {
+		c := s.dialServer(t)
+		c.transaction("alice@example.org", "")
+		body := header + "Subject: large\r\n\r\n" + strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz\r\n", 200_000)
+		c.message(body, "250")
+		m := s.message(t)
+		mustBeBelow(t, m, body)
+		if want := fmt.Sprintf(" false %d\n", len(body)); !bytes.Contains(m, []byte(want)) {
+			t.Errorf("no %q in\n%.2000s", want, m)
+		}
+	}},
+	{"XCLIENT", &postfix, milterXCLIENT},
+	{"TLS and AUTH", &postfix, milterAUTH},
+	{"without SMTP", &postfix, milterWithoutSMTP},
+	{"an unknown command", nil, func(t *testing.T, s *site) {
+		c := s.dialServer(t)
+		c.say("EHLO client.example.net", "250")
+		c.say("XFOO", "5")
+		c.say("MAIL FROM:<bob@example.net>", "250")
+		c.say("RCPT TO:<noone@example.org>", "550 5.1.1")
+		c.say("RCPT TO:<alice@example.org>", "250")
+		c.say("RSET", "250")
+		c.say("QUIT", "221")
+	}},
+}
+
+// milterStages has the enhanced codes of ours at least; sendmail puts the address before the text.
+func milterStages(t *testing.T, s *site) {
+	for _, name := range []struct{ name, want string }{{"h5.test", "550 5.7.1"}, {"h4.test", "451 4.7.1"}} {
+		c := s.dialServer(t)
+		c.write("EHLO " + name.name + "\r\n")
+		if reply := c.expect(""); strings.HasPrefix(reply, "250") {
+			c.later("MAIL FROM:<bob@example.net>", name.want)
+		} else if !strings.HasPrefix(reply, name.want) {
+			t.Errorf("EHLO %s: %q", name.name, reply)
+		}
+	}
+	c := s.dialServer(t)
+	c.say("EHLO client.example.net", "250")
+	c.say("MAIL FROM:<m5@example.net>", "550 5.7.1")
+	c.say("MAIL FROM:<m4@example.net>", "451 4.7.1")
+	for _, from := range []struct{ name, want string }{{"r5", "550"}, {"r4", "451 4.7.1"}} {
+		c.say("MAIL FROM:<"+from.name+"@example.net>", "250")
+		if got := c.say("RCPT TO:<alice@example.org>", from.want); from.name == "r5" && (!strings.Contains(got, "100% rcpt") || strings.Contains(got, "%%") || !strings.Contains(got, "\n550 ")) {
+			t.Errorf("%q", got)
+		}
+		c.say("RSET", "250")
+	}
+	for _, from := range []struct{ name, want string }{{"d5", "554 5.7.1"}, {"d4", "451 4.7.1"}} {
+		c.say("MAIL FROM:<"+from.name+"@example.net>", "250")
+		c.say("RCPT TO:<alice@example.org>", "250")
+		c.say("DATA", from.want)
+		c.say("RSET", "250")
+	}
+	for _, subject := range []struct{ text, want string }{{"e5", "554"}, {"e4", "451 4.7.1"}} {
+		c.transaction("alice@example.org", "")
+		got := c.message(header+"Subject: "+subject.text+"\r\n\r\nx\r\n", subject.want)
+		if subject.text == "e5" && (!strings.Contains(got, "5.7.1 100% end") || !strings.Contains(got, "of it (id ")) {
+			t.Errorf("%q", got)
+		}
+	}
+	c.say("MAIL FROM:<close@example.net>", "421 4.7.0")
+}
+
+// milterTwoMessages: nothing of a connection is lost by a refusal.
+func milterTwoMessages(t *testing.T, s *site) {
+	c := s.dialServer(t)
+	c.say("EHLO client.example.net", "250")
+	for i := range 3 {
+		body := header + fmt.Sprintf("Subject: number %d\r\nX-Fold:  a\r\n\tb\r\n\r\n..\r\n.x\r\n", i)
+		c.say("MAIL FROM:<bob@example.net> SIZE=1000", "250")
+		c.say("RCPT TO:<Alice@example.org>", "550")
+		c.say("RCPT TO:<alice@example.org>", "250")
+		c.message(body, "250")
+		m := s.message(t)
+		mustBeBelow(t, m, body)
+		one, two, results := bytes.Index(m, []byte("\nX-One: 127.0.0.1 client.example.net ")), bytes.Index(m, []byte("\nX-Two: ")), bytes.Index(m, []byte("Authentication-Results: mx.example.org;"))
+		if received := bytes.Index(m, []byte("\nReceived:")); results < 0 || one < results || two < one || received < two {
+			t.Errorf("at %d, %d, %d, Received at %d in\n%s", results, one, two, received, m)
+		}
+		if !bytes.Contains(m, []byte(fmt.Sprintf(" false %d\n", len(body)))) {
+			t.Errorf("the message has not %d bytes:\n%s", len(body), m)
+		}
+	}
+	c.say("QUIT", "221")
+}
+
+func milterForged(t *testing.T, s *site) {
+	c := s.dialServer(t)
+	c.transaction("alice@example.org", "")
+	c.message("Authentication-Results: mx.example.org; spf=pass\r\nAuthentication-Results: other.example; spf=pass\r\n"+
+		"authentication-results: MX.example.org;\r\n\tdkim=pass (forged)\r\n"+header+"Subject: forged\r\n\r\nx\r\n", "250")
+	m := s.message(t)
+	if n := bytes.Count(bytes.ToLower(m), []byte("authentication-results: mx.example.org;")); n != 1 || bytes.Contains(m, []byte("forged)")) || !bytes.Contains(m, []byte("Authentication-Results: other.example; spf=pass")) {
+		t.Errorf("%d results of ours in\n%s", n, m)
+	}
+}
+
+func milterXCLIENT(t *testing.T, s *site) {
+	c := s.dialServer(t)
+	for _, client := range []string{stranger, "198.51.100.8"} {
+		c.say("XCLIENT ADDR="+client+" NAME=[UNAVAILABLE]", "220")
+		c.transaction("alice@example.org", "")
+		c.message(header+"Subject: xclient\r\n\r\nx\r\n", "250")
+		want := "X-One: " + client + " client.example.net name=unknown false\n"
+		if m := s.message(t); !bytes.Contains(m, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, m)
+		}
+	}
+	c.say("XCLIENT ADDR="+stranger+" NAME=mail.stranger.example", "220")
+	c.transaction("alice@example.org", "")
+	c.message(header+"Subject: xclient\r\n\r\nx\r\n", "250")
+	if m := s.message(t); !bytes.Contains(m, []byte(" name=mail.stranger.example false\n")) {
+		t.Errorf("no name in\n%s", m)
+	}
+}
+
+func milterAUTH(t *testing.T, s *site) {
+	c := s.dialByXCLIENT(t, stranger, "220")
+	c.startTLS()
+	c.say("EHLO client.example.net", "250")
+	c.say("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+userName+"\x00"+userPassword)), "235")
+	c.say("MAIL FROM:<bob@example.net>", "250")
+	c.say("RCPT TO:<alice@example.org>", "250")
+	c.message(header+"Subject: auth\r\n\r\nx\r\n", "250")
+	m := s.message(t)
+	for _, want := range []string{"X-One: " + stranger + " client.example.net name=unknown true\n", "X-Two: TLSv1.3 " + userName + "@example.org true "} {
+		if !bytes.Contains(m, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, m)
+		}
+	}
+}
+
+func milterWithoutSMTP(t *testing.T, s *site) {
+	s.call(t, "printf 'Subject: cron\\n\\nx\\n' | /usr/sbin/sendmail -C /etc/postfix -f root@example.org alice@example.org")
+	m := s.message(t)
+	if !bytes.Contains(m, []byte("X-One: 127.0.0.1 ")) || !bytes.Contains(m, []byte(" true\n")) {
+		t.Errorf("%s", m)
+	}
+}
