@@ -34,7 +34,7 @@ func TestMilterHouse(t *testing.T) {
 				listen = fmt.Sprintf("listen: [{address: \"127.0.0.1:0\"}]\nbackend: %s\n", mta.Address())
 			}
 			write := func(rules string) {
-				text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nmilter: [{address: %q}]\nstore: {path: %s}\nresolver: {servers: [\"127.0.0.1:1\"], timeout: 100ms}\n%srules: [%s]\n", "unix:"+socket, folder, listen, rules)
+				text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nmilter: [{address: %q}]\nstore: {path: %s}\nresolver: {servers: [\"127.0.0.1:1\"], timeout: 100ms, attempt: 50ms}\n%srules: [%s]\n", "unix:"+socket, folder, listen, rules)
 				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}

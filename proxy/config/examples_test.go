@@ -52,7 +52,7 @@ func read(t *testing.T, path string) string {
 
 var (
 	fenced        = regexp.MustCompile("(?s)```yaml\n(.*?)```")
-	configuration = regexp.MustCompile(`(?m)^(filters|rules|domains|backend|listen|limits|trusted|admin):`)
+	configuration = regexp.MustCompile(`(?m)^(filters|rules|domains|backend|listen|milter|limits|trusted|admin):`)
 	missingList   = regexp.MustCompile(`^the list file ".*" does not exist; it counts as empty$`)
 )
 
