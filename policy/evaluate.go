@@ -157,10 +157,16 @@ func (g *Gate) decide(ctx context.Context, r *plannedRule, facts *rules.Facts) r
 		i := g.pending(r.waits)
 		if i < 0 || !r.Open(facts, beforeAll) {
 			truth := r.Match(facts)
+			if i < 0 && g.play != nil && g.play.judging && r.Open(facts, beforeAll) {
+				g.play.lacksMessage(r)
+			}
 			i = g.pending(r.deferring)
 			if i < 0 || truth != rules.Unknown && r.Settled(facts, beforeAll) {
 				return truth
 			}
+		}
+		if g.play != nil {
+			g.play.lacks(g, r, g.engine.observations[i])
 		}
 		g.await(ctx, i)
 	}

@@ -39,6 +39,8 @@ type Gate struct {
 	progress     progress
 	bypassing    Bypassed
 	transactions int
+
+	play *playback // nil but where a recording is run again
 }
 
 // activity is what a gate has only while observations run: most gates at any time wait for their client.
@@ -287,6 +289,10 @@ func (g *Gate) judgeMessage(ctx context.Context) Verdict {
 // messageComplete makes the facts of the message known and lets the clock of its observations run.
 func (g *Gate) messageComplete(ctx context.Context) {
 	tx := g.tx
+	if g.play != nil {
+		g.play.complete(g)
+		return
+	}
 	g.startClock()
 	header, err := tx.body.Header(ctx)
 	if err != nil {
@@ -415,11 +421,18 @@ func (g *Gate) bypassed() bool {
 	if g.tx != nil {
 		return g.tx.bypassed
 	}
+	if g.play != nil {
+		return g.play.bypassed
+	}
 	return g.runtime.Bypass.on(g.runtime.now())
 }
 
 // tell lets the filters that want to know hear how something ended.
 func (g *Gate) tell(outcome filters.Outcome) {
+	if g.play != nil {
+		g.play.tell(g, outcome)
+		return
+	}
 	if len(g.engine.witnesses) == 0 {
 		return
 	}

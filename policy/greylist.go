@@ -69,6 +69,9 @@ func (g *Gate) attempt(ctx context.Context) (passed bool) {
 	if g.engine.greylister == nil {
 		return true
 	}
+	if g.play != nil {
+		return g.play.attempt(g)
+	}
 	g.join(ctx, g.engine.greyReads)
 	result, err := g.askGreylister(ctx)
 	g.tx.grey.attempt = &Attempt{Recipient: g.tx.recordPlace(), GreylistAttempt: result, Failed: err != nil}

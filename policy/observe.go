@@ -65,6 +65,10 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 		if o.leavesOut(g.session) || !o.reports && o.firstReader > g.closed() {
 			continue
 		}
+		if g.play != nil {
+			g.play.start(g, o)
+			continue
+		}
 		if o.inline {
 			g.observe(ctx, o, v)
 			continue
@@ -147,13 +151,21 @@ func (g *Gate) logPanic(o *observation, err error) {
 // the observation's own time is over, has failed.
 func (g *Gate) await(ctx context.Context, i int) {
 	run := g.slot(i).run
+	if g.play != nil { // it never ends
+		g.settled(g.engine.observations[i], nil, errTimeout, 0)
+		return
+	}
 	if !g.receive(ctx, run.deadline) {
 		g.settled(run.observation, nil, errTimeout, time.Since(run.started))
 	}
 }
 
-// join waits until all of the observations have ended one way or the other.
+// join waits until all of the observations have ended one way or the other. What is not recorded is not waited for: no
+// decision depends on it.
 func (g *Gate) join(ctx context.Context, slots []int) {
+	if g.play != nil {
+		return
+	}
 	for _, i := range slots {
 		for g.slot(i).status == running {
 			g.await(ctx, i)

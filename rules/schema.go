@@ -30,6 +30,12 @@ type HeaderSource interface {
 	Header(name string) (value string, ok bool)
 }
 
+// PartialHeader is a [HeaderSource] of which not every field was recorded. What header() reads of the others is absent.
+type PartialHeader interface {
+	HeaderSource
+	Holds(name string) bool
+}
+
 // Kind is the type of a fact.
 type Kind uint8
 

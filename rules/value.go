@@ -144,11 +144,25 @@ func (x headerField) value(f *Facts) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	value, _ := source.Header(x.name)
+	value, ok := source.Header(x.name)
+	if partial, isPartial := source.(PartialHeader); !ok && isPartial && !partial.Holds(x.name) {
+		return "", false
+	}
 	return value, true
 }
 
-func (x headerField) pending(v view) bool { return v.pending(x.field) }
+// pending is also a field that was not recorded: where it could decide, nothing can be told.
+func (x headerField) pending(v view) bool {
+	if v.pending(x.field) {
+		return true
+	}
+	group, ok := x.read(v.facts)
+	if !ok {
+		return false
+	}
+	partial, ok := group.Interface().(PartialHeader)
+	return ok && !partial.Holds(x.name)
+}
 
 func (x headerField) residual(dst []byte, v view) []byte {
 	return residualOfValue(x, dst, v, appendText)

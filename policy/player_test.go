@@ -1,0 +1,241 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"gatepost/filters"
+	"gatepost/rules"
+)
+
+// script is what a client says in a session of one transaction, what its mail server answers, and when it leaves.
+type script struct {
+	sender  string
+	rcpts   []string
+	unknown map[string]bool // to the backend
+	leaves  Step            // the last step that it takes
+	bypass  bool
+}
+
+func drawScript(t *rapid.T) script {
+	s := script{
+		sender:  rapid.SampledFrom([]string{"s@example.com", ""}).Draw(t, "sender"),
+		rcpts:   rapid.Permutation(recipientNames).Draw(t, "recipients"),
+		unknown: map[string]bool{},
+		leaves:  StepEnd,
+		bypass:  rapid.IntRange(0, 9).Draw(t, "bypass") == 0,
+	}
+	s.rcpts = s.rcpts[:rapid.IntRange(1, len(s.rcpts)).Draw(t, "how many")]
+	if rapid.IntRange(0, 3).Draw(t, "leaves early") == 0 {
+		s.leaves = Step(rapid.IntRange(int(StepGreet), int(StepMessage)).Draw(t, "leaves at"))
+	}
+	for _, r := range s.rcpts {
+		s.unknown[r] = rapid.IntRange(0, 3).Draw(t, r+" is unknown") == 0
+	}
+	return s
+}
+
+type keepRecords struct{ list []*Record }
+
+func (k *keepRecords) Record(r *Record) { k.list = append(k.list, r) }
+
+// run runs the script as a front end does and returns what was recorded: the transaction's, if it came to that, and the
+// session's.
+func (s *script) run(t *rapid.T, e *Engine) []*Recording {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	kept, bypass := &keepRecords{}, &Bypass{}
+	if s.bypass {
+		bypass.Set(time.Now().Add(time.Hour))
+	}
+	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: kept, Bypass: bypass})
+	g.Connect(ctx)
+	s.dialogue(ctx, t, g)
+	g.Close("")
+	var list []*Recording
+	for _, r := range kept.list {
+		list = append(list, RecordingOf(r))
+	}
+	return list
+}
+
+func (s *script) dialogue(ctx context.Context, t *rapid.T, g *Gate) {
+	if g.Greet(ctx, false, 0).Action != 0 || s.leaves < StepHelo {
+		return
+	}
+	if g.Helo(ctx, &filters.Greeting{Name: "client.example.com", Extended: true}).Action != 0 || s.leaves < StepMail {
+		return
+	}
+	v := g.Mail(ctx, &filters.Envelope{ID: "T", ReversePath: s.sender})
+	if v.Action == 0 && s.leaves >= StepRcpt && s.recipients(ctx, g) && s.leaves >= StepData {
+		v = s.message(ctx, t, g)
+	}
+	code := 250
+	if v.Action != 0 {
+		code = v.Reply.Code
+	}
+	g.Conclude(Ending{Reply: rules.Reply{Code: code}, Ours: v.Action != 0})
+}
+
+func (s *script) recipients(ctx context.Context, g *Gate) bool {
+	accepted := 0
+	for _, r := range s.rcpts {
+		v := g.Rcpt(ctx, &filters.Recipient{ForwardPath: r + "@example.org"})
+		switch {
+		case v.Action != 0:
+		case s.unknown[r]:
+			g.Refused(rules.Reply{Code: 550, Enhanced: "5.1.1", Text: "unknown"})
+		case g.Accepted(ctx).Action == 0:
+			accepted++
+		}
+	}
+	return accepted > 0
+}
+
+func (s *script) message(ctx context.Context, t *rapid.T, g *Gate) Verdict {
+	if v := g.Data(ctx); v.Action != 0 || s.leaves < StepMessage {
+		return v
+	}
+	m := filters.NewMessage(1<<20, nil)
+	t.Cleanup(m.Release)
+	g.Message(m)
+	if s.leaves < StepEnd {
+		return Verdict{}
+	}
+	if _, err := m.Write([]byte("Subject: hello\r\nFrom: a@example.com\r\n\r\nbody\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	m.Complete()
+	v, _ := g.EndOfData(ctx)
+	return v
+}
+
+// replayAtoms add header fields to what rules read.
+var replayAtoms = append([]string{`header("From") != ""`, `header("X-None") == "x"`, "helo.valid", "resolve.valid"}, atoms...)
+
+func drawPolicy(t *rapid.T) []string {
+	texts := drawRules(t, replayAtoms, anyAction...)
+	for i := range texts {
+		label := fmt.Sprintf("rule %d", i)
+		if rapid.IntRange(0, 2).Draw(t, label+" defers on errors") == 0 {
+			texts[i] += "; on_error: defer"
+		}
+		if rapid.IntRange(0, 4).Draw(t, label+" observes") == 0 {
+			texts[i] += "; mode: observe"
+		}
+		if at := rapid.SampledFrom([]string{"", "connect", "helo", "mail", "data"}).Draw(t, label+" at"); at != "" && !strings.Contains(texts[i], "-> greylist") {
+			texts[i] += "; at: " + at
+		}
+	}
+	return texts
+}
+
+// engineFor leaves out rules that cannot act where they say.
+func engineFor(t *rapid.T, f *fakes, texts []string) *Engine {
+	for {
+		e, problems := Compile(f.config(texts...), f.specs(), filters.Env{}, noLists{})
+		if e != nil {
+			return e
+		}
+		i := problems[0].Pos.Line - 1
+		for _, p := range problems {
+			if !p.Warning {
+				i = p.Pos.Line - 1
+			}
+		}
+		at := strings.Index(texts[i], "; at:")
+		if at < 0 {
+			t.Fatalf("%q: %v", texts, problems)
+		}
+		texts[i] = texts[i][:at]
+	}
+}
+
+func drawReplayFakes(t *rapid.T) *fakes {
+	f := drawFakes(t)
+	f.helo = drawLook(t, "helo", heloCheckFacts{true}, heloCheckFacts{false})
+	f.resolve = drawLook(t, "resolve", heloCheckFacts{true}, heloCheckFacts{false})
+	f.early = pauser{on: rapid.Bool().Draw(t, "pauser")}
+	if rapid.IntRange(0, 3).Draw(t, "some defer") == 0 {
+		f.deferring = []string{"spf", "dnsbl"}
+	}
+	return f
+}
+
+func describe(p *Play) string {
+	text := fmt.Sprintf("at %s", stepNames[p.Step])
+	if p.Refused != nil {
+		text += fmt.Sprintf(" %v %d by %s", p.Refused.Action, p.Refused.Reply.Code, p.Refused.Rule)
+	}
+	for _, r := range p.Recipients {
+		text += fmt.Sprintf("; rcpt %v %d by %s", r.Action, r.Reply.Code, r.Rule)
+	}
+	if p.Missing != "" {
+		text += "; missing " + p.Missing
+	}
+	return text
+}
+
+// The same engine decides again as it did, and never lacks a fact, whatever failed, hung or came late.
+func TestPlayUnderTheSameRulesIsTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawReplayFakes(t)
+		texts := drawPolicy(t)
+		e := engineFor(t, f, texts)
+		s := drawScript(t)
+		for _, r := range s.run(t, e) {
+			was, is := r.Was(), e.NewPlayer(nil).Play(r)
+			if is.Missing != "" || !is.Same(&was) {
+				t.Fatalf("rules %q\nwas %s\nis  %s", texts, describe(&was), describe(&is))
+			}
+		}
+	})
+}
+
+// Under other rules the play tells what would really have happened, or that it cannot be told.
+func TestPlayUnderOtherRulesIsTheTruth(t *testing.T) {
+	told, missing, differ := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawReplayFakes(t)
+		f.timeout = time.Second
+		steady(t, &f.dnsbl)
+		steady(t, &f.rdns)
+		steady(t, &f.helo)
+		steady(t, &f.resolve)
+		steady(t, &f.spf)
+		steady(t, &f.dkim)
+		steady(t, &f.dmarc)
+		texts := drawPolicy(t)
+		before := engineFor(t, f, texts)
+		i := rapid.IntRange(0, len(texts)-1).Draw(t, "mutated")
+		changed := append([]string(nil), texts...)
+		changed[i] = drawPolicy(t)[0]
+		after := engineFor(t, f, changed)
+		s := drawScript(t)
+		was, is := s.run(t, before), s.run(t, after)
+		play := after.NewPlayer(nil).Play(was[0])
+		if play.Missing != "" {
+			missing++
+			return
+		}
+		told++
+		if len(was) > len(is) { // refused before MAIL now
+			is = append([]*Recording{nil}, is...)
+			is[0] = is[1]
+		}
+		truth := is[0].Was()
+		if old := was[0].Was(); !old.Same(&truth) {
+			differ++
+		}
+		if !play.Same(&truth) {
+			old := was[0].Was()
+			t.Fatalf("rules %q\nnow   %q\nwas   %s\nplay  %s\ntruth %s", texts, changed, describe(&old), describe(&play), describe(&truth))
+		}
+	})
+	t.Logf("%d told, %d of them differ, %d cannot be told", told, differ, missing)
+}
