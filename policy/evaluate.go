@@ -33,7 +33,7 @@ func (g *Gate) evaluate(ctx context.Context, stage filters.Stage, facts *rules.F
 		}
 		switch g.decide(ctx, r, facts) {
 		case rules.Unknown:
-			if g.defers(r) {
+			if g.defers(r) && !g.bypassed() {
 				result.rule, result.failed, end = r, true, i
 			}
 		case rules.True:
@@ -157,7 +157,7 @@ func (g *Gate) decide(ctx context.Context, r *plannedRule, facts *rules.Facts) r
 		i := g.pending(r.waits)
 		if i < 0 || !r.Open(facts, beforeAll) {
 			truth := r.Match(facts)
-			if i < 0 && g.play != nil && g.play.judging && r.Open(facts, beforeAll) {
+			if g.play != nil && g.play.judging && (r.Open(facts, beforeAll) || r.deferring != nil && !r.Settled(facts, beforeAll)) {
 				g.play.lacksMessage(r)
 			}
 			i = g.pending(r.deferring)

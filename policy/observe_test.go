@@ -312,3 +312,15 @@ func TestDeferralDoesNotDependOnSpeed(t *testing.T) {
 		})
 	}
 }
+
+// The bypass lets mail pass that rules would have wait for a filter that failed, too.
+func TestBypassDefersNothing(t *testing.T) {
+	bypass := &Bypass{}
+	bypass.Set(time.Now().Add(time.Hour))
+	f := &fakes{dnsbl: fails[listFacts]()}
+	c := session(t, compile(t, f, f.config("dnsbl.score > 1 -> reject; on_error: defer", "dnsbl.score > 1 -> score; points: 1; on_error: defer")),
+		&filters.Session{}, &Runtime{Bypass: bypass})
+	c.hello()
+	c.mail("a@example.com")
+	expect(t, "RCPT", c.rcpt("b@example.org"), "")
+}

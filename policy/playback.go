@@ -80,28 +80,17 @@ func (p *playback) lacks(g *Gate, r *plannedRule, o *observation) {
 	p.missing = o.filter
 }
 
-// lacksMessage notes that a rule needs the message, or a field of its header, that was not recorded.
+// lacksMessage notes that a rule needs the message, or a field of its header, if that was not recorded.
 func (p *playback) lacksMessage(r *plannedRule) {
-	if p.missing != "" {
-		return
-	}
-	p.missing = "message"
 	for _, name := range r.Fields {
-		if name == "message.size" && p.message == nil {
+		field, isField := headerName(name)
+		if p.missing == "" && (p.message == nil && (isField || name == "message.size") || isField && !p.holds(field)) {
 			p.missing = name
-			return
-		}
-		if field, ok := headerName(name); ok && !p.holds(field) {
-			p.missing = name
-			return
 		}
 	}
 }
 
 func (p *playback) holds(field string) bool {
-	if p.message == nil {
-		return false
-	}
 	partial, ok := p.message.Header.(rules.PartialHeader)
 	return !ok || partial.Holds(field)
 }

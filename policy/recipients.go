@@ -224,7 +224,32 @@ func (g *Gate) sameClass(ctx context.Context) bool {
 		return true
 	}
 	g.joinForClass(ctx, min(rc.closedAt, first.closedAt), max(rc.closedAt, first.closedAt))
-	return bytes.Equal(g.signature(rc), g.signature(first))
+	for !bytes.Equal(g.signature(rc), g.signature(first)) {
+		r, i := g.openBehindRcpt(rc)
+		if i < 0 {
+			return false
+		}
+		if g.play != nil {
+			g.play.lacks(g, r, g.engine.observations[i])
+		}
+		g.await(ctx, i)
+	}
+	return true
+}
+
+// openBehindRcpt finds a rule behind RCPT that a look-up on its way may still decide, and the look-up's slot or -1. Once
+// it is decided, what is behind it may not matter any more: nobody is sent away because a look-up was slow.
+func (g *Gate) openBehindRcpt(rc *recipient) (*plannedRule, int) {
+	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(g.tx.closedAt, g.closedAt); i++ {
+		r := &g.engine.rules[i]
+		if r.Mode == rules.Observe || r.Action == rules.Slow || g.passesOver(r) {
+			continue
+		}
+		if slot := g.pending(r.waits); slot >= 0 && r.Open(rc.facts, beforeAll) {
+			return r, slot
+		}
+	}
+	return nil, -1
 }
 
 // joinForClass waits for what can be known now and still tell this recipient from the first: what is read by rules
@@ -254,12 +279,16 @@ func (g *Gate) signature(rc *recipient) []byte {
 		if r.Mode == rules.Observe || r.Action == rules.Slow || g.passesOver(r) {
 			continue
 		}
-		open := r.Open(rc.facts, int(filters.AtRcpt))
+		now := int(filters.AtRcpt)
+		if g.pending(r.waits) >= 0 {
+			now = beforeAll // known(x) must not be believed to be false while x is on its way
+		}
+		open := r.Open(rc.facts, now)
 		if !open && r.Match(rc.facts) != rules.True {
 			continue
 		}
 		b = append(strconv.AppendInt(b, int64(i), 10), ' ')
-		b = append(r.Residual(b, rc.facts, int(filters.AtRcpt)), '\n')
+		b = append(r.Residual(b, rc.facts, now), '\n')
 		if !open && r.Action.Terminal() {
 			break
 		}

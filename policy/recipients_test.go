@@ -83,3 +83,16 @@ func TestMessageIsJudgedByTheAccepted(t *testing.T) {
 	v, _ := c.message(plain)
 	expect(t, "message", v, "")
 }
+
+// A look-up that is still under way is neither known nor known to be absent: the rule that ends all is not believed to
+// match, and the recipients are told apart by the rule behind it.
+func TestClassesDoNotDependOnSpeed(t *testing.T) {
+	open := make(chan struct{})
+	f := &fakes{dnsbl: after(open, listFacts{})}
+	c := f.connect(t, "not known(dnsbl.score) -> reject; at: data", `rcpt.local == "a" and header("Subject") == "x" -> reject`)
+	c.hello()
+	c.mail("s@example.com")
+	expect(t, "the first", c.rcpt("a@example.org"), "")
+	time.AfterFunc(time.Millisecond, func() { close(open) })
+	expect(t, "the second", c.rcpt("b@example.org"), "452 4.5.3")
+}
