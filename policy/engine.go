@@ -141,6 +141,9 @@ func (e *Engine) Adopt(previous *Engine) {
 	}
 }
 
+// Settings tells whether filters with a memory are configured as those were that made a recording.
+func (e *Engine) Settings() Settings { return e.settings }
+
 // Schema returns all facts there are, also those of filters that are off.
 func (e *Engine) Schema() *rules.Schema { return e.schema }
 

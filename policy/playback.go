@@ -3,8 +3,6 @@ package policy
 import (
 	"context"
 	"errors"
-	"net/netip"
-	"reflect"
 
 	"gatepost/filters"
 	"gatepost/rules"
@@ -130,89 +128,4 @@ func (p *playback) attempt(g *Gate) (passed bool) {
 		p.missing = "greylist.state"
 	}
 	return state == filters.GreylistPassed
-}
-
-// facts turns what was recorded into the struct that this engine's observation declares. It fails where a fact that a
-// struct cannot leave out was not recorded.
-func (p *Player) facts(o *observation, found any) (facts any, ok bool) {
-	t := reflect.TypeOf(found)
-	if t != nil && t.Kind() == reflect.Pointer && t.Elem() == o.spec.Facts {
-		return found, true
-	}
-	values, ok := found.(Values)
-	if !ok {
-		return nil, false
-	}
-	made := reflect.New(o.spec.Facts)
-	for _, x := range p.fields(o) {
-		value, known := values.Value(x.name)
-		if value == nil {
-			if !known && !x.pointer {
-				return nil, false
-			}
-			continue
-		}
-		target := made.Elem().Field(x.index)
-		if x.pointer {
-			target.Set(reflect.New(target.Type().Elem()))
-			target = target.Elem()
-		}
-		if !assign(target, value) {
-			return nil, false
-		}
-	}
-	return made.Interface(), true
-}
-
-// assign sets a field to a value of the kind that rules know; false: it is of another kind.
-func assign(target reflect.Value, value any) bool {
-	switch v := value.(type) {
-	case bool:
-		if target.Kind() == reflect.Bool {
-			target.SetBool(v)
-			return true
-		}
-	case float64:
-		if target.CanInt() {
-			target.SetInt(int64(v))
-			return true
-		}
-		if target.CanFloat() {
-			target.SetFloat(v)
-			return true
-		}
-	case string:
-		if target.Kind() == reflect.String {
-			target.SetString(v)
-			return true
-		}
-	case []string, netip.Addr:
-		if given := reflect.ValueOf(v); given.Type() == target.Type() {
-			target.Set(given)
-			return true
-		}
-	}
-	return false
-}
-
-// playedField is a field of a struct of facts.
-type playedField struct {
-	name    string
-	index   int
-	pointer bool
-}
-
-func (p *Player) fields(o *observation) []playedField {
-	if list, ok := p.plans[o.spec]; ok {
-		return list
-	}
-	var list []playedField
-	for i := range o.spec.Facts.NumField() {
-		f := o.spec.Facts.Field(i)
-		if tag, ok := f.Tag.Lookup("fact"); ok {
-			list = append(list, playedField{o.filter + "." + tag, i, f.Type.Kind() == reflect.Pointer})
-		}
-	}
-	p.plans[o.spec] = list
-	return list
 }

@@ -12,7 +12,7 @@ import (
 type Player struct {
 	engine     *Engine
 	simulation Simulation
-	plans      map[*filters.Observation][]playedField
+	plans      map[planKey]*valuesPlan
 }
 
 // Simulation stands for filters that remember: what they find depends on what was decided before. It is called on the
@@ -81,7 +81,7 @@ func decided(v Verdict) RecordedDecision {
 
 // NewPlayer makes a player. Without a simulation all that was recorded stands.
 func (e *Engine) NewPlayer(s Simulation) *Player {
-	return &Player{engine: e, simulation: s, plans: map[*filters.Observation][]playedField{}}
+	return &Player{engine: e, simulation: s, plans: map[planKey]*valuesPlan{}}
 }
 
 // playContext has no end: a playback never waits.
@@ -293,7 +293,8 @@ func (p *playback) tell(g *Gate, outcome filters.Outcome) {
 // unhindered tells that nothing was refused or deferred.
 func (s *playing) unhindered() bool {
 	for i, d := range s.out.Recipients {
-		if d.Action != 0 || s.recording.Recipients[i].Reply.Code/100 != 2 {
+		rcpt := &s.recording.Recipients[i]
+		if d.Action != 0 || !rcpt.Ours && rcpt.Reply.Code/100 != 2 {
 			return false
 		}
 	}

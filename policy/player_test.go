@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -292,6 +294,7 @@ func TestPlayOfForeignFacts(t *testing.T) {
 	}{
 		"all there":        {values{"dnsbl.score": 7.0, "dnsbl.listed": "x", "dnsbl.later": true}, rules.Reject, ""},
 		"one not recorded": {values{"dnsbl.score": 7.0}, 0, "dnsbl.score"},
+		"one absent":       {values{"dnsbl.score": 7.0, "dnsbl.listed": nil}, 0, "dnsbl.score"},
 		"another kind":     {values{"dnsbl.score": "7", "dnsbl.listed": "x"}, 0, "dnsbl.score"},
 	} {
 		r.Looks[0].Facts = test.values
@@ -308,7 +311,20 @@ func TestPlayOfForeignFacts(t *testing.T) {
 
 type values map[string]any
 
-func (v values) Value(name string) (any, bool) { value, ok := v[name]; return value, ok }
+func (v values) Shape() any      { return fmt.Sprint(v.Names()) }
+func (v values) Names() []string { return slices.Sorted(maps.Keys(v)) }
+func (v values) Visit(visitor ValueVisitor) {
+	for i, name := range v.Names() {
+		switch value := v[name].(type) {
+		case bool:
+			visitor.Bool(i, value)
+		case float64:
+			visitor.Number(i, value)
+		case string:
+			visitor.Text(i, value)
+		}
+	}
+}
 
 // BenchmarkPlay is a transaction with 5 rules and 3 filters.
 func BenchmarkPlay(b *testing.B) {

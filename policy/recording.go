@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -85,10 +86,24 @@ func LookStatusOf(status string) LookStatus {
 	}
 }
 
-// Values are the facts of an observation by the names that rules use ("spf.result"): bool, float64, string, []string,
-// netip.Addr, or nil for what is absent. known is false for what was not recorded.
+// Values are the facts of an observation as another release may have written them.
 type Values interface {
-	Value(name string) (value any, known bool)
+	// Shape is the same for values of the same names, and can be compared.
+	Shape() any
+	// Names are the facts that were recorded, by the names that rules use ("spf.result"). One that was absent is among
+	// them.
+	Names() []string
+	// Visit calls v for every fact that is not absent, with its place among Names.
+	Visit(v ValueVisitor)
+}
+
+// ValueVisitor is told of facts, each by the method of its kind.
+type ValueVisitor interface {
+	Bool(place int, value bool)
+	Number(place int, value float64)
+	Text(place int, value string)
+	List(place int, value []string)
+	Address(place int, value netip.Addr)
 }
 
 // RecordedMessage is what was recorded of a message.

@@ -20,9 +20,10 @@ const (
 var errFull = errors.New("the store in memory is full")
 
 // Store is a [filters.Store] in memory. It is safe for concurrent use, keeps at most 100,000 marks, and forgets them
-// by its clock.
+// by its clock. [NewStoreFor] makes a larger one.
 type Store struct {
 	clock filters.Clock
+	bound int
 	mu    sync.Mutex // guards marks
 	marks map[mark]filters.Mark
 }
@@ -33,7 +34,12 @@ var _ filters.Store = (*Store)(nil)
 
 // NewStore returns an empty store.
 func NewStore(clock filters.Clock) *Store {
-	return &Store{clock: clock, marks: map[mark]filters.Mark{}}
+	return NewStoreFor(clock, maxMarks)
+}
+
+// NewStoreFor returns an empty store for as many marks.
+func NewStoreFor(clock filters.Clock, marks int) *Store {
+	return &Store{clock: clock, bound: marks, marks: map[mark]filters.Mark{}}
 }
 
 // Peek implements [filters.Store].
@@ -155,7 +161,7 @@ func (s *Store) live(space, key string, now time.Time) filters.Mark {
 
 // room makes sure that n more marks fit, by dropping the expired ones. s.mu is held.
 func (s *Store) room(n int, now time.Time) error {
-	if len(s.marks)+n <= maxMarks {
+	if len(s.marks)+n <= s.bound {
 		return nil
 	}
 	for where, m := range s.marks {
@@ -163,7 +169,7 @@ func (s *Store) room(n int, now time.Time) error {
 			delete(s.marks, where)
 		}
 	}
-	if len(s.marks)+n > maxMarks {
+	if len(s.marks)+n > s.bound {
 		return errFull
 	}
 	return nil
