@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"gatepost/filters"
 	"gatepost/rules"
@@ -142,5 +144,35 @@ func TestObservedGreylistWritesNoState(t *testing.T) {
 	expect(t, "rcpt", c.deliver("a@example.com", "b@example.org")[1], "")
 	if f.grey.attempts != 0 {
 		t.Error("recorded an attempt")
+	}
+}
+
+// What the greylister's facts tell is how the sender stood before this attempt, even if they are slow to come.
+func TestAttemptWaitsForTheLook(t *testing.T) {
+	f := &fakes{grey: &greylist{state: filters.GreylistPassed}}
+	attempted := -1
+	f.dkim = answers(dkimFacts{})
+	specs := f.specs()
+	for i := range specs {
+		if specs[i].Name == "greylist" {
+			specs[i] = filters.Define("greylist", "", noConfig, func(none, filters.Env) (*greylist, error) { return f.grey, nil },
+				filters.On(filters.AtMail, func(g *greylist, _ context.Context, _ filters.View) (*greyFacts, error) {
+					time.Sleep(5 * time.Millisecond)
+					attempted = g.attempts
+					return &greyFacts{State: string(g.state)}, nil
+				}))
+		}
+	}
+	config := f.config("client.port > 0 -> greylist", `greylist.state == "early" -> reject`)
+	e, problems := Compile(config, specs, filters.Env{}, noLists{})
+	if e == nil {
+		t.Fatal(problems)
+	}
+	c := session(t, e, &filters.Session{}, &Runtime{})
+	c.hello()
+	c.mail("a@example.com")
+	expect(t, "RCPT", c.rcpt("b@example.org"), "")
+	if f.grey.attempts != 1 || attempted != 0 {
+		t.Errorf("%d attempts, of which the look has seen %d", f.grey.attempts, attempted)
 	}
 }

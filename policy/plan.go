@@ -243,13 +243,14 @@ func (k *compiler) planIndependence() {
 	e.independent = !counts && len(e.byStage[filters.AtRcpt]) == 0 && (e.askBackend || e.greylister == nil)
 }
 
-// planGreylist collects what the greylister looks at beside its own observations.
+// planGreylist collects what the greylister looks at, and its own observations: what they find must not depend on whether
+// they look before or behind the attempt.
 func (k *compiler) planGreylist() {
 	for _, o := range k.declared {
 		if o.filter != "greylist" {
 			continue
 		}
-		for _, d := range k.dependencies(o) {
+		for _, d := range append(k.dependencies(o), o) {
 			if d.slot >= 0 && !slices.Contains(k.engine.greyReads, d.slot) {
 				k.engine.greyReads = append(k.engine.greyReads, d.slot)
 			}

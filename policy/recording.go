@@ -108,8 +108,8 @@ type ValueVisitor interface {
 
 // RecordedMessage is what was recorded of a message.
 type RecordedMessage struct {
-	Failed bool // its header could not be read
-	Size   *int // nil where a milter was not given the body
+	Failed bool               // its header could not be read
+	Size   *int               // nil where a milter was not given the body
 	Header rules.HeaderSource // a rules.PartialHeader where not every field was recorded
 }
 

@@ -1,0 +1,79 @@
+package replay
+
+import (
+	"gatepost/filters"
+	"gatepost/policy"
+)
+
+// simulation implements policy.Simulation for the filters with a memory.
+type simulation struct {
+	recording *policy.Recording // at hand
+	grey      greylisting
+	limits    limiting
+}
+
+var _ policy.Simulation = (*simulation)(nil)
+
+func newSimulation(e *policy.Engine, m *Memory) *simulation {
+	s := &simulation{
+		grey:   greylisting{memory: m, settings: e.Settings().Greylist, diverged: map[string]bool{}},
+		limits: limiting{settings: e.Settings().RateLimit, connections: map[string]looked{}},
+	}
+	s.grey.filter, _ = e.Filter("greylist").(filters.Greylister)
+	s.limits.witness, _ = e.Filter("ratelimit").(filters.Witness)
+	return s
+}
+
+func (s *simulation) begin(r *policy.Recording) {
+	s.recording = r
+	s.grey.asked = false
+	s.limits.begin(r)
+	if now := r.Start; now.After(s.grey.memory.clock.now) {
+		s.grey.memory.clock.now = now
+	}
+}
+
+func (s *simulation) end(r *policy.Recording, play *policy.Play) {
+	s.grey.conclude(r, play)
+	s.limits.end(r)
+}
+
+// Simulates implements policy.Simulation.
+func (s *simulation) Simulates(filter string) bool {
+	switch filter {
+	case "ratelimit":
+		return s.limits.live
+	case "greylist":
+		return len(s.grey.diverged) > 0 || !s.grey.same(s.recording)
+	default:
+		return false
+	}
+}
+
+// Look implements policy.Simulation.
+func (s *simulation) Look(filter string, stage filters.Stage, v filters.View, look func() (any, error)) (facts any, err error, ok bool) {
+	if filter == "ratelimit" {
+		facts, err = s.limits.look(stage, v.Session.ID, look)
+		return facts, err, true
+	}
+	if s.grey.filter == nil || s.grey.same(s.recording) && !s.grey.hasDiverged(s.grey.learn(v)) {
+		return nil, nil, false
+	}
+	facts, err = look()
+	return facts, err, true
+}
+
+// Attempt implements policy.Simulation.
+func (s *simulation) Attempt(v filters.View, _ *policy.Attempt, whole bool) (filters.GreylistState, bool) {
+	return s.grey.attempt(s.recording, v, whole)
+}
+
+// Concluded implements policy.Simulation.
+func (s *simulation) Concluded(o *filters.Outcome) {
+	if s.limits.live && s.limits.witness != nil {
+		s.limits.witness.Concluded(o)
+	}
+	if o.Kind == filters.MessageOutcome && o.Code == 250 && !o.Ours {
+		s.grey.renew(o)
+	}
+}
