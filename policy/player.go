@@ -67,6 +67,11 @@ func (p *Play) Same(q *Play) bool {
 	return slices.EqualFunc(p.Recipients, q.Recipients, func(a, b RecordedDecision) bool { return a.same(&b) })
 }
 
+// Matches tells whether the condition of a rule of that name was true.
+func (p *Play) Matches(rule string) bool {
+	return slices.ContainsFunc(p.Matched, func(m Match) bool { return m.Rule.Name == rule })
+}
+
 func (d *RecordedDecision) same(e *RecordedDecision) bool {
 	return d.Action == e.Action && d.Reply.Code == e.Reply.Code && d.Reply.Enhanced == e.Reply.Enhanced
 }

@@ -29,6 +29,12 @@ var actionNames = [...]string{
 // String is the action as rules spell it; the zero Action is "".
 func (a Action) String() string { return actionNames[a] }
 
+// ParseAction finds an action by its name.
+func ParseAction(name string) (a Action, ok bool) {
+	i := slices.Index(actionNames[:], name)
+	return Action(max(i, 0)), i > 0
+}
+
 // Terminal actions end the evaluation.
 func (a Action) Terminal() bool {
 	switch a {

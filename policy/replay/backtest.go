@@ -16,7 +16,7 @@ type Backtest struct {
 	last     policy.Play
 	report   Report
 	groups   map[groupKey]*Group
-	untold   map[string]*Untold
+	untold   map[untoldKey]*Untold
 	rules    map[ruleKey]*RuleCount
 	was, is  []outcome
 	mentions int
@@ -26,6 +26,13 @@ type groupKey struct {
 	was, is   Fate
 	from, to  string
 	was2, is2 int // reply codes
+}
+
+type untoldKey struct {
+	missing string
+	was     Fate
+	by      string
+	code    int
 }
 
 type ruleKey struct {
@@ -38,7 +45,7 @@ func New(e *policy.Engine, m *Memory) *Backtest {
 	sim := newSimulation(e, m)
 	return &Backtest{
 		player: e.NewPlayer(sim), sim: sim,
-		groups: map[groupKey]*Group{}, untold: map[string]*Untold{}, rules: map[ruleKey]*RuleCount{},
+		groups: map[groupKey]*Group{}, untold: map[untoldKey]*Untold{}, rules: map[ruleKey]*RuleCount{},
 	}
 }
 
@@ -74,6 +81,9 @@ func (b *Backtest) Add(r *policy.Recording) {
 		b.tell(r, was.Same(&play))
 	}
 }
+
+// Last is the play of the last recording, good until the next.
+func (b *Backtest) Last() *policy.Play { return &b.last }
 
 func (b *Backtest) count(r *policy.Recording) {
 	if r.Envelope == nil {
@@ -149,10 +159,19 @@ func (b *Backtest) countRule(o outcome, was bool) {
 }
 
 func (b *Backtest) mentionUntold(missing string, r *policy.Recording) {
-	u := b.untold[missing]
+	worst := b.was[0]
+	for _, o := range b.was {
+		b.countRule(o, true)
+		b.countRule(outcome{fate: unknown}, false)
+		if o.fate > worst.fate {
+			worst = o
+		}
+	}
+	key := untoldKey{missing, worst.fate, ruleOf(worst), code(worst)}
+	u := b.untold[key]
 	if u == nil {
-		u = &Untold{Missing: missing}
-		b.untold[missing] = u
+		u = &Untold{Missing: missing, Was: worst.fate, WasBy: key.by, WasCode: key.code}
+		b.untold[key] = u
 	}
 	u.Count++
 	b.report.Untold++
@@ -181,7 +200,7 @@ func (b *Backtest) Report() *Report {
 		r.Unknown = append(r.Unknown, *u)
 	}
 	slices.SortFunc(r.Unknown, func(a, b Untold) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Missing, b.Missing))
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Missing, b.Missing), cmp.Compare(a.Was, b.Was), cmp.Compare(a.WasBy, b.WasBy), cmp.Compare(a.WasCode, b.WasCode))
 	})
 	for _, c := range b.rules {
 		r.Rules = append(r.Rules, *c)
@@ -231,9 +250,12 @@ type Group struct {
 	Transactions []Mention `json:"transactions"` // in order of time; all, unless the whole report names 200,000
 }
 
-// Untold is transactions of which it cannot be told, for want of the same fact.
+// Untold is transactions that came out alike and of which it cannot be told, for want of the same fact.
 type Untold struct {
 	Missing      string    `json:"missing"`
+	Was          Fate      `json:"was"`
+	WasBy        string    `json:"was_by,omitempty"`
+	WasCode      int       `json:"was_code,omitempty"`
 	Count        int       `json:"count"`
 	Transactions []Mention `json:"transactions"`
 }

@@ -1,6 +1,9 @@
 package replay
 
 import (
+	"fmt"
+	"slices"
+
 	"gatepost/policy"
 	"gatepost/rules"
 )
@@ -18,18 +21,28 @@ const (
 	Deferred
 	Discarded
 	Refused
-	fates
+	unknown // in counts
 )
 
 var fateNames = [...]string{
 	Delivered: "delivered", Passed: "passed on", ServerRefused: "refused by the mail server", Abandoned: "given up by the client",
-	Greylisted: "greylisted", Deferred: "deferred", Discarded: "discarded", Refused: "refused",
+	Greylisted: "greylisted", Deferred: "deferred", Discarded: "discarded", Refused: "refused", unknown: "cannot be told",
 }
 
 func (f Fate) String() string { return fateNames[f] }
 
 // MarshalText writes the name.
 func (f Fate) MarshalText() ([]byte, error) { return []byte(fateNames[f]), nil }
+
+// UnmarshalText reads the name.
+func (f *Fate) UnmarshalText(text []byte) error {
+	i := slices.Index(fateNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is not how mail ends", text)
+	}
+	*f = Fate(i)
+	return nil
+}
 
 // ours tells whether a rule decided it.
 func (f Fate) ours() bool { return f >= Greylisted }
