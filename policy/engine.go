@@ -82,7 +82,8 @@ type plannedRule struct {
 
 	deferring []int // slots of all that decides it, if mail waits for some of that when it failed
 
-	inbound bool // has no say where users hand in their mail
+	personal string // a fact by which it may tell local parts apart, or empty
+	inbound  bool   // has no say where users hand in their mail
 }
 
 // level is how long something lives. Levels are ordered: a later one is contained in the earlier ones.

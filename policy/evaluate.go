@@ -153,6 +153,9 @@ func (g *Gate) evaluateObserved(facts *rules.Facts, from, end int) {
 // And where mail waits if a filter failed, it is waited until it is certain that the condition stays unknown: whether a
 // filter was quicker than another must not decide.
 func (g *Gate) decide(ctx context.Context, r *plannedRule, facts *rules.Facts) rules.Truth {
+	if g.play != nil && r.personal != "" && g.play.disguised {
+		g.play.lack(r.personal)
+	}
 	for {
 		i := g.pending(r.waits)
 		if i < 0 || !r.Open(facts, beforeAll) {

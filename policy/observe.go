@@ -62,11 +62,14 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 	v := g.view()
 	var shared *readable // one copy of the facts for all that need no more than what is known now
 	for _, o := range list {
-		if o.leavesOut(g.session) || !o.reports && o.firstReader > g.closed() {
+		read := o.firstReader <= g.closed()
+		if o.leavesOut(g.session) || !read && !o.reports {
 			continue
 		}
 		if g.play != nil {
-			g.play.start(g, o)
+			if read {
+				g.play.start(g, o)
+			}
 			continue
 		}
 		if o.inline {

@@ -12,7 +12,7 @@ import (
 func (k *compiler) planRules() {
 	e := k.engine
 	for i, r := range e.set.Rules() {
-		p := plannedRule{Rule: r, place: i, scope: k.reads(r), inbound: k.isInbound(r)}
+		p := plannedRule{Rule: r, place: i, scope: k.reads(r), inbound: k.isInbound(r), personal: personalFact(r)}
 		e.splits = e.splits || p.scope == recipientLevel && r.Stage > int(filters.AtRcpt) && r.Mode == rules.Enforce
 		e.rules = append(e.rules, p)
 	}

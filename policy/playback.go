@@ -17,8 +17,10 @@ type playback struct {
 	message  *RecordedMessage
 	recorded *Attempt
 	bypassed bool
-	judging  bool   // the message: nothing is still to come
-	missing  string // the first fact, or answer, that was needed and not recorded
+
+	disguised bool   // local parts are not the real ones
+	judging   bool   // the message: nothing is still to come
+	missing   string // the first fact, or answer, that was needed and not recorded
 }
 
 // errPlayed stands for the error of a filter, which decides nothing.
@@ -64,26 +66,30 @@ func (p *playback) start(g *Gate, o *observation) {
 	*g.slot(o.slot) = slot{run: unplayed, status: running}
 }
 
+// lack notes that something is needed that was not recorded.
+func (p *playback) lack(name string) {
+	if p.missing == "" {
+		p.missing = name
+	}
+}
+
 // lacks notes that a rule needs what was not recorded.
 func (p *playback) lacks(g *Gate, r *plannedRule, o *observation) {
-	if p.missing != "" {
-		return
-	}
 	for _, name := range r.Fields {
 		if fact, ok := g.engine.schema.Fact(name); ok && fact.Group == o.group {
-			p.missing = name
+			p.lack(name)
 			return
 		}
 	}
-	p.missing = o.filter
+	p.lack(o.filter)
 }
 
 // lacksMessage notes that a rule needs the message, or a field of its header, if that was not recorded.
 func (p *playback) lacksMessage(r *plannedRule) {
 	for _, name := range r.Fields {
 		field, isField := headerName(name)
-		if p.missing == "" && (p.message == nil && (isField || name == "message.size") || isField && !p.holds(field)) {
-			p.missing = name
+		if p.message == nil && (isField || name == "message.size") || isField && !p.holds(field) {
+			p.lack(name)
 		}
 	}
 }
@@ -124,8 +130,8 @@ func (p *playback) attempt(g *Gate) (passed bool) {
 	if sim := p.player.simulation; sim != nil {
 		state, known = sim.Attempt(g.view(), p.recorded, g.pending(g.engine.greyReads) < 0)
 	}
-	if !known && p.missing == "" {
-		p.missing = "greylist.state"
+	if !known {
+		p.lack("greylist.state")
 	}
 	return state == filters.GreylistPassed
 }

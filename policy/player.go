@@ -99,10 +99,14 @@ func (playClock) Now() time.Time { return time.Time{} }
 
 // Play runs a recording. The recording is not changed, and the play does not refer to it.
 func (p *Player) Play(r *Recording) Play {
-	session := *r.Session
-	session.Trusted = p.engine.Trusts(session.Client.Addr())
-	g := p.engine.NewGate(&session, &Runtime{Clock: playClock{}})
-	g.play = &playback{player: p, looks: r.Looks, message: r.Message, recorded: r.Attempt}
+	session := r.Session
+	if trusted := p.engine.Trusts(session.Client.Addr()); trusted != session.Trusted {
+		changed := *session
+		changed.Trusted = trusted
+		session = &changed
+	}
+	g := p.engine.NewGate(session, &Runtime{Clock: playClock{}})
+	g.play = &playback{player: p, looks: r.Looks, message: r.Message, recorded: r.Attempt, disguised: r.Disguised}
 	s := &playing{Gate: g, recording: r}
 	s.run()
 	s.out.Matched = g.matches

@@ -340,3 +340,30 @@ func BenchmarkPlay(b *testing.B) {
 		}
 	}
 }
+
+// Where local parts were disguised, rules that tell them apart cannot be told, save by those that everybody has.
+func TestPlayOfDisguisedAddresses(t *testing.T) {
+	f := &fakes{}
+	c := f.connect(t, `rcpt.local == "b" -> reject`)
+	c.deliver("a@example.com", "c@example.org")
+	c.Conclude(Ending{})
+	r := RecordingOf(c.records[0])
+	r.Disguised = true
+	for when, missing := range map[string]string{
+		`rcpt.local == "b"`: "rcpt.local", `mail.domain == "b" and mail.address == "x"`: "mail.address", "len(mail.local) > 64": "mail.local",
+		`rcpt.local in ["postmaster", "abuse"]`: "", `mail.domain == "b"`: "", `in_list(rcpt.address, "postmaster")`: "rcpt.address",
+	} {
+		config := f.config(when + " -> reject")
+		e, _ := Compile(config, f.specs(), filters.Env{}, emptyLists{})
+		if e == nil {
+			t.Fatal(when)
+		}
+		if play := e.NewPlayer(nil).Play(r); play.Missing != missing {
+			t.Errorf("%s: missing %q, want %q", when, play.Missing, missing)
+		}
+	}
+}
+
+type emptyLists struct{}
+
+func (emptyLists) ReadList(string) ([]byte, error) { return nil, nil }

@@ -32,6 +32,9 @@ type Recording struct {
 	Reply rules.Reply
 	Ours  bool
 	Size  int64
+	// Disguised: what stands for local parts in Envelope and Recipients is not what the client said, but for postmaster
+	// and abuse. What rules say by another one cannot be told.
+	Disguised bool
 }
 
 // RecordedDecision is a [Decision] whose rule may not exist any more.

@@ -12,7 +12,7 @@ func (e *Entry) Recording() *policy.Recording {
 	r := &policy.Recording{
 		ID: e.ID, Start: e.Start, Session: e.Session, Greeting: e.Greeting, Envelope: e.Envelope,
 		Looks: looksOf(e.Filters), Message: e.message(), Reached: e.Reached, Bypassed: e.Bypassed, Attempt: e.Attempt,
-		Transactions: e.Transactions, Reply: e.Ending.Reply, Ours: e.Ending.Ours, Size: e.Ending.Size,
+		Transactions: e.Transactions, Reply: e.Ending.Reply, Ours: e.Ending.Ours, Size: e.Ending.Size, Disguised: e.disguised(),
 	}
 	if e.Settings != nil {
 		r.Settings = *e.Settings
@@ -32,6 +32,20 @@ func (e *Entry) Recording() *policy.Recording {
 		}
 	}
 	return r
+}
+
+// disguised tells whether a local part was replaced. A client that really has such a one only makes this entry less
+// telling.
+func (e *Entry) disguised() bool {
+	if e.Envelope != nil && isDisguise(e.Envelope.ReversePath) || e.Greeting != nil && isDisguise(e.Greeting.AuthUser) {
+		return true
+	}
+	return slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return isDisguise(r.Address) })
+}
+
+func isDisguise(address string) bool {
+	local, _ := splitAddress(address)
+	return local == "*" || len(local) == 1+base32Lower.EncodedLen(tokenBytes) && local[0] == '~'
 }
 
 func decisionOf(action string, rule *Rule, reply rules.Reply) policy.RecordedDecision {
