@@ -225,7 +225,7 @@ type Report struct {
 	Unknown      []Untold    `json:"missing"`
 }
 
-// Harmful tells whether something that was delivered would be refused or discarded.
+// Harmful tells whether something that was delivered would be refused, discarded or quarantined.
 func (r *Report) Harmful() bool { return len(r.Changes) > 0 && r.Changes[0].Severity == Lost }
 
 // RuleCount is how many recipients (or sessions that did not come to one) a rule decided about; without a name those of

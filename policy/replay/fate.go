@@ -19,6 +19,7 @@ const (
 	Abandoned     // by the client
 	Greylisted
 	Deferred
+	Quarantined
 	Discarded
 	Refused
 	unknown // in counts
@@ -26,7 +27,7 @@ const (
 
 var fateNames = [...]string{
 	Delivered: "delivered", Passed: "passed on", ServerRefused: "refused by the mail server", Abandoned: "given up by the client",
-	Greylisted: "greylisted", Deferred: "deferred", Discarded: "discarded", Refused: "refused", unknown: "cannot be told",
+	Greylisted: "greylisted", Deferred: "deferred", Quarantined: "quarantined", Discarded: "discarded", Refused: "refused", unknown: "cannot be told",
 }
 
 func (f Fate) String() string { return fateNames[f] }
@@ -53,6 +54,8 @@ func fateOf(d *policy.RecordedDecision) Fate {
 		return Greylisted
 	case d.Action == rules.Discard:
 		return Discarded
+	case d.Action == rules.Quarantine:
+		return Quarantined
 	case d.Action == rules.Drop || d.Reply.Code >= 500:
 		return Refused
 	default:
@@ -106,7 +109,7 @@ type Severity uint8
 
 // The severities.
 const (
-	Lost     Severity = iota // was delivered, would be refused or discarded
+	Lost     Severity = iota // was delivered, would be refused, discarded or quarantined
 	Held                     // was delivered, would be told to come back
 	Harder                   // was told to come back or refused by the mail server, would be refused by a rule
 	Easier                   // was kept out, would be passed on
@@ -116,7 +119,7 @@ const (
 
 func severity(was, is Fate) Severity {
 	switch {
-	case was == Delivered && (is == Refused || is == Discarded):
+	case was == Delivered && is >= Quarantined:
 		return Lost
 	case was == Delivered && is.ours():
 		return Held
