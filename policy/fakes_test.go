@@ -321,7 +321,10 @@ func (c *client) message(text string) (Verdict, Edits) {
 		return v, Edits{}
 	}
 	m := filters.NewMessage(1<<20, nil)
-	c.t.Cleanup(m.Release)
+	c.t.Cleanup(func() {
+		c.Gate.Close("") // an observation that nobody waited for may be reading still
+		m.Release()
+	})
 	c.Message(m)
 	if _, err := m.Write([]byte(strings.ReplaceAll(text, "\n", "\r\n"))); err != nil {
 		c.t.Fatal(err)
