@@ -116,7 +116,10 @@ func (p *playback) complete(g *Gate) {
 	case m.Failed:
 		g.fail(transactionLevel, messageGroup)
 	default:
-		g.tx.message.Size, g.tx.message.Header = m.Size, m.Header
+		g.tx.message.size, g.tx.message.Header = m.Size, m.Header
+		if !m.Bodiless {
+			g.tx.message.Size = &g.tx.message.size
+		}
 		g.publish(transactionLevel, messageGroup, &g.tx.message)
 	}
 }

@@ -111,9 +111,11 @@ type ValueVisitor interface {
 
 // RecordedMessage is what was recorded of a message.
 type RecordedMessage struct {
-	Failed bool               // its header could not be read
-	Size   *int               // nil where a milter was not given the body
-	Header rules.HeaderSource // a rules.PartialHeader where not every field was recorded
+	Failed bool // its header could not be read
+	Size   int
+	// Bodiless: a milter was not given the body, and Size is not known.
+	Bodiless bool
+	Header   rules.HeaderSource // a rules.PartialHeader where not every field was recorded
 }
 
 // RecordingOf makes a recording of a record that has just been made.
@@ -137,7 +139,10 @@ func RecordingOf(r *Record) *Recording {
 	if r.Facts.Failed(messageGroup) {
 		c.Message = &RecordedMessage{Failed: true}
 	} else if m, ok := r.Facts.Group(messageGroup).(*MessageFacts); ok {
-		c.Message = &RecordedMessage{Size: m.Size, Header: recordedHeader{r.Facts, r.Headers}}
+		c.Message = &RecordedMessage{Bodiless: m.Size == nil, Header: recordedHeader{r.Facts, r.Headers}}
+		if m.Size != nil {
+			c.Message.Size = *m.Size
+		}
 	}
 	return c
 }

@@ -160,7 +160,7 @@ func (k *block) fields(u *unpacker, e *Entry) {
 
 func readSession(u *unpacker, e *Entry) {
 	e.session = filters.Session{ID: u.text(), Client: u.endpoint(), Peer: u.endpoint(), Local: u.endpoint(), Name: u.text(),
-		Trusted: u.flag(), Submission: u.flag(), Accepted: u.time()}
+		Trusted: u.flag(), Submission: u.flag(), Accepted: u.time(), Milter: u.flag()}
 	e.Session = &e.session
 }
 
@@ -170,6 +170,7 @@ func readGreeting(u *unpacker, e *Entry) {
 		e.tls = filters.TLS{Version: u.text(), Cipher: u.text(), ServerName: u.text(), PeerSubject: u.text()}
 		e.greeting.TLS = &e.tls
 	}
+	e.greeting.Unsure = u.flag()
 	e.Greeting = &e.greeting
 }
 

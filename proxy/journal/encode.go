@@ -87,6 +87,7 @@ func (b *builder) session(s *filters.Session) {
 	b.flag(s.Trusted)
 	b.flag(s.Submission)
 	b.time(s.Accepted)
+	b.flag(s.Milter)
 }
 
 // foreign writes a text in which an address may stand.
@@ -103,6 +104,7 @@ func (b *builder) greeting(g *filters.Greeting) {
 		b.text(g.TLS.ServerName)
 		b.foreign(g.TLS.PeerSubject)
 	}
+	b.flag(g.Unsure)
 }
 
 func (b *builder) envelope(e *filters.Envelope) {

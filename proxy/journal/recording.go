@@ -98,12 +98,9 @@ func (e *Entry) message() *policy.RecordedMessage {
 	if e.Facts[i].Failed {
 		return &policy.RecordedMessage{Failed: true}
 	}
-	size, ok := e.Facts[i].Lookup("message.size")
-	if !ok {
-		return nil
-	}
+	size, known := e.Facts[i].Lookup("message.size")
 	number, _ := size.(float64)
-	return &policy.RecordedMessage{Size: int(number), Header: headers(e.Headers)}
+	return &policy.RecordedMessage{Size: int(number), Bodiless: !known, Header: headers(e.Headers)}
 }
 
 // headers implements rules.PartialHeader.
