@@ -135,8 +135,9 @@ func costOf(t *testing.T, address string, pipelined bool) cost {
 }
 
 // TestCostBesidePlainRelay holds what the proxy does against what passing bytes takes: no more reads and writes, as commands
-// of a batch leave together and 354 is ours, and a bounded multiple of the processor time. All three ways take turns, and
-// what the client and the backend cost in this process is taken off.
+// of a batch leave together and 354 is ours, and a bounded multiple of the processor time. All three ways take turns. What
+// the client and the backend in this process read and write is taken off; their processor time is not, for the difference
+// of two times that vary is no measure.
 func TestCostBesidePlainRelay(t *testing.T) {
 	if poolsForget {
 		return // the race detector's own cost would be measured
@@ -149,21 +150,24 @@ func TestCostBesidePlainRelay(t *testing.T) {
 		calls     float64 // of the relay's
 		cpu       float64
 	}{
-		{"one command at a time", false, 1, 5},
-		{"pipelined", true, 1.8, 6}, // the backend hears MAIL and RCPT apart from the message before
+		{"one command at a time", false, 1, 3},
+		{"pipelined", true, 1.8, 3}, // the backend hears MAIL and RCPT apart from the message before
 	} {
-		var calls, cpu []float64
+		var calls []float64
+		var plainly, ourselves []time.Duration
 		for range 7 {
 			direct := costOf(t, h.backends[0].Address(), test.pipelined)
-			plain := costOf(t, relay, test.pipelined).minus(direct)
-			ours := costOf(t, h.address, test.pipelined).minus(direct)
-			calls = append(calls, float64(ours.calls)/float64(max(plain.calls, 1)))
-			cpu = append(cpu, float64(ours.cpu)/float64(max(plain.cpu, time.Microsecond)))
+			plain := costOf(t, relay, test.pipelined)
+			ours := costOf(t, h.address, test.pipelined)
+			calls = append(calls, float64(ours.calls-direct.calls)/float64(max(plain.calls-direct.calls, 1)))
+			plainly, ourselves = append(plainly, plain.cpu), append(ourselves, ours.cpu)
 		}
 		slices.Sort(calls)
-		slices.Sort(cpu)
-		t.Logf("%s: %.2f times the reads and writes, %.2f times the processor time", test.name, calls[3], cpu[3])
-		if calls[3] > test.calls || cpu[3] > test.cpu {
+		// Reads and writes are the same each time, but for chance. Processor time is made worse by what else runs on the
+		// machine, so each one's best turn is the one that tells.
+		cpu := float64(slices.Min(ourselves)) / float64(slices.Min(plainly))
+		t.Logf("%s: %.2f times the reads and writes, %.2f times the processor time", test.name, calls[3], cpu)
+		if calls[3] > test.calls || cpu > test.cpu {
 			t.Errorf("%s: more than %.2f times the reads and writes, or %.2f times the processor time, of a plain relay", test.name, test.calls, test.cpu)
 		}
 	}

@@ -99,7 +99,7 @@ func testOptions(t *testing.T, kind string, only ...string) options {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	return options{gatepost: "/nonexistent/gatepost", haproxy: self, rounds: 1, repeats: 1, time: 30 * time.Millisecond, only: only,
+	return options{gatepost: "/nonexistent/gatepost", haproxy: self, rounds: 1, repeats: 1, time: 300 * time.Millisecond, only: only,
 		idle: 20, waiters: 20, entries: 100, large: 2 << 20, chunking: true, out: filepath.Join(t.TempDir(), "benchmarks.md")}
 }
 
