@@ -39,6 +39,7 @@ type Gate struct {
 	progress     progress
 	bypassing    Bypassed
 	transactions int
+	lastWord     *rules.Reply // see HungUp; nil: none
 
 	play *playback // nil but where a recording is run again
 }
@@ -408,12 +409,24 @@ func (g *Gate) Close(note string) {
 		Start:   g.session.Accepted,
 		Facts:   &g.facts,
 		Matched: g.matches,
-		Ending:  Ending{Note: note},
+		Ending:  g.ending(note),
 
 		Reached:      g.progress.step,
 		Refused:      g.progress.refused,
 		Transactions: g.transactions,
 	})
+}
+
+// HungUp notes the front end's last word to a client whom it sends away, for a limit of the dialogue: it is no verdict.
+func (g *Gate) HungUp(r rules.Reply) { g.lastWord = &r }
+
+// ending is how the session ended. What a rule had refused before stays the reason.
+func (g *Gate) ending(note string) Ending {
+	e := Ending{Note: note}
+	if g.lastWord != nil && g.progress.refused == nil {
+		e.Reply, e.Ours = *g.lastWord, true
+	}
+	return e
 }
 
 // bypassed tells whether terminal actions are only recorded.

@@ -31,7 +31,7 @@ func (s *session) mail(c wire.Command) {
 		return
 	}
 	size, problem := s.checkMail(path, params)
-	if problem != nil {
+	if problem != nil && problem.Code != tooLarge {
 		s.syntax(problem)
 		return
 	}
@@ -53,6 +53,10 @@ func (s *session) mail(c wire.Command) {
 	switch {
 	case stops(v):
 		s.mailRefused(s.speak(v), true)
+	case problem != nil: // on record like any refusal: it is one that senders ask about
+		r := s.failure(problem.Code, problem.Enhanced, problem.Text)
+		s.relay(r)
+		s.mailRefused(r, true)
 	case !s.gate.NeedsBackend(), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
 		s.say(250, "2.1.0", "Sender ok")
 	default:
@@ -62,6 +66,9 @@ func (s *session) mail(c wire.Command) {
 		}
 	}
 }
+
+// tooLarge is the answer to a message whose declared size is above the limit (RFC 1870, 6.1).
+const tooLarge = 552
 
 // nextIsRcpt looks at the input without using it up.
 func (s *session) nextIsRcpt() bool {

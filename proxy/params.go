@@ -100,7 +100,7 @@ func (s *session) checkSize(value string) (size int64, problem *wire.SyntaxError
 	case err != nil && !isDigits(value) || size < 0 || strings.HasPrefix(value, "+"):
 		return 0, &wire.SyntaxError{Code: 501, Enhanced: "5.5.4", Text: "SIZE needs a number of bytes"}
 	case err != nil || size > limit:
-		return 0, &wire.SyntaxError{Code: 552, Enhanced: "5.3.4", Text: "The message is larger than " + strconv.FormatInt(limit, 10) + " bytes"}
+		return 0, &wire.SyntaxError{Code: tooLarge, Enhanced: "5.3.4", Text: "The message is larger than " + strconv.FormatInt(limit, 10) + " bytes"}
 	}
 	return size, nil
 }

@@ -36,6 +36,9 @@ func (s *session) fault(code int, enhanced, text string) {
 // hangUp says a last word.
 func (s *session) hangUp(code int, enhanced, text string) {
 	s.say(code, enhanced, text)
+	if code >= 400 && s.gate != nil {
+		s.gate.HungUp(rules.Reply{Code: code, Enhanced: enhanced, Text: text})
+	}
 	s.over = true
 }
 
