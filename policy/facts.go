@@ -169,6 +169,13 @@ func (f *RcptFacts) fill(r *filters.Recipient, count int) {
 	f.Local, f.Domain = filters.SplitAddress(f.Address)
 }
 
+// RcptFactsOf are those of a forward-path; count is how many recipients were accepted before it, and this one.
+func RcptFactsOf(forwardPath string, count int) *RcptFacts {
+	f := new(RcptFacts)
+	f.fill(&filters.Recipient{ForwardPath: forwardPath}, count)
+	return f
+}
+
 // maxHeaderValue bounds the bytes of a field that rules see and records keep.
 const maxHeaderValue = 4096
 

@@ -96,6 +96,9 @@ const AttemptBehindRecipients = -1
 // where the filter is off.
 type Settings struct{ Greylist, RateLimit uint64 }
 
+// GreylistIs tells whether the greylister had this section of the configuration.
+func (s *Settings) GreylistIs(section any) bool { return s.Greylist == digest(section) }
+
 // The kinds of records.
 const (
 	SessionRecord     = "session"

@@ -17,7 +17,8 @@ type Reason struct {
 	// ">=" and "4"; empty for others.
 	Left, Comparison, Right string
 	Facts                   []Reading // what a comparison reads
-	Opaque                  bool      // what a comparison came to cannot be told any more: it needs a list, or a fact that does not exist here
+	Listed                  bool      // it asks a list file, which may have been another one when the condition was looked at first
+	Opaque                  bool      // what a comparison came to cannot be told any more: it needs a list that cannot be read, or a fact that does not exist here
 }
 
 // Reading is a fact and its value: bool, float64, string, []string or netip.Addr, or nil where it was absent.
@@ -27,10 +28,11 @@ type Reading struct {
 }
 
 // Explain takes apart a condition that was compiled once, perhaps by another release, over facts of s. Its problems are
-// those of a text that is no condition at all; a part that cannot be compiled here is opaque.
-func Explain(s *Schema, condition string, f *Facts) (*Reason, []Problem) {
+// those of a text that is no condition at all; a part that cannot be compiled here is opaque. Lists that it names are read
+// from lists as they are now; with nil such a part is opaque.
+func Explain(s *Schema, condition string, f *Facts, lists Lists) (*Reason, []Problem) {
 	p := new(problems)
-	e := &explainer{schema: s, text: condition, facts: f}
+	e := &explainer{schema: s, text: condition, facts: f, lists: newListCache(lists)}
 	tree, offset, err := parse(condition, newParserConfig())
 	if err != nil {
 		p.fail(Source{Text: condition}.at(offset), "%v", err)
@@ -43,6 +45,7 @@ type explainer struct {
 	schema *Schema
 	text   string
 	facts  *Facts
+	lists  *listCache
 }
 
 func (e *explainer) reason(n ast.Node) *Reason {
@@ -90,6 +93,7 @@ func (e *explainer) joined(r *Reason, n *ast.BinaryNode) *Reason {
 func (e *explainer) leaf(r *Reason, n ast.Node) {
 	names := &namesIn{schema: e.schema}
 	ast.Walk(&n, names)
+	r.Listed = names.lists
 	for _, name := range names.found {
 		var value any
 		if name == "score" {
@@ -102,7 +106,7 @@ func (e *explainer) leaf(r *Reason, n ast.Node) {
 	if b, ok := n.(*ast.BinaryNode); ok && len(names.found) == 1 && isLiteral(b.Right) {
 		r.Left, r.Comparison, r.Right = b.Left.String(), b.Operator, b.Right.String()
 	}
-	c := &compiler{problems: new(problems), schema: e.schema, config: newParserConfig(), lists: newListCache(nil), source: Source{Text: e.text}}
+	c := &compiler{problems: new(problems), schema: e.schema, config: newParserConfig(), lists: e.lists, source: Source{Text: e.text}}
 	condition := c.condition(n)
 	if condition == nil {
 		r.Opaque = true
@@ -119,10 +123,11 @@ func isLiteral(n ast.Node) bool {
 	return false
 }
 
-// namesIn collects the facts that an expression names, each once.
+// namesIn collects the facts that an expression names, each once, and whether it asks a list.
 type namesIn struct {
 	schema *Schema
 	found  []string
+	lists  bool
 }
 
 // Visit implements ast.Visitor.
@@ -141,6 +146,7 @@ func (v *namesIn) Visit(n *ast.Node) {
 		}
 	case *ast.CallNode:
 		callee, isName := n.Callee.(*ast.IdentifierNode)
+		v.lists = v.lists || isName && callee.Value == "in_list"
 		if isName && callee.Value == "header" && len(n.Arguments) == 1 {
 			if field, ok := n.Arguments[0].(*ast.StringNode); ok {
 				name = factOfHeader(field.Value)

@@ -44,7 +44,7 @@ func TestExplain(t *testing.T) {
 		`header("Subject") == "" and len(x.names) == 2`:          {True, `one of (NOT header("Subject") == ""; NOT len(x.names) == 2)`, `[{header("Subject") }] [{x.names [a b]}]`},
 		`score == 0 and "a" in x.names and x.result in ["pass"]`: {True, `one of (NOT score == 0; NOT "a" in x.names; NOT x.result in ["pass"])`, "[{score 0}] [{x.names [a b]}] [{x.result pass}]"},
 	} {
-		r, problems := Explain(s, condition, f)
+		r, problems := Explain(s, condition, f, nil)
 		if r == nil {
 			t.Errorf("%s: %v", condition, problems)
 			continue
@@ -63,14 +63,14 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: would pass with %s, want %s", condition, got, want.pass)
 		}
 	}
-	opaque, _ := Explain(s, `in_list(x.ip, "friends") or gone.fact == 3`, f)
+	opaque, _ := Explain(s, `in_list(x.ip, "friends") or gone.fact == 3`, f, nil)
 	if leaves := opaque.Leaves(); len(leaves) != 2 || !leaves[0].Opaque || !leaves[1].Opaque || leaves[0].Facts[0].Name != "x.ip" {
 		t.Errorf("what cannot be compiled here: %+v", opaque)
 	}
-	if r, problems := Explain(s, "x.count >=", f); r != nil || len(problems) == 0 {
+	if r, problems := Explain(s, "x.count >=", f, nil); r != nil || len(problems) == 0 {
 		t.Error("half a condition is explained")
 	}
-	plain, _ := Explain(s, "x.count >= 4", f)
+	plain, _ := Explain(s, "x.count >= 4", f, nil)
 	if plain.Left != "x.count" || plain.Comparison != ">=" || plain.Right != "4" {
 		t.Errorf("%+v", plain)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,10 +97,11 @@ func idsIn(text string) (ids []string) {
 	return ids
 }
 
-// entries finds what the journal has on a subject, newest first, at most limit.
+// entries finds what the journal has on a subject, newest first, at most limit. A session that had transactions comes
+// behind them.
 func (s subject) entries(ctx context.Context, r *journal.Reader, q journal.Query, limit int) (found []*journal.Entry, err error) {
 	keep := func(e *journal.Entry) bool {
-		if len(s.ids) == 0 && e.Transactions > 0 {
+		if len(s.ids) == 0 && e.Transactions > 0 && e.Ending.Reply.Code == 0 {
 			return true // its transactions tell more
 		}
 		found = append(found, e.Clone())
@@ -116,5 +118,6 @@ func (s subject) entries(ctx context.Context, r *journal.Reader, q journal.Query
 			return nil, err
 		}
 	}
+	slices.SortStableFunc(found, func(a, b *journal.Entry) int { return cmp.Compare(min(a.Transactions, 1), min(b.Transactions, 1)) })
 	return found, nil
 }

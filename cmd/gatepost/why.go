@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatepost/filters/all"
+	"gatepost/filters/greylist"
+	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
 	"gatepost/rules"
 )
@@ -81,7 +83,7 @@ func why(cmd *cobra.Command, file, text string, since time.Time) error {
 	if len(found) == 0 {
 		return notFound(wanted, section)
 	}
-	return tellAll(cmd.OutOrStdout(), found)
+	return tellAll(cmd.OutOrStdout(), found, file)
 }
 
 // notFound says what may have become of an entry that is not there.
@@ -96,12 +98,15 @@ func notFound(s subject, c journal.Config) error {
 }
 
 // tellAll tells the latest in full and names the others.
-func tellAll(w io.Writer, found []*journal.Entry) error {
+func tellAll(w io.Writer, found []*journal.Entry, file string) error {
 	schema, err := journal.SearchSchema(all.Specs())
 	if err != nil {
 		return err
 	}
-	teller := &teller{w: w, schema: schema, binder: journal.NewBinder(schema)}
+	teller := &teller{w: w, schema: schema, binder: journal.NewBinder(schema), lists: config.Lists{Folder: config.ListsFolder(file, all.Specs())}}
+	if c, _ := config.Load(file, all.Specs()); c != nil {
+		teller.greylist, _ = c.Filters[greylist.Spec.Name].Settings.(*greylist.Config)
+	}
 	for i, e := range found[:min(len(found), fullStories)] {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -125,7 +130,10 @@ type teller struct {
 	w      io.Writer
 	schema *rules.Schema
 	binder *journal.Binder
-	err    error
+	// As they are configured now, for what is not recorded.
+	lists    config.Lists
+	greylist *greylist.Config // nil: not known
+	err      error
 }
 
 func (t *teller) line(indent int, format string, args ...any) {

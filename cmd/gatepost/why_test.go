@@ -108,7 +108,7 @@ func TestWhyOfADelivery(t *testing.T) {
 	}
 	story, _ = s.command("why", reply)
 	for _, want := range []string{": refused for now", "Rule grey at " + s.file + ":", "Greylisting: not seen before; the first attempt was at 20",
-		"The wait counts from 20", "rcpt.local were not \"slow\""} {
+		"Who tries again between 20", "rcpt.local were not \"slow\""} {
 		if !strings.Contains(story, want) {
 			t.Errorf("without %q:\n%s", want, story)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"gatepost/filters"
 	"gatepost/policy"
@@ -16,22 +17,32 @@ func (t *teller) decision(e *journal.Entry) {
 	told := map[string]bool{}
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
-		if !r.Ours || r.Reply.Code/100 == 2 {
-			continue
+		switch {
+		case r.Reply.Code/100 == 2:
+		case r.Ours:
+			t.refusal(e, r, r.Rule, r.Action, r.Reply, told)
+		case !told[r.Address]:
+			told[r.Address] = true
+			t.head("Why <" + r.Address + "> was refused")
+			t.unruled(e, e.WroteReply(r.Reply))
 		}
-		t.refusal(e, r, r.Rule, r.Action, r.Reply, told)
 	}
 	if e.Refused != nil {
 		t.refusal(e, nil, e.Refused.Rule, e.Refused.Action, e.Refused.Reply, told)
-	} else if reply, ours := e.Reply(); len(told) == 0 && reply.Code >= 400 {
+	} else if reply := e.Ending.Reply; reply.Code >= 400 {
 		t.head("Why")
-		if ours {
-			t.line(1, "No rule decided this: Gatepost itself could not go on (see the reply%s).", noteHint(e))
-		} else {
-			t.line(1, "The backend refused; no rule of Gatepost did.")
-		}
+		t.unruled(e, e.Ending.Ours)
 	} else if e.Verdict == "accept" {
 		t.passed(e)
+	}
+}
+
+// unruled explains a refusal that no rule decided.
+func (t *teller) unruled(e *journal.Entry, ours bool) {
+	if ours {
+		t.line(1, "No rule decided this: Gatepost itself could not go on (see the reply%s).", noteHint(e))
+	} else {
+		t.line(1, "The backend refused; no rule of Gatepost did.")
 	}
 }
 
@@ -86,18 +97,18 @@ func (t *teller) refusal(e *journal.Entry, r *journal.Recipient, rule *journal.R
 func (t *teller) ruled(e *journal.Entry, r *journal.Recipient, rule *journal.Rule, action string, reply rules.Reply) {
 	t.line(1, "Rule %s at %s decided: %s", rule.Name, rule.Place(), action)
 	t.line(2, "when: %s", strings.Join(strings.Fields(rule.When), " "))
-	reason, problems := rules.Explain(t.schema, rule.When, t.facts(e, r))
+	reason, problems := rules.Explain(t.schema, rule.When, t.facts(e, r), t.lists)
 	if reason == nil {
 		t.line(2, "This release cannot read the condition any more: %v", problems)
 		return
 	}
 	for _, leaf := range reason.Leaves() {
-		t.line(2, "%s: %s", truthText(leaf), readingsText(leaf.Facts))
+		t.line(2, "%s: %s%s", truthText(leaf), readingsText(leaf.Facts), listNote(leaf))
 	}
 	switch {
 	case rule.DeferOnError && action == rules.Defer.String() && reply.Enhanced == "4.4.3":
 		t.line(1, "It says on_error: defer, and what it needs was not known. It passes when the filters above answer.")
-	case action == rules.Greylist.String() && reply.Code == 452:
+	case action == rules.Defer.String() && rule.Action == rules.Greylist.String() && reply.Code == 452:
 		t.line(1, "Another recipient was accepted already, and a transaction is greylisted as a whole or not at all: this one is to be sent again in a transaction of its own, which counts as its first attempt.")
 		t.comeBack(e)
 	case action == rules.Greylist.String():
@@ -105,19 +116,30 @@ func (t *teller) ruled(e *journal.Entry, r *journal.Recipient, rule *journal.Rul
 		t.line(1, "It would not have been greylisted if")
 		t.change(reason.To(false), 2)
 	case reason.Truth != rules.True:
-		t.line(1, "With what is recorded the condition does not come out true: it depends on what is not recorded, such as a list file.")
+		t.line(1, "With what is recorded, and list files as they are now, the condition does not come out true: a list has changed, or the journal does not hold what was read.")
 	default:
 		t.line(1, "The rule would not have matched if")
 		t.change(reason.To(false), 2)
 	}
 }
 
-// comeBack tells when a greylisted sender passes.
+// comeBack tells when a greylisted sender passes. The journal knows when it came first, and not how long the delay was; but
+// it tells whether that was another one than now.
 func (t *teller) comeBack(e *journal.Entry) {
-	t.line(1, "The reply says how long to wait; whoever tries again after that, and in time, passes.")
-	if e.Attempt != nil && !e.Attempt.First.IsZero() {
-		t.line(1, "The wait counts from %s. `gatepost greylist show` tells where the sender stands now, `gatepost greylist pass` lets it pass.", local(e.Attempt.First))
+	if e.Attempt == nil || e.Attempt.First.IsZero() {
+		return
 	}
+	if c, first := t.greylist, e.Attempt.First; c != nil {
+		note := ""
+		if e.Settings == nil || !e.Settings.GreylistIs(c) {
+			note = "; greylisting was configured in another way then"
+		}
+		t.line(1, "Who tries again between %s and %s passes (delay %s and window %s from the first attempt%s).", local(first.Add(time.Duration(c.Delay))),
+			local(first.Add(time.Duration(c.Window))), c.Delay, c.Window, note)
+	} else {
+		t.line(1, "The wait counts from %s.", local(first))
+	}
+	t.line(1, "`gatepost greylist show` tells where the sender stands now, `gatepost greylist pass` lets it pass.")
 }
 
 // facts are those by which a recipient was judged, or with nil all of them.
@@ -134,9 +156,7 @@ func (t *teller) facts(e *journal.Entry, r *journal.Recipient) *rules.Facts {
 			f.Clear(i)
 		}
 		if group.Name == "rcpt" && group.Stage == int(filters.AtRcpt) {
-			facts := &policy.RcptFacts{Address: r.Address}
-			facts.Local, facts.Domain = filters.SplitAddress(r.Address)
-			f.Set(i, facts)
+			f.Set(i, policy.RcptFactsOf(r.Address, place(e, r)))
 		}
 	}
 	for i := range r.Filters {
@@ -145,6 +165,27 @@ func (t *teller) facts(e *journal.Entry, r *journal.Recipient) *rules.Facts {
 		}
 	}
 	return f
+}
+
+// place is which one of the accepted recipients r was, or would have been.
+func place(e *journal.Entry, r *journal.Recipient) int {
+	count := 1
+	for i := range e.Recipients {
+		if &e.Recipients[i] == r {
+			break
+		}
+		if e.Recipients[i].Reply.Code/100 == 2 {
+			count++
+		}
+	}
+	return count
+}
+
+func listNote(r *rules.Reason) string {
+	if r.Listed && !r.Opaque {
+		return " (the list file as it is now)"
+	}
+	return ""
 }
 
 func truthText(r *rules.Reason) string {

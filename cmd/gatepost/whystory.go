@@ -32,6 +32,9 @@ func (t *teller) title(e *journal.Entry) {
 	if e.Kind == policy.SessionRecord && e.Verdict == telemetry.Abandon.String() {
 		outcome = "ended"
 	}
+	if rule := e.Decisive(); rule != nil && rule.Action == rules.Drop.String() {
+		outcome = "answered by closing the connection"
+	}
 	t.line(0, "%s %s: %s", what, e.ID, outcome)
 	t.line(0, "%s, %s", e.Start.Local().Format("Mon 2006-01-02 15:04:05.000 MST"), rounded(e.End.Sub(e.Start)))
 }
@@ -135,11 +138,15 @@ func (t *teller) recipients(e *journal.Entry) {
 		t.learned(r.Filters, filters.AtRcpt)
 		t.matched(e, filters.AtRcpt, r.Address)
 		who := "the backend"
-		if r.Ours {
+		if r.Ours || e.WroteReply(r.Reply) {
 			who = "Gatepost"
 			if r.Rule != nil {
 				who += ", by rule " + r.Rule.Name
 			}
+		}
+		if r.Action == rules.Drop.String() {
+			t.line(1, "%s", closedBy(r.Rule))
+			continue
 		}
 		if r.Reply.Code/100 == 2 && r.Reply.Text == "" {
 			t.line(1, "%d from %s", r.Reply.Code, who)
@@ -150,6 +157,14 @@ func (t *teller) recipients(e *journal.Entry) {
 	if a := e.Attempt; a != nil {
 		t.greylisting(a)
 	}
+}
+
+func closedBy(rule *journal.Rule) string {
+	text := "Gatepost closed the connection without a reply"
+	if rule != nil {
+		text += ", by rule " + rule.Name
+	}
+	return text
 }
 
 func (t *teller) greylisting(a *policy.Attempt) {
@@ -277,10 +292,14 @@ func (t *teller) end(e *journal.Entry) {
 	if reply.Code == 0 && e.Refused != nil && e.Kind == policy.SessionRecord {
 		reply, ours = e.Refused.Reply, true
 	}
-	if reply.Code == 0 && e.Ending.Note == "" {
+	dropped := e.Refused != nil && e.Refused.Action == rules.Drop.String()
+	if reply.Code == 0 && e.Ending.Note == "" && !dropped {
 		return
 	}
 	t.head("The end")
+	if dropped {
+		t.line(1, "%s", closedBy(e.Refused.Rule))
+	}
 	if reply.Code != 0 {
 		who := "the backend"
 		if ours {

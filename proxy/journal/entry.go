@@ -139,6 +139,10 @@ func (e *Entry) Accepted() bool {
 	return slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.Reply.Code/100 == 2 })
 }
 
+// WroteReply tells whether a reply was our own words: a backend does not know the entry's id. A recipient's reply is not
+// marked as ours where the front end spoke for a backend that it did not reach.
+func (e *Entry) WroteReply(r rules.Reply) bool { return strings.Contains(r.Text, "(id "+e.ID+")") }
+
 // Reply returns the last word to the client: at the end of data, or what kept it from getting there, or the first
 // refusal of a recipient.
 func (e *Entry) Reply() (r rules.Reply, ours bool) {
@@ -147,7 +151,7 @@ func (e *Entry) Reply() (r rules.Reply, ours bool) {
 	}
 	for i := range e.Recipients {
 		if r := &e.Recipients[i]; r.Reply.Code/100 != 2 {
-			return r.Reply, r.Ours
+			return r.Reply, r.Ours || e.WroteReply(r.Reply)
 		}
 	}
 	if e.Refused != nil {
