@@ -241,16 +241,6 @@ func (k *compiler) schema() bool {
 }
 
 func (k *compiler) compileRules(lists rules.Lists) {
-	for _, d := range k.config.Rules {
-		if strings.TrimSpace(d.Then.Text) == "quarantine" {
-			k.failed = true
-			p := Problem{Problem: rules.Problem{Message: "quarantine needs the journal, which this release does not have"}}
-			if d.Then.At != nil {
-				p.Pos = d.Then.At(0)
-			}
-			k.problems = append(k.problems, p)
-		}
-	}
 	set, problems := rules.Compile(k.engine.schema, k.config.Rules, lists)
 	for _, p := range problems {
 		k.failed = k.failed || !p.Warning

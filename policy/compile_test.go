@@ -19,7 +19,6 @@ func TestProblems(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{"quarantine", []string{"mail.null -> reject", "mail.null -> quarantine"}, nil, "test:2: quarantine needs the journal"},
 		{"greylist too early", []string{"client.port > 0 -> greylist; at: connect"}, nil, "greylist acts at rcpt at the earliest"},
 		{"no such fact", []string{"dnsbl.scores > 1 -> reject"}, nil, "test:1:"},
 		{"no such filter", nil, func(c *Config) { c.Filters["dsnbl"] = FilterConfig{} }, "filters.dsnbl:0: there is no such filter"},

@@ -10,7 +10,7 @@ import (
 
 // ruling is what the rules of a stage came to.
 type ruling struct {
-	rule   *plannedRule // the rule that ended the evaluation by a refusal, a greylisting or a discard; nil for none
+	rule   *plannedRule // the rule that ended the evaluation by a refusal or a greylisting; nil for none
 	failed bool         // a filter failed without whose facts the rule cannot be decided, and such mail shall wait
 	delay  time.Duration
 }
@@ -69,8 +69,8 @@ func (g *Gate) act(r *plannedRule, facts *rules.Facts, stage filters.Stage, resu
 	switch r.Action {
 	case rules.Accept:
 		g.accept(r)
-	case rules.Discard:
-		g.carrier(stage).discard = r.Rule
+	case rules.Discard, rules.Quarantine:
+		g.carry(stage, r.Rule)
 	case rules.Score:
 		facts.SetScore(facts.Score() + r.Points)
 	case rules.Tag:
@@ -223,7 +223,7 @@ func (g *Gate) NeedsBackend() bool {
 			continue
 		}
 		switch r.Action {
-		case rules.Accept, rules.Discard:
+		case rules.Accept, rules.Discard, rules.Quarantine:
 			return true
 		case rules.Greylist:
 			return open || !g.refusesAlone()

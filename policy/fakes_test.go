@@ -211,6 +211,8 @@ func ruleOf(i int, text string) rules.Definition {
 			d.Points = source(value)
 		case "delay":
 			d.Delay = source(value)
+		case "keep":
+			d.Keep = source(value)
 		default:
 			panic("unknown key " + key)
 		}

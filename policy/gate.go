@@ -83,7 +83,7 @@ type transaction struct {
 // carried is what rules that do not refuse leave for the end of data.
 type carried struct {
 	tags    []string
-	discard *rules.Rule
+	instead *rules.Rule // by which the message is not delivered but thrown away or kept in quarantine
 }
 
 // noneClosed is a place behind all rules.
@@ -254,7 +254,7 @@ func (g *Gate) judgeRecipients(ctx context.Context) Verdict {
 func (g *Gate) Message(m *filters.Message) {
 	g.tx.body = m
 	g.reach(StepMessage, Verdict{})
-	if len(g.engine.byStage[filters.AtMessage]) == 0 || g.discarding() != nil {
+	if len(g.engine.byStage[filters.AtMessage]) == 0 || g.discards() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -266,7 +266,7 @@ func (g *Gate) Message(m *filters.Message) {
 func (g *Gate) EndOfData(ctx context.Context) (Verdict, Edits) {
 	v := g.judgeMessage(ctx)
 	g.reach(StepEnd, v)
-	if v.Action != 0 {
+	if v.Action != 0 && !v.Keeps() {
 		return v, Edits{}
 	}
 	return v, g.edits(ctx)
@@ -274,13 +274,16 @@ func (g *Gate) EndOfData(ctx context.Context) (Verdict, Edits) {
 
 func (g *Gate) judgeMessage(ctx context.Context) Verdict {
 	tx := g.tx
-	if rule := g.discarding(); rule != nil {
-		return g.discardVerdict(rule)
+	if g.discards() {
+		return g.insteadVerdict(g.instead())
 	}
 	g.messageComplete(ctx)
+	if rule := g.instead(); rule != nil {
+		return g.insteadVerdict(rule)
+	}
 	v := g.evaluateBehindRecipients(ctx, filters.AtMessage)
-	if v.Action == 0 && tx.discard != nil {
-		d := g.discardVerdict(tx.discard)
+	if v.Action == 0 && tx.instead != nil {
+		d := g.insteadVerdict(tx.instead)
 		d.Delay = v.Delay
 		return d
 	}
@@ -342,17 +345,34 @@ func (g *Gate) judged() *rules.Facts {
 	}
 }
 
-// discarding returns the rule by which the message is thrown away whatever it turns out to be, or nil.
-func (g *Gate) discarding() *rules.Rule {
+// instead returns the rule by which the message is not delivered, whatever it turns out to be, or nil: the first one, for
+// those behind the recipients carry nothing if there is one already.
+func (g *Gate) instead() *rules.Rule {
 	for _, c := range [...]*carried{g.connected, g.greeted, &g.tx.carried} {
-		if c != nil && c.discard != nil {
-			return c.discard
+		if c != nil && c.instead != nil {
+			return c.instead
 		}
 	}
 	if g.tx.class != nil {
-		return g.tx.class.discard
+		return g.tx.class.instead
 	}
 	return nil
+}
+
+// discards tells that nobody is going to look at the message. One in quarantine goes there with what filters find out.
+func (g *Gate) discards() bool {
+	rule := g.instead()
+	return rule != nil && rule.Action == rules.Discard
+}
+
+// carry leaves a rule of a stage, by which the message is not delivered, for the end of data.
+func (g *Gate) carry(stage filters.Stage, rule *rules.Rule) {
+	if stage > filters.AtRcpt && g.instead() != nil {
+		return
+	}
+	if c := g.carrier(stage); c.instead == nil {
+		c.instead = rule
+	}
 }
 
 // Conclude ends the transaction and writes the record. It is called exactly once for every Mail, also after RSET, and

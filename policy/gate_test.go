@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -357,6 +358,50 @@ func TestSlowTagAndDiscard(t *testing.T) {
 	c.mail("a@example.com")
 	if v := c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "b@example.org"}); v.Delay != time.Minute || v.Action != 0 {
 		t.Errorf("%+v", v)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		rules  []string
+		action rules.Action
+		by     string // the rule
+		reply  string
+		keeps  bool
+	}{
+		{"at the end of data", []string{"message.size > 0 -> quarantine"}, rules.Quarantine, "rule0", "250 2.0.0 Message received", true},
+		{"carried from the connection", []string{"client.port > 0 -> quarantine; at: connect", "message.size > 0 -> reject"}, rules.Quarantine, "rule0", "250 2.0.0", true},
+		{"carried from RCPT", []string{`rcpt.local == "b" -> quarantine; reply: 250 2.0.0 Thank you`}, rules.Quarantine, "rule0", "250 2.0.0 Thank you", true},
+		{"the first of two", []string{"client.port > 0 -> quarantine", "mail.null == false -> discard; at: data"}, rules.Quarantine, "rule0", "250", true},
+		{"the first of two, thrown away", []string{"client.port > 0 -> discard", "mail.null == false -> quarantine; at: data"}, rules.Discard, "rule0", "250", false},
+		{"the first by stage", []string{"client.port > 0 -> quarantine", "mail.null == false -> discard; at: mail"}, rules.Discard, "rule1", "250", false},
+		{"a refusal with a copy", []string{"message.size > 0 -> reject; keep: copy"}, rules.Reject, "rule0", "550 5.7.1", true},
+		{"a refusal", []string{"message.size > 0 -> reject"}, rules.Reject, "rule0", "550 5.7.1", false},
+		{"watched", []string{"client.port > 0 -> quarantine; mode: observe"}, 0, "", "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := (&fakes{}).connect(t, append([]string{"client.port > 0 -> tag; header: X-Port: {client.port}; at: connect"}, test.rules...)...)
+			c.hello()
+			c.mail("a@example.com")
+			expect(t, "rcpt", c.rcpt("b@example.org"), "")
+			if !c.NeedsBackend() {
+				t.Error("the backend is to be asked about the recipients")
+			}
+			v, edits := c.message(plain)
+			by := ""
+			if v.Rule != nil {
+				by = fmt.Sprint("rule", v.Rule.Index-1)
+			}
+			got := strings.TrimSpace(fmt.Sprint(v.Reply.Code, " ", v.Reply.Enhanced, " ", v.Reply.Text))
+			if v.Action != test.action || by != test.by || v.Keeps() != test.keeps || test.reply != "" && !strings.HasPrefix(got, test.reply) {
+				t.Errorf("%v by %s: %s, keeps %t", v.Action, by, got, v.Keeps())
+			}
+			// What is kept may be delivered later, with the fields that it would have had.
+			if tagged := bytes.Contains(edits.Prepend, []byte("X-Port:")); tagged != (test.keeps || test.action == 0) {
+				t.Errorf("edits: %q", edits.Prepend)
+			}
+		})
 	}
 }
 

@@ -28,7 +28,7 @@ func (g *Gate) LeaveBody() bool {
 }
 
 func (g *Gate) readsBody() bool {
-	if g.discarding() != nil {
+	if g.discards() {
 		return false
 	}
 	for _, o := range g.engine.byStage[filters.AtMessage] {

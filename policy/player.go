@@ -263,7 +263,7 @@ func (s *playing) recipient(rcpt *RecordedRecipient) bool {
 
 // message starts what looks at the message.
 func (s *playing) message() {
-	if s.discarding() == nil {
+	if !s.discards() {
 		s.start(playContext, filters.AtMessage)
 	}
 }

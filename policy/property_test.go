@@ -51,7 +51,7 @@ func drawRules(t *rapid.T, from []string, actions ...string) []string {
 }
 
 var anyAction = []string{
-	"accept", "reject", "reject; reply: 554 5.7.1 other", "defer", "greylist", "discard", "drop",
+	"accept", "reject", "reject; reply: 554 5.7.1 other", "defer", "greylist", "discard", "quarantine", "drop",
 	"score; points: 2", "tag; header: X-Tag: {rcpt.local}", "slow; delay: 1s",
 }
 
@@ -191,7 +191,7 @@ func TestNeverHalfGreylisted(t *testing.T) {
 // Whoever shares a transaction gets the answer that it would have got alone: the same reply at the end of data, and the
 // same tags.
 func TestClassesNeverMixAnswers(t *testing.T) {
-	actions := []string{"accept", "reject", "reject; reply: 554 5.7.1 other", "defer", "discard", "score; points: 2", "tag; header: X-Tag: {mail.local}"}
+	actions := []string{"accept", "reject", "reject; reply: 554 5.7.1 other", "defer", "discard", "quarantine", "score; points: 2", "tag; header: X-Tag: {mail.local}"}
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawFakes(t)
 		// A look-up that races its time-out may come out differently in the second session; that is not the subject.
@@ -251,7 +251,7 @@ func TestAbsentFactsDecideNothing(t *testing.T) {
 			if rapid.Bool().Draw(t, fmt.Sprint(i, " negated")) {
 				text = "not (" + text + ")"
 			}
-			texts = append(texts, text+" -> "+rapid.SampledFrom([]string{"greylist", "accept", "reject", "discard", "drop"}).Draw(t, fmt.Sprint(i, " action")))
+			texts = append(texts, text+" -> "+rapid.SampledFrom([]string{"greylist", "accept", "reject", "discard", "quarantine", "drop"}).Draw(t, fmt.Sprint(i, " action")))
 		}
 		texts = append(texts, "message.size > 0 -> defer; reply: 450 4.7.0 end of rules")
 		h, _ := transact(t, engineOf(t, f, texts), nil, "s@example.com", []string{"a"})

@@ -219,7 +219,7 @@ func (g *Gate) sameClass(ctx context.Context) bool {
 		g.joinForClass(ctx, rc.closedAt, rc.closedAt)
 		return true
 	}
-	alike := rc.closedAt == first.closedAt && rc.discard == first.discard && slices.Equal(rc.tags, first.tags)
+	alike := rc.closedAt == first.closedAt && rc.instead == first.instead && slices.Equal(rc.tags, first.tags)
 	if alike && !g.engine.splits {
 		return true
 	}
@@ -270,8 +270,8 @@ func (g *Gate) signature(rc *recipient) []byte {
 	for _, tag := range rc.tags {
 		b = append(append(b, tag...), '\n')
 	}
-	if rc.discard != nil {
-		return append(b, "discard"...)
+	if rc.instead != nil {
+		return append(b, rc.instead.Action.String()...)
 	}
 	closed := min(rc.closedAt, g.tx.closedAt, g.closedAt)
 	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= closed; i++ {

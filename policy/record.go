@@ -158,6 +158,8 @@ type Ending struct {
 	// Suppressed is the ID of the transaction that has delivered the same message before, when this one was answered 250
 	// without a second delivery (`duplicates: suppress`); else empty.
 	Suppressed string
+	// Kept is the ID under which quarantine has the message, or a copy of what was refused; else empty.
+	Kept string
 }
 
 func (g *Gate) record(r *Record) {

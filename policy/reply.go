@@ -11,11 +11,16 @@ import (
 
 // Verdict is what the front end shall do. With a zero Action it goes on.
 type Verdict struct {
-	Action rules.Action  // 0, Reject, Defer, Greylist, Discard, Drop
+	Action rules.Action  // 0, Reject, Defer, Greylist, Discard, Quarantine, Drop
 	Reply  rules.Reply   // complete: with id and contact
 	Rule   *rules.Rule   // nil when no rule decided
 	Close  bool          // close the connection after the reply (421, 521, Drop); Drop closes without one
 	Delay  time.Duration // tarpit: wait before replying (also with a zero Action); at most 60 s
+}
+
+// Keeps tells that the message goes to quarantine: in place of a delivery, or, where it is rejected, as a copy.
+func (v *Verdict) Keeps() bool {
+	return v.Action == rules.Quarantine || v.Action == rules.Reject && v.Rule != nil && v.Rule.Keep
 }
 
 // defaultReplies answer for rules without `reply:`.
@@ -66,8 +71,9 @@ func (g *Gate) separateVerdict(r *rules.Rule) Verdict {
 	return g.refusal(rules.Defer, rules.Reply{Code: 452, Enhanced: "4.5.3", Text: "Send this recipient in a separate transaction"}, r)
 }
 
-func (g *Gate) discardVerdict(r *rules.Rule) Verdict {
-	return g.refusal(rules.Discard, replyOf(r, g.judged(), rules.Reply{Code: 250, Enhanced: "2.0.0", Text: "Message received"}), r)
+// insteadVerdict is that of a rule which neither refuses nor delivers.
+func (g *Gate) insteadVerdict(r *rules.Rule) Verdict {
+	return g.refusal(r.Action, replyOf(r, g.judged(), rules.Reply{Code: 250, Enhanced: "2.0.0", Text: "Message received"}), r)
 }
 
 func (g *Gate) refusal(a rules.Action, reply rules.Reply, r *rules.Rule) Verdict {

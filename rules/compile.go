@@ -12,7 +12,7 @@ import (
 
 // Definition is a rule as written. Empty Text means that the key is not there.
 type Definition struct {
-	Name, When, Then, Reply, At, Mode, OnError, Header, Points, Delay Source
+	Name, When, Then, Reply, At, Mode, OnError, Header, Points, Delay, Keep Source
 }
 
 // Bounds of the values of a rule.
@@ -198,6 +198,7 @@ func (c *ruleCompiler) values(d Definition, r *Rule) {
 		{"header", d.Header, r.Action == Tag, true, func() { c.header(d.Header, r) }},
 		{"points", d.Points, r.Action == Score, true, func() { c.points(d.Points, r) }},
 		{"delay", d.Delay, r.Action == Slow, true, func() { c.delay(d.Delay, r) }},
+		{"keep", d.Keep, r.Action == Reject, false, func() { c.keep(d.Keep, r) }},
 	}
 	for _, key := range keys {
 		switch {
@@ -228,6 +229,16 @@ func (c *ruleCompiler) delay(src Source, r *Rule) {
 		return
 	}
 	r.Delay = delay
+}
+
+// keep reads `keep: copy`, which only makes sense where there is a message to be kept.
+func (c *ruleCompiler) keep(src Source, r *Rule) {
+	c.choice(src, "keep", []string{"copy"}, func(int) { r.Keep = true })
+	last := len(c.schema.stages) - 1
+	if r.Keep && r.Stage < last {
+		c.fail(src.at(0), "keep: copy needs the message, and the rule acts at %s, before there is one: add at: %s",
+			c.schema.stages[r.Stage], c.schema.stages[last])
+	}
 }
 
 // newSet puts the rules in order and completes what depends on it.

@@ -14,6 +14,7 @@ func (c *ruleCompiler) review(rules []*Rule, set *Set) {
 		c.warnOfTwin(r, twins)
 		c.warnOfConstant(r, set)
 		c.warnOfSplit(r, set)
+		c.warnOfResponsibility(r)
 	}
 }
 
@@ -80,5 +81,13 @@ func (c *ruleCompiler) warnOfSplit(r *Rule, set *Set) {
 				r.Name, other.Name, other.Pos.Line, c.schema.stages[other.Stage])
 			return
 		}
+	}
+}
+
+// warnOfResponsibility: what is answered 250 is ours to deliver (RFC 5321, 6.1), and here nobody delivers it by himself.
+func (c *ruleCompiler) warnOfResponsibility(r *Rule) {
+	if r.Action == Quarantine && r.Mode == Enforce {
+		c.warn(r.Pos, "%s answers 250 and keeps the message: sender and recipient are not told, and nobody gets it before `gatepost quarantine release`; with then: reject and keep: copy the sender knows",
+			r.Name)
 	}
 }

@@ -80,6 +80,7 @@ type Rule struct {
 	Stage        int // where it acts
 	Ready        int // the stage from which all facts it reads can be known
 	DeferOnError bool
+	Keep         bool          // `keep: copy`: a copy of what is refused goes to quarantine
 	Points       float64       // for Score
 	Delay        time.Duration // for Slow
 	// Groups are the groups that decide the condition, sorted: those it reads, and with `score` those that the score

@@ -13,7 +13,7 @@ func define(line int, keys string) Definition {
 	var d Definition
 	fields := map[string]*Source{
 		"name": &d.Name, "when": &d.When, "then": &d.Then, "reply": &d.Reply, "at": &d.At, "mode": &d.Mode,
-		"on_error": &d.OnError, "header": &d.Header, "points": &d.Points, "delay": &d.Delay,
+		"on_error": &d.OnError, "header": &d.Header, "points": &d.Points, "delay": &d.Delay, "keep": &d.Keep,
 	}
 	for _, key := range strings.Split(keys, "; ") {
 		name, value, _ := strings.Cut(key, ": ")
@@ -64,6 +64,12 @@ func TestBadRulesSayWhereAndWhat(t *testing.T) {
 		{"name: r; when: true; then: reject; reply: 450 4.7.1 no", 1, "the code of reject is 5xx, not 450"},
 		{"name: r; when: true; then: defer; reply: 550 5.7.1 no", 1, "the code of defer is 4xx, not 550"},
 		{"name: r; when: true; then: greylist; reply: 550 5.7.1 no", 1, "the code of greylist is 4xx, not 550"},
+		{"name: r; when: true; then: quarantine; reply: 451 4.7.1 no", 1, "the code of quarantine is 2xx, not 451"},
+		{"name: r; when: true; then: quarantine; keep: copy", 1, "keep does not belong to a rule that says then: quarantine"},
+		{"name: r; when: true; then: defer; at: message; keep: copy", 1, "keep does not belong to a rule that says then: defer"},
+		{"name: r; when: true; then: reject; at: message; keep: all", 1, `keep cannot be "all" (it is one of: copy)`},
+		{"name: r; when: true; then: reject; keep: copy", 1, "keep: copy needs the message, and the rule acts at rcpt, before there is one: add at: message"},
+		{"name: r; when: true; then: reject; at: data; keep: copy", 1, "keep: copy needs the message, and the rule acts at data, before there is one: add at: message"},
 		{"name: r; when: true; then: discard; reply: 550 5.7.1 no", 1, "the code of discard is 2xx, not 550"},
 		{"name: r; when: true; then: greylist; reply: 421 4.7.1 no", 1, "421 closes the connection; greylist with 451"},
 		{"name: r; when: true; then: reject; reply: 550 4.7.1 no", 5, "the enhanced code must be of the class of 550: 5.7.1"},
@@ -201,6 +207,10 @@ func TestWarnings(t *testing.T) {
 		{[]string{`name: a; when: rcpt.local == "a"; then: accept`, `name: b; when: dkim.result == "fail"; then: tag; header: X-A: b; mode: observe`}, ""},
 		{[]string{`name: a; when: rcpt.local == "a"; then: reject`, `name: b; when: dkim.result == "fail"; then: reject`}, ""},
 		{[]string{`name: a; when: client.trusted; then: accept`, `name: b; when: dkim.result == "fail"; then: reject`}, ""},
+		{[]string{`name: a; when: dnsbl.score > 4; then: quarantine`},
+			"a answers 250 and keeps the message: sender and recipient are not told, and nobody gets it before `gatepost quarantine release`; with then: reject and keep: copy the sender knows"},
+		{[]string{`name: a; when: dnsbl.score > 4; then: quarantine; mode: observe`}, ""},
+		{[]string{`name: a; when: dkim.result == "fail"; then: reject; keep: copy`}, ""},
 		{[]string{`name: a; when: in_list(client.ip, "missing"); then: accept`}, `the list file "missing" does not exist; it counts as empty`},
 	}
 	for _, test := range tests {

@@ -27,11 +27,12 @@ type ruleEntry struct {
 	Header  rules.Source `yaml:"header"`
 	Points  rules.Source `yaml:"points"`
 	Delay   rules.Source `yaml:"delay"`
+	Keep    rules.Source `yaml:"keep"`
 }
 
 func (e *ruleEntry) definition() rules.Definition {
 	return rules.Definition{Name: e.Name, When: e.When, Then: e.Then, Reply: e.Reply, At: e.At, Mode: e.Mode,
-		OnError: e.OnError, Header: e.Header, Points: e.Points, Delay: e.Delay}
+		OnError: e.OnError, Header: e.Header, Points: e.Points, Delay: e.Delay, Keep: e.Keep}
 }
 
 // decodeRules reads the list under `rules:`. An entry `include: default` stands for the rules that come with Gatepost.

@@ -249,6 +249,7 @@ func readEnding(u *unpacker, e *Entry) {
 		copy(e.Ending.Digest[:], u.bytes(len(e.Ending.Digest)))
 	}
 	e.Ending.Suppressed = u.text()
+	e.Ending.Kept = u.text()
 }
 
 func (k *block) course(u *unpacker, e *Entry) {

@@ -222,6 +222,7 @@ func (b *builder) ending(e *policy.Ending) {
 		b.buf = append(b.buf, e.Digest[:]...)
 	}
 	b.text(e.Suppressed)
+	b.text(e.Kept)
 }
 
 func (b *builder) course(r *policy.Record) {

@@ -189,7 +189,7 @@ func drawRecord(t *rapid.T) *policy.Record {
 		}
 	}
 	r.Ending = policy.Ending{Reply: drawReply(t), Ours: rapid.Bool().Draw(t, "ours"), Backend: texts.Draw(t, "backend"), QueueID: texts.Draw(t, "queue id"),
-		Size: rapid.Int64Range(0, 1<<40).Draw(t, "size"), Note: texts.Draw(t, "note"), Normalized: texts.Draw(t, "normalized"), Suppressed: texts.Draw(t, "suppressed")}
+		Size: rapid.Int64Range(0, 1<<40).Draw(t, "size"), Note: texts.Draw(t, "note"), Normalized: texts.Draw(t, "normalized"), Suppressed: texts.Draw(t, "suppressed"), Kept: texts.Draw(t, "kept")}
 	if rapid.Bool().Draw(t, "digest") {
 		r.Ending.Digest = [32]byte{1, 2, 255}
 	}
