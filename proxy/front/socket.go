@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// ErrOwned is wrapped by RemoveStale's error when another process answers on the socket.
-var ErrOwned = errors.New("another gatepost answers there")
+// ErrOwned is wrapped by the errors of RemoveStale and LockFile when another process answers on the socket, or holds the
+// file.
+var ErrOwned = errors.New("another gatepost is there already")
 
 const staleTimeout = 2 * time.Second
 

@@ -11,6 +11,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/proxy/front"
 	"gatepost/proxy/telemetry"
 )
 
@@ -81,7 +82,10 @@ func Open(c Config, o Options) (*Journal, error) {
 	j := &Journal{config: c, clock: o.Clock, log: o.Log, disk: o.disk, number: 1,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	var err error
-	if j.lock, err = lockFolder(filepath.Join(c.Path, lockName)); err != nil {
+	// A second process would write between our blocks, and cut the tail that this one is writing.
+	if j.lock, err = front.LockFile(filepath.Join(c.Path, lockName)); errors.Is(err, front.ErrOwned) {
+		return nil, fmt.Errorf("journal: %w: another gatepost writes this journal: stop that one, or give this one another journal.path", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if err := j.prepare(); err != nil {

@@ -1,0 +1,135 @@
+package quarantine
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/policy"
+)
+
+// Entry is what is known of a message: its side file, in JSON. All texts in it but the rule's were written by strangers.
+type Entry struct {
+	Format      int             `json:"format"` // of the side file; Keep sets it
+	ID          string          `json:"id"`     // the transaction's
+	Kept        time.Time       `json:"kept"`   // Keep sets it
+	Copy        bool            `json:"copy"`   // the message was refused, and the sender knows
+	Rule        Rule            `json:"rule"`
+	Reply       string          `json:"reply"` // what the client was told
+	Client      Client          `json:"client"`
+	ReversePath string          `json:"reverse_path"` // empty for <>
+	Params      []filters.Param `json:"params,omitempty"`
+	Recipients  []Recipient     `json:"recipients"`
+	From        string          `json:"from,omitempty"`    // the field of that name, for people; its beginning
+	Subject     string          `json:"subject,omitempty"` // likewise
+	Facts       map[string]any  `json:"facts,omitempty"`   // bool, number, string, list of strings, by name
+	Score       float64         `json:"score,omitempty"`
+	Size        int64           `json:"size"`   // of the message in bytes; Keep sets it
+	Digest      string          `json:"sha256"` // of the message; Keep sets it
+	// Prepend and Cut are what would have been changed for the backend, and will be at release: complete fields on top, and
+	// ranges to leave out.
+	Prepend []byte        `json:"prepend,omitempty"`
+	Cut     []policy.Span `json:"cut,omitempty"`
+}
+
+// Rule is the rule that decided.
+type Rule struct {
+	Name string `json:"name"`
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+// Client is who has sent the message.
+type Client struct {
+	Address     netip.AddrPort `json:"address"`
+	Local       netip.AddrPort `json:"local"`                  // the address that it connected to
+	Name        string         `json:"name,omitempty"`         // confirmed
+	ReverseName string         `json:"reverse_name,omitempty"` // see backend.Client
+	Helo        string         `json:"helo"`
+	Extended    bool           `json:"extended"` // EHLO rather than HELO
+	User        string         `json:"user,omitempty"`
+}
+
+// Recipient is one of those whom the backend has taken then.
+type Recipient struct {
+	Address  string          `json:"address"`
+	Params   []filters.Param `json:"params,omitempty"`
+	Released time.Time       `json:"released,omitzero"` // when the backend has taken the message for this one
+	Reply    string          `json:"reply,omitempty"`   // what it has said to this one at the latest release
+}
+
+// format is the version of the side file. Fields are added without a new one.
+const format = 1
+
+// Bounds of an entry.
+const (
+	maxAbout = 64 << 20 // bytes of a side file: far more than limits.recipients can bring about
+	maxText  = 500      // bytes of From and Subject
+	maxID    = 64
+)
+
+// validID keeps what is a file name and nothing else. IDs come from commands and web pages, too.
+func validID(id string) bool {
+	if id == "" || len(id) > maxID || id[0] == '.' {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// readEntry reads a side file. What it says of itself must fit its name.
+func readEntry(path, id string) (*Entry, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxAbout+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxAbout {
+		return nil, fmt.Errorf("%s is larger than any that was written", path)
+	}
+	return parseEntry(text, id)
+}
+
+func parseEntry(text []byte, id string) (*Entry, error) {
+	e := new(Entry)
+	switch err := json.Unmarshal(text, e); {
+	case err != nil:
+		return nil, fmt.Errorf("the side file cannot be read: %w", err)
+	case e.Format < 1 || e.Format > format:
+		return nil, fmt.Errorf("the side file has format %d, which this release does not know", e.Format)
+	case e.ID != id:
+		return nil, fmt.Errorf("the side file is that of %q", e.ID)
+	case e.Size < 0 || len(e.Recipients) == 0:
+		return nil, fmt.Errorf("the side file says %d bytes for %d recipients", e.Size, len(e.Recipients))
+	}
+	last := int64(0)
+	for _, cut := range e.Cut {
+		if cut.Start < last || cut.End < cut.Start || cut.End > e.Size {
+			return nil, fmt.Errorf("the side file leaves out bytes %d to %d of %d", cut.Start, cut.End, e.Size)
+		}
+		last = cut.End
+	}
+	return e, nil
+}
+
+// shorten keeps the beginning of a text for people.
+func shorten(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return s[:maxText]
+}
