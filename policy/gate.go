@@ -331,6 +331,9 @@ func (g *Gate) evaluateBehindRecipients(ctx context.Context, stage filters.Stage
 	}
 }
 
+// Facts returns those by which the message is judged. They are the gate's: what is needed of them later has to be copied.
+func (g *Gate) Facts() *rules.Facts { return g.judged() }
+
 // judged returns the facts by which the innermost level is judged.
 func (g *Gate) judged() *rules.Facts {
 	switch {

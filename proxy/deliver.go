@@ -41,13 +41,19 @@ func (s *session) endOfData() {
 	case v.Action == rules.Discard:
 		s.server.metrics.Discarded.Add(1)
 		s.answer(wire.NewReply(250, "2.0.0", v.Reply.Text), policy.Ending{Ours: true, Note: "discarded"})
+	case v.Action == rules.Quarantine:
+		s.quarantine(v, edits)
 	case stops(v):
 		r := s.verdictReply(v)
 		s.over = s.over || v.Close || r.Code == 421
 		if v.Action == rules.Drop {
 			r = wire.Reply{}
 		}
-		s.answer(r, policy.Ending{Ours: true})
+		e := policy.Ending{Ours: true}
+		if v.Keeps() {
+			s.keepCopy(v, edits, &e)
+		}
+		s.answer(r, e)
 	case !s.suppress():
 		s.deliver(edits)
 	}
@@ -189,10 +195,7 @@ func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refuse
 // send transfers the message. Its time is the backend's own: block_timeout and final_timeout, also if the client leaves.
 func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err error) {
 	m := s.tx.incoming.message
-	prepend := edits.Prepend
-	if s.service.TraceField {
-		prepend = append(s.traceField(), prepend...)
-	}
+	prepend := s.onTop(edits)
 	size := m.Size() + int64(len(prepend))
 	for _, cut := range edits.Cut {
 		size -= cut.End - cut.Start
@@ -204,6 +207,14 @@ func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err erro
 		Size:    size,
 		Binary:  s.tx.binary,
 	}, 0)
+}
+
+// onTop is the fields that we put on top of the message.
+func (s *session) onTop(edits policy.Edits) []byte {
+	if s.service.TraceField {
+		return append(s.traceField(), edits.Prepend...)
+	}
+	return edits.Prepend
 }
 
 // delivered relays the backend's final reply.

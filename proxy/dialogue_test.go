@@ -11,11 +11,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +30,8 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/proxy/front"
+	"gatepost/proxy/quarantine"
+	"gatepost/proxy/wire"
 	"gatepost/rules"
 )
 
@@ -41,6 +45,7 @@ import (
 //	-- delivered --  what the backend was given: "from ARG", "to ARG", an empty line, the message; a line that starts
 //	                 with "~" is a regular expression
 //	-- journal --    one line a transaction: "CODE ours|backend NOTE"
+//	-- kept --       what is in quarantine: "kept by RULE" or "copy by RULE", "from ARG", "to ARG", an empty line, the message
 //
 // Lines of a dialogue:
 //
@@ -69,6 +74,7 @@ type dialogueConfig struct {
 	Two         bool                `yaml:"two_backends"`
 	NoBackend   bool                `yaml:"no_backend"`
 	Spill       filters.Size        `yaml:"spill"`
+	Quarantine  filters.Size        `yaml:"quarantine"` // 0: there is none
 	Rules       []map[string]string `yaml:"rules"`
 }
 
@@ -79,6 +85,7 @@ type dialogue struct {
 	heard   *heard
 	stopped chan error
 	clock   time.Time
+	kept    *quarantine.Quarantine
 }
 
 // heard is what the backends were told, in order of arrival.
@@ -159,6 +166,9 @@ func runDialogue(t *testing.T, sections map[string]string, threads bool) {
 	if want, ok := sections["delivered"]; ok {
 		compareLines(t, "delivered", want, d.delivered())
 	}
+	if want, ok := sections["kept"]; ok {
+		compareLines(t, "kept", want, d.inQuarantine())
+	}
 	if want, ok := sections["journal"]; ok {
 		compareLines(t, "journal", want, d.journal(strings.Count(want, "\n")))
 	}
@@ -197,6 +207,10 @@ func (d *dialogue) setup(config dialogueConfig, script string, threads bool) set
 			d.t.Fatal(err)
 		}
 		u.spill = spill
+	}
+	if config.Quarantine > 0 {
+		d.kept = openQuarantine(d.t, config.Quarantine)
+		u.keeper = d.kept
 	}
 	if config.TLS {
 		u.listen.Certificate = certificate(d.t)
@@ -419,6 +433,51 @@ func (d *dialogue) delivered() string {
 			}
 			fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(string(m.Data), "\r\n", "\n"))
 		}
+	}
+	return b.String()
+}
+
+func openQuarantine(t *testing.T, size filters.Size) *quarantine.Quarantine {
+	t.Helper()
+	config := quarantine.Defaults()
+	config.Path, config.Size = t.TempDir(), size
+	q, err := quarantine.Open(config, quarantine.Options{Clock: filters.SystemClock{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	return q
+}
+
+// inQuarantine is what is kept, the oldest first.
+func (d *dialogue) inQuarantine() string {
+	d.t.Helper()
+	page, err := d.kept.List(d.t.Context(), quarantine.Query{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, s := range slices.Backward(page.Items) {
+		e, err := d.kept.Show(d.t.Context(), s.ID)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		text, err := os.ReadFile(e.File)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		what := "kept"
+		if e.Copy {
+			what = "copy"
+		}
+		fmt.Fprintf(&b, "%s by %s\nfrom <%s>%s\n", what, e.Rule.Name, e.ReversePath, wire.AppendParams(nil, e.Params))
+		for _, r := range e.Recipients {
+			fmt.Fprintf(&b, "to <%s>%s\n", r.Address, wire.AppendParams(nil, r.Params))
+		}
+		for field := range strings.SplitSeq(strings.TrimSuffix(string(e.Prepend), "\r\n"), "\r\n") {
+			fmt.Fprintf(&b, "on top %s\n", field)
+		}
+		fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(string(text), "\r\n", "\n"))
 	}
 	return b.String()
 }

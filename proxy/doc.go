@@ -26,6 +26,7 @@
 //	│   DATA, BDAT ──┤ data.go: 354 is ours; bytes go into a filters.Message while filters read it   gate.Data, Message
 //	│                │
 //	│   the end ─────┤ deliver.go: judge (gate.EndOfData); refused: our reply, the backend saw nothing;
+//	│                │ kept: to quarantine (keep.go), and our reply;
 //	│                │ accepted: the message to the backend, whose final reply is the client's       gate.Conclude
 //	└────────────────┘
 //	   no input: replies are written, and the session waits in the parker (park.go) without a goroutine
@@ -34,9 +35,9 @@
 //
 // # What holds always
 //
-// No 250 at the end of data but the backend's, save that of a rule that says discard and that for a suppressed duplicate
-// (duplicates.go). A message whose end may have
-// reached a backend is never sent again by us. A backend that has recipients whom the client was not told 250 for is
+// No 250 at the end of data but the backend's, save that of a rule that says discard, that for a suppressed duplicate
+// (duplicates.go), and that of a rule that says quarantine, when the message is safe there (keep.go). A message whose end
+// may have reached a backend is never sent again by us. A backend that has recipients whom the client was not told 250 for is
 // reset, and told the transaction anew, before it gets the message. BDAT's bytes are read off exactly, and DATA is read to
 // CRLF.CRLF, whatever was wrong with them: else they would be taken for commands. A backend's session in which a user has
 // signed in serves nobody else, and nothing of the exchange is logged or recorded but the user's name.

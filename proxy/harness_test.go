@@ -45,6 +45,7 @@ type setup struct {
 	dirty      bool          // the test makes it panic, or be killed
 	spill      filters.Spill
 	clock      filters.Clock
+	keeper     Keeper
 }
 
 // house is a proxy with its backends.
@@ -207,6 +208,7 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 		LineEndings: u.ending,
 		Hold:        20 * time.Second,
 		TraceField:  u.traceField,
+		Quarantine:  u.keeper,
 	}
 	h.service.Limits.ConnectionsPerClient = 0
 	if u.hold > 0 {

@@ -24,6 +24,7 @@ type Metrics struct {
 	Refused    atomic.Int64 // messages refused for good (5yz), by us or by the backend
 	Deferred   atomic.Int64 // messages refused for now (4yz), by us or by the backend
 	Discarded  atomic.Int64 // messages that a rule threw away behind a 250 of ours
+	Kept       atomic.Int64 // messages that a rule put into quarantine behind a 250 of ours
 	Suppressed atomic.Int64 // messages answered 250 because they had been delivered before
 	Bytes      atomic.Int64 // bytes of messages received
 	Spilled    atomic.Int64 // messages of which a part went to a file

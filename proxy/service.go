@@ -23,6 +23,7 @@ type Service struct {
 	Duplicates  Duplicates
 	Store       filters.Store // needed to suppress duplicates
 	Digest      bool          // policy.Ending.Digest is wanted
+	Quarantine  Keeper        // for rules that keep messages; nil: none can be kept
 	// Hold is how long a backend waits for a client that is busy with something else (backend.hold).
 	Hold time.Duration
 	// TraceField adds a Received field: the backend does not learn the client's address in another way

@@ -34,6 +34,7 @@ func (h *house) handleCommands() {
 		return h.setBypass(time.Duration(r.For))
 	})
 	h.handleExceptions()
+	h.handleQuarantine()
 	h.control.HandleStream("dmarc.reports", h.dmarcReports)
 	h.control.HandleStream("greylist.list", func(ctx context.Context, arguments json.RawMessage, send func(any) error) error {
 		query, filter, err := h.greylistCall(arguments)

@@ -38,6 +38,7 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		LineEndings: c.LineEndings,
 		Duplicates:  c.Duplicates,
 		Store:       h.store,
+		Quarantine:  h.quarantine,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
 	}}

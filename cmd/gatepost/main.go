@@ -60,6 +60,7 @@ func command() *cobra.Command {
 		greylistCommand(),
 		allowCommand(),
 		blockCommand(),
+		quarantineCommand(),
 		dmarcCommand(),
 		adminCommand(),
 		versionCommand(),

@@ -22,7 +22,7 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 // sources is where the metrics come from.
 func (h *house) sources() metrics.Sources {
 	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
-		Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
+		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
 	if h.journal != nil {
 		sources.Journal = h.journal.Metrics()
 	}

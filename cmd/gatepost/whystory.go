@@ -320,6 +320,9 @@ func (t *teller) end(e *journal.Entry) {
 	if e.Ending.Note != "" {
 		t.line(1, "note: %s", e.Ending.Note)
 	}
+	if e.Ending.Kept != "" {
+		t.line(1, "`gatepost quarantine show %s` shows it, as long as it is there.", e.Ending.Kept)
+	}
 	if e.Ending.Normalized != "" {
 		t.line(1, "line ends: %s", e.Ending.Normalized)
 	}

@@ -26,6 +26,7 @@ import (
 	"gatepost/proxy/journal"
 	"gatepost/proxy/metrics"
 	"gatepost/proxy/milter"
+	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -39,6 +40,7 @@ type house struct {
 
 	store       *store.Store
 	journal     *journal.Journal // nil: journal.path is off
+	quarantine  *quarantine.Quarantine
 	resolver    *resolver.Resolver
 	control     *control.Server
 	stopControl context.CancelFunc
@@ -97,6 +99,9 @@ func (h *house) open(c *config.Config) (err error) {
 		}
 		h.runtime.Recorder = recorders{h.runtime.Recorder, h.journal}
 	}
+	if h.quarantine, err = quarantine.Open(c.Quarantine, quarantine.Options{Clock: h.clock, Log: h.log, Backend: h.borrowBackends}); err != nil {
+		return err
+	}
 	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
 		return fmt.Errorf("resolver: %w", err)
 	}
@@ -123,6 +128,7 @@ func (h *house) open(c *config.Config) (err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stopControl = stop
 	h.running.Go(func() { tidy(ctx) })
+	h.running.Go(func() { h.quarantine.Run(ctx) })
 	h.running.Go(func() {
 		if err := h.control.Serve(ctx); err != nil {
 			h.log.Error("commands are not answered any more", "error", err)
@@ -231,6 +237,18 @@ func (h *house) openBackends(c *config.Config) (*backends, error) {
 	return b, nil
 }
 
+// borrowBackends returns the backends in force for mail, nil if there are none, for who uses them beside the sessions, and what gives them back.
+func (h *house) borrowBackends() (group *backend.Group, done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.force.backends
+	if b == nil {
+		return nil, func() {}
+	}
+	b.users.Add(1) // not from zero while somebody waits: they are in force, and close waits behind the quarantine's end
+	return b.group, b.users.Done
+}
+
 // takesSubmission tells whether a listener is for users who hand in their mail.
 func takesSubmission(c *config.Config) bool {
 	return slices.ContainsFunc(c.Listen, func(l proxy.Listen) bool { return l.Submission })
@@ -278,7 +296,7 @@ func (h *house) warnFixed(c *config.Config) {
 	for _, section := range []struct {
 		name     string
 		old, new any
-	}{{"store", h.started.Store, c.Store}, {"journal", h.started.Journal, c.Journal}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
+	}{{"store", h.started.Store, c.Store}, {"journal", h.started.Journal, c.Journal}, {"quarantine", h.started.Quarantine, c.Quarantine}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
 		if !reflect.DeepEqual(section.old, section.new) {
 			h.log.Warn("what changed in this section takes effect at the next start", "section", section.name)
 		}
@@ -309,6 +327,9 @@ func (h *house) close() error {
 	cancel()
 	if err := h.shutdownFronts(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		errs = append(errs, err)
+	}
+	if h.quarantine != nil { // it borrows backends
+		errs = append(errs, h.quarantine.Close())
 	}
 	if h.force.backends != nil {
 		h.force.backends.users.Wait()

@@ -61,6 +61,10 @@ func (d *document) check(c *Config) {
 	if c.Journal.Path == c.Store.Path && !d.isBroken("journal") {
 		d.problem(d.place("journal.path"), "journal.path: %s is the folder of the store; the journal needs one of its own", c.Journal.Path)
 	}
+	d.validate("quarantine", &c.Quarantine)
+	if (c.Quarantine.Path == c.Store.Path || c.Quarantine.Path == c.Journal.Path) && !d.isBroken("quarantine") {
+		d.problem(d.place("quarantine.path"), "quarantine.path: %s is the folder of the store or the journal; the quarantine needs one of its own", c.Quarantine.Path)
+	}
 	d.validate("limits", &c.Limits)
 	d.validate("authentication_results", &c.AuthenticationResults)
 	d.validate("log", &c.Log)

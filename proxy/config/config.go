@@ -20,6 +20,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/journal"
 	"gatepost/proxy/milter"
+	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 	"gatepost/proxy/telemetry"
@@ -51,6 +52,8 @@ type Config struct {
 	Store store.Config `yaml:"store"`
 	// What was decided and why, for `gatepost why`.
 	Journal journal.Config `yaml:"journal"`
+	// Messages that rules keep instead of delivering them, for `gatepost quarantine`.
+	Quarantine quarantine.Config `yaml:"quarantine"`
 	// Bounds on what one client, and all of them, may use.
 	Limits proxy.Limits `yaml:"limits"`
 	// What is done with bare CR, bare LF and NUL in messages: normalize or strict.
@@ -92,6 +95,8 @@ func Default(specs []filters.Spec) *Config {
 		Limits:   proxy.DefaultLimits(),
 		Log:      telemetry.Default(),
 		Admin:    admin.Default(),
+
+		Quarantine: quarantine.Defaults(),
 
 		AuthenticationResults: policy.DefaultAuthenticationResults(),
 
@@ -209,7 +214,10 @@ func (c *Config) resolvePaths(folder string) {
 	default: // a second proxy on the machine has a store of its own, and must not write the first one's journal
 		c.Journal.Path = c.Store.Path + "-journal"
 	}
-	names := []*string{&c.Lists, &c.Store.Path, &c.Backend.CA, &c.Admin.Certificate, &c.Admin.Key}
+	if c.Quarantine.Path == "" {
+		c.Quarantine.Path = filepath.Join(c.Store.Path, quarantine.Folder)
+	}
+	names := []*string{&c.Lists, &c.Store.Path, &c.Quarantine.Path, &c.Backend.CA, &c.Admin.Certificate, &c.Admin.Key}
 	if c.Journal.Path != journal.Off {
 		names = append(names, &c.Journal.Path)
 	}

@@ -18,6 +18,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/front"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -62,9 +63,16 @@ func sources(t testing.TB, r *Recorder) Sources {
 			t.Error(err)
 		}
 	})
+	config := quarantine.Defaults()
+	config.Path = t.TempDir()
+	kept, err := quarantine.Open(config, quarantine.Options{Clock: filters.SystemClock{}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kept.Close() })
 	reloads := &Reloads{}
 	reloads.Loaded(filtertest.Start)
-	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{},
+	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }
 
@@ -161,6 +169,7 @@ func TestValues(t *testing.T) {
 		`gatepost_store_operations_total{operation="peek"}`:         1,
 		`gatepost_backend_up{backend="127.0.0.1:2",use="mail"}`:     0,
 		`gatepost_journal_dropped_total`:                            7,
+		`gatepost_quarantine_limit_bytes`:                           2 << 30,
 		`gatepost_spill_limit_bytes`:                                1 << 20,
 		`gatepost_store_operation_errors_total{operation="forget"}`: 0,
 	} {
@@ -170,11 +179,14 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestWithoutAJournal(t *testing.T) {
+func TestWithoutJournalAndQuarantine(t *testing.T) {
 	s := sources(t, newRecorder(t))
-	s.Journal = nil
-	if _, ok := numbers(t, s)["gatepost_journal_dropped_total"]; ok {
-		t.Error("it is there")
+	s.Journal, s.Quarantine = nil, nil
+	got := numbers(t, s)
+	for _, name := range []string{"gatepost_journal_dropped_total", "gatepost_quarantine_messages"} {
+		if _, ok := got[name]; ok {
+			t.Error(name, "is there")
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ var sessionFamilies = []family{
 
 var messageFamilies = []family{
 	{Metric{"gatepost_messages_total", Counter, labelled("result"), "Messages that came to their end: accepted (the backend took it), refused (5yz) and deferred " +
-		"(4yz) by Gatepost or the backend, discarded (a rule threw it away behind a 250), suppressed (a duplicate, answered 250 " +
+		"(4yz) by Gatepost or the backend, discarded (a rule threw it away behind a 250), quarantined (a rule kept it behind a 250), suppressed (a duplicate, answered 250 " +
 		"without a second delivery)."},
 		func(s *moment, o *out) {
 			m := s.Front.Metrics()
@@ -68,6 +68,7 @@ var messageFamilies = []family{
 			o.value(float64(m.Refused.Load()), "refused")
 			o.value(float64(m.Deferred.Load()), "deferred")
 			o.value(float64(m.Discarded.Load()), "discarded")
+			o.value(float64(m.Kept.Load()), "quarantined")
 			o.value(float64(m.Suppressed.Load()), "suppressed")
 		}},
 	{Metric{"gatepost_message_bytes_total", Counter, nil, "Bytes of messages received."},

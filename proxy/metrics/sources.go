@@ -12,6 +12,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/front"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
 )
@@ -27,6 +28,8 @@ type Sources struct {
 	Recorder *Recorder
 	Reloads  *Reloads
 	Journal  *journal.Metrics // nil: there is none
+	// Quarantine may be nil, too.
+	Quarantine *quarantine.Quarantine
 	// Backends returns the groups in force.
 	Backends func() []Backends
 }

@@ -21,7 +21,8 @@ import (
 type Options struct {
 	Clock filters.Clock
 	Log   *slog.Logger
-	// Backend returns the backends that take what is released, and what to call when they are not needed any more.
+	// Backend returns the backends that take what is released, nil if there are none, and what to call when they are not
+	// needed any more.
 	Backend func() (group *backend.Group, done func())
 
 	disk disk // nil: the machine's own

@@ -132,6 +132,9 @@ const (
 
 // offer gives the message to the first backend that can be had.
 func (d *delivery) offer(ctx context.Context, group *backend.Group) error {
+	if group == nil {
+		return errors.New("no backend is configured to which it could be released")
+	}
 	if err := group.Ready(); err != nil {
 		return err
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"gatepost/proxy/control"
+	"gatepost/proxy/quarantine"
+)
+
+// quarantineRequest is the argument of the calls that are about one message.
+type quarantineRequest struct {
+	ID string `json:"id"`
+}
+
+// quarantineReleased is the answer to the call "quarantine.release". Problem comes with an outcome that was not written down.
+type quarantineReleased struct {
+	*quarantine.Outcome
+	Problem string `json:"problem,omitempty"`
+}
+
+// handleQuarantine registers what `gatepost quarantine` asks of a running proxy.
+func (h *house) handleQuarantine() {
+	h.control.Handle("quarantine.list", func(ctx context.Context, arguments json.RawMessage) (any, error) {
+		var query quarantine.Query
+		if err := json.Unmarshal(arguments, &query); err != nil {
+			return nil, err
+		}
+		return h.quarantine.List(ctx, query)
+	})
+	h.handleKept("quarantine.show", func(ctx context.Context, id string) (any, error) { return h.quarantine.Show(ctx, id) })
+	h.handleKept("quarantine.release", func(ctx context.Context, id string) (any, error) {
+		o, err := h.quarantine.Release(ctx, id)
+		if o == nil {
+			return nil, err
+		}
+		h.log.Info("quarantine: released by command", "id", id, "delivered", o.Delivered, "reply", o.Reply, "backend", o.Backend, "left", o.Left,
+			"by", control.Caller(ctx))
+		answer := quarantineReleased{Outcome: o}
+		if err != nil {
+			answer.Problem = err.Error()
+		}
+		return answer, nil
+	})
+	h.handleKept("quarantine.delete", func(ctx context.Context, id string) (any, error) {
+		err := h.quarantine.Delete(ctx, id)
+		if err == nil {
+			h.log.Info("quarantine: deleted by command", "id", id, "by", control.Caller(ctx))
+		}
+		return nil, err
+	})
+}
+
+// handleKept registers a call that is about one message.
+func (h *house) handleKept(call string, answer func(ctx context.Context, id string) (any, error)) {
+	h.control.Handle(call, func(ctx context.Context, arguments json.RawMessage) (any, error) {
+		var r quarantineRequest
+		if err := json.Unmarshal(arguments, &r); err != nil {
+			return nil, err
+		}
+		return answer(ctx, r.ID)
+	})
+}
