@@ -39,6 +39,7 @@ func Compile(s *Schema, definitions []Definition, lists Lists) (*Set, []Problem)
 		return nil, c.all
 	}
 	set := newSet(rules)
+	set.lists = c.lists.filesOf(rules)
 	c.review(rules, set)
 	return set, c.all
 }
@@ -120,7 +121,7 @@ func (c *ruleCompiler) when(d Definition, r *Rule) {
 	if condition := e.compile(); condition != nil {
 		r.condition = condition
 	}
-	r.score, r.reads, r.headers = e.score, e.reads, e.headers
+	r.score, r.reads, r.headers, r.lists = e.score, e.reads, e.headers, e.named
 	for _, x := range e.reads {
 		r.Ready = max(r.Ready, x.Stage)
 		r.Groups = append(r.Groups, x.Group)

@@ -21,6 +21,7 @@ type compiler struct {
 
 	reads   []*field // in order of appearance, each once
 	headers []string // canonical, each once
+	named   []string // list files, as often as they are named
 	score   *scoreSum
 }
 

@@ -207,6 +207,7 @@ func (c *compiler) inList(n *ast.CallNode) (value, bool) {
 		return value{}, false
 	}
 	at := c.at(n.Arguments[1])
+	c.named = append(c.named, name)
 	if v.kind == Address {
 		networks := c.lists.networks(name, at, c.problems)
 		return conditionValue(single[address]{v.address, networks.Lookup}), true

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,6 +29,15 @@ type Lists interface {
 	ReadList(name string) ([]byte, error)
 }
 
+// ListFile is a list file as it was when the rules were compiled.
+type ListFile struct {
+	Name    string // as rules name it
+	Entries int
+	Bytes   int
+	Missing bool     // there is no such file; it counts as empty
+	Rules   []string // those that read it, in the order of the file
+}
+
 // Bounds of a list file.
 const (
 	maxListBytes    = 64 << 20
@@ -42,13 +53,15 @@ type listCache struct {
 	files     map[string][]byte
 	byName    map[string]*nameList
 	byAddress map[string]*bart.Lite
+	entries   map[string]int
+	missing   map[string]bool
 }
 
 func newListCache(lists Lists) *listCache {
 	if lists == nil {
 		return nil
 	}
-	return &listCache{lists, make(map[string][]byte), make(map[string]*nameList), make(map[string]*bart.Lite)}
+	return &listCache{lists, make(map[string][]byte), make(map[string]*nameList), make(map[string]*bart.Lite), make(map[string]int), make(map[string]bool)}
 }
 
 // read returns the content of a file. What is missing is an empty list, with a warning at the first rule that wants it.
@@ -60,6 +73,7 @@ func (l *listCache) read(name string, at Pos, p *problems) []byte {
 	content, err := l.lists.ReadList(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		l.missing[name] = true
 		p.warn(at, "the list file %s does not exist; it counts as empty", quote(name))
 	case err != nil:
 		p.fail(at, "the list file %s cannot be read: %v", quote(name), err)
@@ -73,13 +87,29 @@ func (l *listCache) read(name string, at Pos, p *problems) []byte {
 	return content
 }
 
+// filesOf are the files that rules read, by name.
+func (l *listCache) filesOf(rules []*Rule) (files []ListFile) {
+	readers := make(map[string][]string)
+	for _, r := range rules {
+		for _, name := range r.lists {
+			if !slices.Contains(readers[name], r.Name) {
+				readers[name] = append(readers[name], r.Name)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(readers)) {
+		files = append(files, ListFile{name, l.entries[name], len(l.files[name]), l.missing[name], readers[name]})
+	}
+	return files
+}
+
 func (l *listCache) networks(name string, at Pos, p *problems) *bart.Lite {
 	if networks, ok := l.byAddress[name]; ok {
 		return networks
 	}
 	networks := new(bart.Lite)
 	l.byAddress[name] = networks
-	eachEntry(name, l.read(name, at, p), p, func(entry string) error {
+	l.entries[name] = eachEntry(name, l.read(name, at, p), p, func(entry string) error {
 		network, err := parseNetwork(entry)
 		if err == nil {
 			networks.Insert(network)
@@ -95,7 +125,7 @@ func (l *listCache) names(name string, at Pos, p *problems) *nameList {
 	}
 	names := &nameList{make(map[string]struct{})}
 	l.byName[name] = names
-	eachEntry(name, l.read(name, at, p), p, func(entry string) error {
+	l.entries[name] = eachEntry(name, l.read(name, at, p), p, func(entry string) error {
 		entry, err := parseName(entry)
 		if err == nil {
 			names.entries[entry] = struct{}{}
@@ -105,9 +135,9 @@ func (l *listCache) names(name string, at Pos, p *problems) *nameList {
 	return names
 }
 
-// eachEntry calls add for every entry and reports what it says against, with its line.
-func eachEntry(name string, content []byte, p *problems, add func(entry string) error) {
-	entries, complaints, number := 0, 0, 0
+// eachEntry calls add for every entry and reports what it says against, with its line. It returns how many there are.
+func eachEntry(name string, content []byte, p *problems, add func(entry string) error) (entries int) {
+	complaints, number := 0, 0
 	complain := func(column int, err error) bool {
 		p.fail(Pos{File: name, Line: number, Column: column}, "%v", err)
 		complaints++
@@ -125,16 +155,17 @@ func eachEntry(name string, content []byte, p *problems, add func(entry string) 
 		entries++
 		if entries > maxListEntries {
 			complain(column, fmt.Errorf("the list has more than %d entries", maxListEntries))
-			return
+			return entries
 		}
 		err := checkEntry(entry)
 		if err == nil {
 			err = add(string(entry))
 		}
 		if err != nil && !complain(column, err) {
-			return
+			return entries
 		}
 	}
+	return entries
 }
 
 func checkEntry(entry []byte) error {

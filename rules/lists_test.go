@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -118,4 +119,19 @@ func FuzzListFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestListsOfASet(t *testing.T) {
+	lists := listFiles{"a.txt": "example.org\n# nothing\nexample.net\n", "b.txt": "192.0.2.0/24\n"}
+	set, problems := Compile(testSchema(t), defineAll(
+		`name: one; when: in_list(mail.domain, "a.txt") or in_list(mail.domain, "gone.txt"); then: accept`,
+		`name: two; when: in_list(mail.domain, "a.txt") and in_list(client.ip, "b.txt"); then: accept`,
+	), lists)
+	if set == nil {
+		t.Fatal(problems)
+	}
+	want := []ListFile{{"a.txt", 2, 34, false, []string{"one", "two"}}, {"b.txt", 1, 13, false, []string{"two"}}, {"gone.txt", 0, 0, true, []string{"one"}}}
+	if got := set.Lists(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
 }

@@ -61,6 +61,7 @@ func (m Mode) String() string { return modeNames[m] }
 type Set struct {
 	rules   []*Rule
 	headers []string
+	lists   []ListFile
 }
 
 // Rules returns the rules in order of evaluation. The slice is the set's own: do not change it.
@@ -68,6 +69,9 @@ func (s *Set) Rules() []*Rule { return s.rules }
 
 // Headers names the header fields that rules read, in canonical form, sorted.
 func (s *Set) Headers() []string { return s.headers }
+
+// Lists are the list files that rules read, by name. The slice is the set's own: do not change it.
+func (s *Set) Lists() []ListFile { return s.lists }
 
 // Rule is one compiled rule. Its fields are not to be changed.
 type Rule struct {
@@ -97,6 +101,7 @@ type Rule struct {
 	score     *scoreSum // nil unless it reads `score`
 	reads     []*field
 	headers   []string
+	lists     []string
 	code      int
 	enhanced  string
 	reply     template

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gatepost/policy"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
@@ -19,7 +20,7 @@ type recordJSON struct {
 	Facts      map[string]map[string]any `json:"facts"`
 	Rules      []ruleJSON                `json:"rules"`
 	Recipients []recipientJSON           `json:"recipients"`
-	Filters    []filterJSON              `json:"filters"`
+	Filters    []journal.FilterJSON      `json:"filters"`
 }
 
 type ruleJSON struct {
@@ -35,14 +36,6 @@ type recipientJSON struct {
 	Reply   string `json:"reply"`
 }
 
-type filterJSON struct {
-	Name   string  `json:"name"`
-	Stage  string  `json:"stage"`
-	Status string  `json:"status"`
-	Error  string  `json:"error,omitempty"`
-	Millis float64 `json:"ms"`
-}
-
 func replyText(r rules.Reply) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s %s", r.Code, r.Enhanced, r.Text))
 }
@@ -56,7 +49,7 @@ func matchJSON(m policy.Match) ruleJSON {
 // whoever reads one need not ask whether it is there.
 func writeRecordJSON(w io.Writer, schema *rules.Schema, r *policy.Record) error {
 	out := recordJSON{Verdict: telemetry.VerdictOf(r).String(), Reply: replyText(r.Ending.Reply), Facts: map[string]map[string]any{},
-		Rules: []ruleJSON{}, Recipients: []recipientJSON{}, Filters: []filterJSON{}}
+		Rules: []ruleJSON{}, Recipients: []recipientJSON{}, Filters: []journal.FilterJSON{}}
 	for _, fact := range schema.Facts() {
 		group, name, _ := strings.Cut(fact.Name, ".")
 		if out.Facts[group] == nil {
@@ -79,7 +72,8 @@ func writeRecordJSON(w io.Writer, schema *rules.Schema, r *policy.Record) error 
 		out.Recipients = append(out.Recipients, recipientJSON{rcpt.Address, replyText(rcpt.Reply)})
 	}
 	for _, f := range r.Filters {
-		out.Filters = append(out.Filters, filterJSON{f.Name, f.Stage.String(), f.Status, f.Error, float64(f.Duration.Microseconds()) / 1000})
+		out.Filters = append(out.Filters, journal.FilterJSON{Name: f.Name, Stage: f.Stage.String(), Status: f.Status, Error: f.Error,
+			Millis: float64(f.Duration.Microseconds()) / 1000})
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

@@ -161,7 +161,7 @@ func (l *listing) list(ctx context.Context, r *journal.Reader, q journal.Query, 
 
 func (l *listing) print(out *bufio.Writer, e *journal.Entry) error {
 	if l.asJSON {
-		if err := json.NewEncoder(out).Encode(newEntryJSON(e)); err != nil {
+		if err := json.NewEncoder(out).Encode(journal.NewEntryJSON(e)); err != nil {
 			return err
 		}
 	} else if _, err := fmt.Fprintln(out, entryLine(e)); err != nil {
@@ -186,7 +186,7 @@ func entryLine(e *journal.Entry) string {
 		fmt.Fprintf(&b, " %s", e.Greeting.Name)
 	}
 	if reply, _ := e.Reply(); reply.Code != 0 {
-		lines := replyLines(reply)
+		lines := journal.ReplyLines(reply)
 		fmt.Fprintf(&b, "  %s", lines[len(lines)-1])
 	}
 	if rule := e.Decisive(); rule != nil {

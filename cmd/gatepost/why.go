@@ -103,7 +103,8 @@ func tellAll(w io.Writer, found []*journal.Entry, file string) error {
 	if err != nil {
 		return err
 	}
-	teller := &teller{w: w, schema: schema, binder: journal.NewBinder(schema), lists: config.Lists{Folder: config.ListsFolder(file, all.Specs())}}
+	out := &plainStory{w: w}
+	teller := newTeller(out, schema, config.Lists{Folder: config.ListsFolder(file, all.Specs())})
 	if c, _ := config.Load(file, all.Specs()); c != nil {
 		teller.greylist, _ = c.Filters[greylist.Spec.Name].Settings.(*greylist.Config)
 	}
@@ -122,26 +123,41 @@ func tellAll(w io.Writer, found []*journal.Entry, file string) error {
 			fmt.Fprintln(w, "… and perhaps more: `gatepost journal` has them all.")
 		}
 	}
-	return teller.err
+	return out.err
 }
 
-// teller writes stories.
+// teller tells stories.
 type teller struct {
-	w      io.Writer
+	story
 	schema *rules.Schema
 	binder *journal.Binder
 	// As they are configured now, for what is not recorded.
 	lists    config.Lists
 	greylist *greylist.Config // nil: not known
-	err      error
 }
 
-func (t *teller) line(indent int, format string, args ...any) {
-	_, err := fmt.Fprintln(t.w, strings.Repeat("  ", indent)+printable(fmt.Sprintf(format, args...)))
-	t.err = errors.Join(t.err, err)
+func newTeller(s story, schema *rules.Schema, lists config.Lists) *teller {
+	return &teller{story: s, schema: schema, binder: journal.NewBinder(schema), lists: lists}
 }
 
-func (t *teller) head(title string) {
-	fmt.Fprintln(t.w)
-	t.line(0, "%s", title)
+// story is told from its beginning to its end: chapters, each with its lines.
+type story interface {
+	head(title string)
+	line(indent int, format string, args ...any)
+}
+
+// plainStory is for a terminal.
+type plainStory struct {
+	w   io.Writer
+	err error
+}
+
+func (s *plainStory) line(indent int, format string, args ...any) {
+	_, err := fmt.Fprintln(s.w, strings.Repeat("  ", indent)+printable(fmt.Sprintf(format, args...)))
+	s.err = errors.Join(s.err, err)
+}
+
+func (s *plainStory) head(title string) {
+	fmt.Fprintln(s.w)
+	s.line(0, "%s", title)
 }

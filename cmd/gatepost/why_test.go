@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gatepost/proxy/journal"
 )
 
 // storyRules cover a refusal, greylisting and a rule that is only watched.
@@ -155,7 +157,7 @@ func TestJournalCommand(t *testing.T) {
 	s.recipient("nina@new.test", "250")
 	s.awaitStory("@new.test", "journal", "--where", `kind == "transaction" and "watched" in observed`)
 	text, _ := s.command("journal", "--since", "1h", "--where", `verdict == "reject" and reply.code == 550 and rule == "blocked" and action == "reject"`, "--json")
-	var entry entryJSON
+	var entry journal.EntryJSON
 	if err := json.Unmarshal([]byte(text), &entry); err != nil {
 		t.Fatalf("%v:\n%s", err, text)
 	}

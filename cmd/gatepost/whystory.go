@@ -123,10 +123,7 @@ func paramsText(params []filters.Param) string {
 	var b strings.Builder
 	for _, p := range params {
 		b.WriteByte(' ')
-		b.WriteString(p.Key)
-		if p.HasValue {
-			b.WriteString("=" + p.Value)
-		}
+		b.WriteString(journal.ParamText(p))
 	}
 	return b.String()
 }
@@ -264,26 +261,9 @@ func (t *teller) matched(e *journal.Entry, stage filters.Stage, recipient string
 // replied shows a reply with all its bytes.
 func (t *teller) replied(r rules.Reply, who string) {
 	t.line(1, "reply of %s:", who)
-	for _, line := range replyLines(r) {
+	for _, line := range journal.ReplyLines(r) {
 		t.line(2, "%s", line)
 	}
-}
-
-// replyLines are the lines as they were sent (RFC 5321, 4.2.1).
-func replyLines(r rules.Reply) []string {
-	lines := strings.Split(r.Text, "\n")
-	for i, line := range lines {
-		separator := " "
-		if i < len(lines)-1 {
-			separator = "-"
-		}
-		enhanced := ""
-		if r.Enhanced != "" {
-			enhanced = r.Enhanced + " "
-		}
-		lines[i] = strings.TrimRight(strconv.Itoa(r.Code)+separator+enhanced+line, " ")
-	}
-	return lines
 }
 
 // end tells how it came out.

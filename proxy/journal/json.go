@@ -1,25 +1,25 @@
-package main
+package journal
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"gatepost/filters"
-	"gatepost/proxy/journal"
 	"gatepost/rules"
 )
 
-// entryJSON is an entry as `gatepost journal --json` prints it. It is documented in docs/journal.md: keys are added, and
-// none is changed.
-type entryJSON struct {
+// EntryJSON is an entry as `gatepost journal --json` and the API give it. It is documented in docs/journal.md:
+// keys are added, and none is changed.
+type EntryJSON struct {
 	ID         string                    `json:"id"`
 	Kind       string                    `json:"kind"`
 	Start      time.Time                 `json:"start"`
 	End        time.Time                 `json:"end"`
 	Verdict    string                    `json:"verdict"`
-	Rule       *matchJSONEntry           `json:"rule,omitempty"`
-	Reply      *replyJSON                `json:"reply,omitempty"`
+	Rule       *MatchJSON                `json:"rule,omitempty"`
+	Reply      *ReplyJSON                `json:"reply,omitempty"`
 	Client     string                    `json:"client"`
 	Local      string                    `json:"local"`
 	Helo       string                    `json:"helo,omitempty"`
@@ -27,7 +27,7 @@ type entryJSON struct {
 	User       string                    `json:"user,omitempty"`
 	From       *string                   `json:"from,omitempty"`
 	Params     []string                  `json:"params,omitempty"`
-	Recipients []recipientEntryJSON      `json:"recipients,omitempty"`
+	Recipients []RecipientJSON           `json:"recipients,omitempty"`
 	Backend    string                    `json:"backend,omitempty"`
 	QueueID    string                    `json:"queue_id,omitempty"`
 	Size       int64                     `json:"size,omitempty"`
@@ -37,18 +37,20 @@ type entryJSON struct {
 	Facts      map[string]map[string]any `json:"facts"`
 	Headers    map[string]string         `json:"headers,omitempty"`
 	Score      float64                   `json:"score"`
-	Filters    []filterJSON              `json:"filters,omitempty"`
-	Rules      []matchJSONEntry          `json:"rules,omitempty"`
+	Filters    []FilterJSON              `json:"filters,omitempty"`
+	Rules      []MatchJSON               `json:"rules,omitempty"`
 }
 
-type replyJSON struct {
+// ReplyJSON is a reply that was sent.
+type ReplyJSON struct {
 	Code     int    `json:"code"`
 	Enhanced string `json:"enhanced,omitempty"`
 	Text     string `json:"text"`
 	Ours     bool   `json:"ours"`
 }
 
-type matchJSONEntry struct {
+// MatchJSON is a rule whose condition was true.
+type MatchJSON struct {
 	Name      string `json:"name"`
 	Action    string `json:"action"`
 	Place     string `json:"place"`
@@ -57,18 +59,29 @@ type matchJSONEntry struct {
 	Recipient string `json:"recipient,omitempty"`
 }
 
-type recipientEntryJSON struct {
+// FilterJSON says how an observation went.
+type FilterJSON struct {
+	Name   string  `json:"name"`
+	Stage  string  `json:"stage"`
+	Status string  `json:"status"`
+	Error  string  `json:"error,omitempty"`
+	Millis float64 `json:"ms"`
+}
+
+// RecipientJSON is one RCPT and how it was answered.
+type RecipientJSON struct {
 	Address string    `json:"address"`
 	Params  []string  `json:"params,omitempty"`
-	Reply   replyJSON `json:"reply"`
+	Reply   ReplyJSON `json:"reply"`
 	Rule    string    `json:"rule,omitempty"`
 }
 
-func newEntryJSON(e *journal.Entry) entryJSON {
-	out := entryJSON{ID: e.ID, Kind: e.Kind, Start: e.Start, End: e.End, Verdict: e.Verdict, Backend: e.Ending.Backend, QueueID: e.Ending.QueueID,
+// NewEntryJSON returns what there is to say of an entry; it shares lists of texts with it.
+func NewEntryJSON(e *Entry) EntryJSON {
+	out := EntryJSON{ID: e.ID, Kind: e.Kind, Start: e.Start, End: e.End, Verdict: e.Verdict, Backend: e.Ending.Backend, QueueID: e.Ending.QueueID,
 		Size: e.Ending.Size, Note: e.Ending.Note, Score: e.Score, Facts: map[string]map[string]any{}}
 	if rule := e.Decisive(); rule != nil {
-		decisive := newMatchJSON(journal.Match{Rule: rule})
+		decisive := newMatchJSON(Match{Rule: rule})
 		out.Rule = &decisive
 	}
 	if reply, ours := e.Reply(); reply.Code != 0 {
@@ -99,10 +112,10 @@ func newEntryJSON(e *journal.Entry) entryJSON {
 	return out
 }
 
-func (out *entryJSON) lists(e *journal.Entry) {
+func (out *EntryJSON) lists(e *Entry) {
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
-		item := recipientEntryJSON{Address: r.Address, Params: paramStrings(r.Params), Reply: newReplyJSON(r.Reply, r.Ours)}
+		item := RecipientJSON{Address: r.Address, Params: paramStrings(r.Params), Reply: newReplyJSON(r.Reply, r.Ours)}
 		if r.Rule != nil {
 			item.Rule = r.Rule.Name
 		}
@@ -127,25 +140,50 @@ func (out *entryJSON) lists(e *journal.Entry) {
 	}
 	for i := range e.Filters {
 		f := &e.Filters[i]
-		out.Filters = append(out.Filters, filterJSON{f.Name, f.Stage.String(), f.Status, f.Error, float64(f.Duration.Microseconds()) / 1000})
+		out.Filters = append(out.Filters, FilterJSON{f.Name, f.Stage.String(), f.Status, f.Error, float64(f.Duration.Microseconds()) / 1000})
 	}
 	for _, m := range e.Matched {
 		out.Rules = append(out.Rules, newMatchJSON(m))
 	}
 }
 
-func newMatchJSON(m journal.Match) matchJSONEntry {
-	return matchJSONEntry{Name: m.Rule.Name, Action: m.Rule.Action, Place: m.Rule.Place(), When: m.Rule.When, Observed: m.Observed, Recipient: m.Recipient}
+func newMatchJSON(m Match) MatchJSON {
+	return MatchJSON{Name: m.Rule.Name, Action: m.Rule.Action, Place: m.Rule.Place(), When: m.Rule.When, Observed: m.Observed, Recipient: m.Recipient}
 }
 
-func newReplyJSON(r rules.Reply, ours bool) replyJSON {
-	return replyJSON{r.Code, r.Enhanced, r.Text, ours}
+func newReplyJSON(r rules.Reply, ours bool) ReplyJSON {
+	return ReplyJSON{r.Code, r.Enhanced, r.Text, ours}
 }
 
 func paramStrings(params []filters.Param) []string {
 	var list []string
 	for _, p := range params {
-		list = append(list, strings.TrimPrefix(paramsText([]filters.Param{p}), " "))
+		list = append(list, ParamText(p))
 	}
 	return list
+}
+
+// ParamText is a parameter of MAIL or RCPT as it was given.
+func ParamText(p filters.Param) string {
+	if p.HasValue {
+		return p.Key + "=" + p.Value
+	}
+	return p.Key
+}
+
+// ReplyLines are the lines of a reply as they were sent, without line ends (RFC 5321, 4.2.1).
+func ReplyLines(r rules.Reply) []string {
+	lines := strings.Split(r.Text, "\n")
+	for i, line := range lines {
+		separator := " "
+		if i < len(lines)-1 {
+			separator = "-"
+		}
+		enhanced := ""
+		if r.Enhanced != "" {
+			enhanced = r.Enhanced + " "
+		}
+		lines[i] = strings.TrimRight(strconv.Itoa(r.Code)+separator+enhanced+line, " ")
+	}
+	return lines
 }
