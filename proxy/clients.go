@@ -1,6 +1,10 @@
 package proxy
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
 
 // enterClient counts the session for its client's network; false if that has too many.
 func (s *Server) enterClient(e *session) bool {
@@ -51,4 +55,25 @@ func originNetwork(a netip.Addr) netip.Prefix {
 	}
 	network, _ := a.Prefix(bits)
 	return network
+}
+
+// ClientSessions is how many sessions a client's network has now.
+type ClientSessions struct {
+	Network  netip.Prefix // an IPv4 address, or an IPv6 /64
+	Sessions int
+}
+
+// Busiest returns the networks with the most sessions now, at most limit, the busiest first. Trusted clients are not
+// among them, and nobody is without limits.connections_per_client.
+func (s *Server) Busiest(limit int) []ClientSessions {
+	s.mu.Lock()
+	list := make([]ClientSessions, 0, len(s.clients))
+	for network, n := range s.clients {
+		list = append(list, ClientSessions{network, n})
+	}
+	s.mu.Unlock()
+	slices.SortFunc(list, func(a, b ClientSessions) int {
+		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), a.Network.Compare(b.Network))
+	})
+	return list[:min(len(list), limit)]
 }

@@ -9,6 +9,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/greylist"
+	"gatepost/proxy/control"
 )
 
 // bypassRequest is the argument of the call "bypass".
@@ -37,37 +38,58 @@ func (h *house) handleCommands() {
 	h.handleQuarantine()
 	h.control.HandleStream("dmarc.reports", h.dmarcReports)
 	h.control.HandleStream("greylist.list", func(ctx context.Context, arguments json.RawMessage, send func(any) error) error {
-		query, filter, err := h.greylistCall(arguments)
+		var r greylistRequest
+		if err := json.Unmarshal(arguments, &r); err != nil {
+			return err
+		}
+		filter, err := h.greylister()
 		if err != nil {
 			return err
 		}
 		var sent error
-		err = filter.List(ctx, query, func(e greylist.Entry) bool {
+		err = filter.List(ctx, r.Query, func(e greylist.Entry) bool {
 			sent = send(e)
 			return sent == nil
 		})
 		return errors.Join(err, sent)
 	})
 	h.control.Handle("greylist.pass", func(ctx context.Context, arguments json.RawMessage) (any, error) {
-		query, filter, err := h.greylistCall(arguments)
-		if err != nil {
+		var r greylistRequest
+		if err := json.Unmarshal(arguments, &r); err != nil {
 			return nil, err
 		}
-		key, err := filter.Pass(ctx, query)
-		if err == nil {
-			h.log.Info("greylist: passed by command", "key", key)
-		}
-		return key, err
+		return h.passGreylist(ctx, r.Query, control.Caller(ctx))
 	})
 	h.control.Handle("greylist.forget", func(ctx context.Context, arguments json.RawMessage) (any, error) {
-		query, filter, err := h.greylistCall(arguments)
-		if err != nil {
+		var r greylistRequest
+		if err := json.Unmarshal(arguments, &r); err != nil {
 			return nil, err
 		}
-		keys, err := filter.Forget(ctx, query)
-		h.log.Info("greylist: forgotten by command", "query", query, "marks", len(keys))
-		return len(keys), err
+		return h.forgetGreylist(ctx, r.Query, control.Caller(ctx))
 	})
+}
+
+// passGreylist lets what a query names pass, for somebody.
+func (h *house) passGreylist(ctx context.Context, query, by string) (key string, err error) {
+	filter, err := h.greylister()
+	if err != nil {
+		return "", err
+	}
+	if key, err = filter.Pass(ctx, query); err == nil {
+		h.log.Info("greylist: passed by command", "key", key, "by", by)
+	}
+	return key, err
+}
+
+// forgetGreylist forgets what a query finds, and returns how many marks that were.
+func (h *house) forgetGreylist(ctx context.Context, query, by string) (int, error) {
+	filter, err := h.greylister()
+	if err != nil {
+		return 0, err
+	}
+	keys, err := filter.Forget(ctx, query)
+	h.log.Info("greylist: forgotten by command", "query", query, "marks", len(keys), "by", by)
+	return len(keys), err
 }
 
 // setBypass switches the panic button and returns until when it is on.
@@ -86,16 +108,12 @@ func (h *house) setBypass(span time.Duration) (time.Time, error) {
 	return until, nil
 }
 
-func (h *house) greylistCall(arguments json.RawMessage) (query string, filter *greylist.Filter, err error) {
-	var r greylistRequest
-	if err := json.Unmarshal(arguments, &r); err != nil {
-		return "", nil, err
-	}
+// greylister is the filter in force.
+func (h *house) greylister() (*greylist.Filter, error) {
 	h.mu.Lock()
-	filter, _ = h.force.engine.Filter("greylist").(*greylist.Filter)
-	h.mu.Unlock()
-	if filter == nil {
-		return "", nil, errors.New("the filter greylist is off")
+	defer h.mu.Unlock()
+	if filter, ok := h.force.engine.Filter("greylist").(*greylist.Filter); ok && filter != nil {
+		return filter, nil
 	}
-	return r.Query, filter, nil
+	return nil, errors.New("the filter greylist is off")
 }

@@ -19,31 +19,25 @@ type exceptionAdded struct {
 // handleExceptions registers what `gatepost allow` and `gatepost block` ask of a running proxy.
 func (h *house) handleExceptions() {
 	h.control.Handle("exception.add", func(ctx context.Context, arguments json.RawMessage) (any, error) {
-		r, filter, err := h.exceptionCall(arguments)
+		r, err := exceptionRequest(arguments)
 		if err != nil {
 			return nil, err
 		}
-		entry, err := filter.Add(ctx, r, control.Caller(ctx))
-		if err != nil {
-			return nil, err
-		}
-		h.log.Info("exception: added by command", "action", entry.Action, "kind", entry.Kind, "value", entry.Value, "until", entry.Expires,
-			"by", entry.By, "why", entry.Why)
-		return exceptionAdded{entry, !h.isRead("exception." + string(entry.Kind))}, nil
+		return h.addException(ctx, r, control.Caller(ctx))
 	})
 	h.control.Handle("exception.remove", func(ctx context.Context, arguments json.RawMessage) (any, error) {
-		r, filter, err := h.exceptionCall(arguments)
+		r, err := exceptionRequest(arguments)
 		if err != nil {
 			return nil, err
 		}
-		n, err := filter.Remove(ctx, r)
-		if n > 0 {
-			h.log.Info("exception: removed by command", "action", r.Action, "value", r.Value, "by", control.Caller(ctx))
-		}
-		return n, err
+		return h.removeException(ctx, r, control.Caller(ctx))
 	})
 	h.control.HandleStream("exception.list", func(ctx context.Context, arguments json.RawMessage, send func(any) error) error {
-		r, filter, err := h.exceptionCall(arguments)
+		r, err := exceptionRequest(arguments)
+		if err != nil {
+			return err
+		}
+		filter, err := h.exceptions()
 		if err != nil {
 			return err
 		}
@@ -60,17 +54,46 @@ func (h *house) handleExceptions() {
 	})
 }
 
-func (h *house) exceptionCall(arguments json.RawMessage) (r exception.Request, filter *exception.Filter, err error) {
-	if err := json.Unmarshal(arguments, &r); err != nil {
-		return r, nil, err
+func exceptionRequest(arguments json.RawMessage) (r exception.Request, err error) {
+	return r, json.Unmarshal(arguments, &r)
+}
+
+// addException makes one, for somebody.
+func (h *house) addException(ctx context.Context, r exception.Request, by string) (*exceptionAdded, error) {
+	filter, err := h.exceptions()
+	if err != nil {
+		return nil, err
 	}
+	entry, err := filter.Add(ctx, r, by)
+	if err != nil {
+		return nil, err
+	}
+	h.log.Info("exception: added by command", "action", entry.Action, "kind", entry.Kind, "value", entry.Value, "until", entry.Expires,
+		"by", entry.By, "why", entry.Why)
+	return &exceptionAdded{entry, !h.isRead("exception." + string(entry.Kind))}, nil
+}
+
+// removeException ends some, and returns how many there were.
+func (h *house) removeException(ctx context.Context, r exception.Request, by string) (int, error) {
+	filter, err := h.exceptions()
+	if err != nil {
+		return 0, err
+	}
+	n, err := filter.Remove(ctx, r)
+	if n > 0 {
+		h.log.Info("exception: removed by command", "action", r.Action, "value", r.Value, "by", by)
+	}
+	return n, err
+}
+
+// exceptions is the filter in force.
+func (h *house) exceptions() (*exception.Filter, error) {
 	h.mu.Lock()
-	filter, _ = h.force.engine.Filter("exception").(*exception.Filter)
-	h.mu.Unlock()
-	if filter == nil {
-		return r, nil, errors.New("the filter exception is off")
+	defer h.mu.Unlock()
+	if filter, ok := h.force.engine.Filter("exception").(*exception.Filter); ok && filter != nil {
+		return filter, nil
 	}
-	return r, filter, nil
+	return nil, errors.New("the filter exception is off")
 }
 
 // isRead tells whether a rule in force reads a fact.

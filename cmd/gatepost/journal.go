@@ -106,12 +106,17 @@ func (l *listing) compile(file string) (*journal.Where, error) {
 	if l.where == "" {
 		return nil, nil
 	}
+	return compileWhere("--where", l.where, config.Lists{Folder: config.ListsFolder(file, all.Specs())})
+}
+
+// compileWhere makes a condition ready; name stands for it in messages.
+func compileWhere(name, text string, lists config.Lists) (*journal.Where, error) {
 	schema, err := journal.SearchSchema(all.Specs())
 	if err != nil {
 		return nil, err
 	}
-	source := rules.Source{Text: l.where, At: func(offset int) rules.Pos { return rules.Pos{File: "--where", Line: 1, Column: offset + 1} }}
-	where, problems := journal.CompileWhere(schema, source, config.Lists{Folder: config.ListsFolder(file, all.Specs())})
+	source := rules.Source{Text: text, At: func(offset int) rules.Pos { return rules.Pos{File: name, Line: 1, Column: offset + 1} }}
+	where, problems := journal.CompileWhere(schema, source, lists)
 	if where == nil {
 		texts := make([]string, len(problems))
 		for i, p := range problems {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gatepost/policy"
 	"gatepost/rules"
@@ -172,6 +173,14 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
+// quoteExpression prefers the quotes of YAML that leave those of an expression as they are.
+func quoteExpression(s string) string {
+	if strings.Contains(s, `"`) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	}
+	return quote(s)
+}
+
 func (p *printer) filters(all map[string]policy.FilterConfig) {
 	p.line(0, "filters:")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -198,7 +207,7 @@ func (p *printer) rules(all []rules.Definition) {
 		}{{"name", r.Name}, {"when", r.When}, {"then", r.Then}, {"at", r.At}, {"reply", r.Reply}, {"header", r.Header},
 			{"points", r.Points}, {"delay", r.Delay}, {"mode", r.Mode}, {"on_error", r.OnError}} {
 			if key.source.Text != "" {
-				p.line(1, "%s%s: %s", lead, key.name, quote(strings.TrimRight(key.source.Text, "\n")))
+				p.line(1, "%s%s: %s", lead, key.name, quoteExpression(strings.TrimRight(key.source.Text, "\n")))
 				lead = "  "
 			}
 		}

@@ -3,6 +3,7 @@
 package histogram
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -46,4 +47,28 @@ func (h *Histogram) Read() Snapshot {
 	}
 	s.Sum = time.Duration(h.sum.Load())
 	return s
+}
+
+// Count is how many durations were observed.
+func (s *Snapshot) Count() (n uint64) {
+	for _, one := range s.Counts {
+		n += one
+	}
+	return n
+}
+
+// Within returns the least of Bounds that a share of the durations, 0 to 1, does not exceed; 0 where nothing was
+// observed, or that share lies above all bounds.
+func (s *Snapshot) Within(share float64) time.Duration {
+	wanted := uint64(math.Ceil(share * float64(s.Count())))
+	if wanted == 0 {
+		return 0
+	}
+	for i, bound := range Bounds {
+		if s.Counts[i] >= wanted {
+			return bound
+		}
+		wanted -= s.Counts[i]
+	}
+	return 0
 }

@@ -28,3 +28,25 @@ func BenchmarkObserve(b *testing.B) {
 		h.Observe(3 * time.Millisecond)
 	}
 }
+
+func TestWithin(t *testing.T) {
+	var h Histogram
+	if s := h.Read(); s.Within(0.95) != 0 || s.Count() != 0 {
+		t.Error("of nothing")
+	}
+	for range 95 {
+		h.Observe(time.Millisecond)
+	}
+	for range 5 {
+		h.Observe(time.Hour)
+	}
+	s := h.Read()
+	for share, want := range map[float64]time.Duration{0.5: time.Millisecond, 0.95: time.Millisecond, 0.96: 0, 0: 0} {
+		if got := s.Within(share); got != want {
+			t.Errorf("%v: %s", share, got)
+		}
+	}
+	if s.Count() != 100 {
+		t.Error(s.Count())
+	}
+}
