@@ -35,6 +35,7 @@ func generate(root string) (map[string][]byte, error) {
 	}
 	return map[string][]byte{
 		"cmd/gatepost/comments.json": append(asJSON, '\n'),
+		"docs/api.md":                apiPage(),
 		"docs/configuration.md":      configuration,
 		"docs/facts.md":              facts,
 		"docs/metrics.md":            metrics,

@@ -15,7 +15,8 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 	if h.counts, err = metrics.NewRecorder(h.specs); err != nil {
 		return err
 	}
-	h.runtime.Recorder = recorders{h.counts, recorder}
+	h.traffic = admin.NewTraffic()
+	h.runtime.Recorder = recorders{h.counts, h.traffic, recorder}
 	return nil
 }
 
@@ -43,7 +44,8 @@ func (h *house) openAdmin(c *config.Config) (err error) {
 		return nil
 	}
 	h.admin, err = admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
-		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady})
+		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady,
+		House: operator{h}, Traffic: h.traffic})
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,8 @@ type house struct {
 	current   atomic.Pointer[backends] // those of force, for who may not wait for a reload
 	admin     *admin.Server            // nil: there is none
 	stopAdmin context.CancelFunc
+	traffic   *admin.Traffic
+	begun     time.Time
 
 	mu    sync.Mutex // guards force; held while a reload is under way
 	force inForce
@@ -81,7 +83,7 @@ const spillTotal = 4 << 30
 
 // build opens everything that a configuration names. On error nothing is left open.
 func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
-	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c}
+	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c, begun: clock.Now()}
 	h.runtime = &policy.Runtime{Bypass: &policy.Bypass{}, Clock: clock}
 	if err := errors.Join(h.monitor(recorder), h.open(c)); err != nil {
 		return nil, errors.Join(err, h.close())

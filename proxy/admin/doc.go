@@ -19,10 +19,20 @@
 // SameSite=Strict); a program sends the password with each request (Basic, any user name). Guesses are bounded for each
 // network of clients.
 //
+// # What the pages show and do
+//
+// Everything goes through [House], which the command implements, and [Traffic], which counts transactions as they end.
+// Pages (routes.go) are templates from web/; forms send the browser on to a page that tells what was done (notes.go).
+// The page Now is also sent as events, for the script that renews it (now.go). The API ([Operations]) is one list, from
+// which come its routes, the OpenAPI document (openapi.go) and the manual.
+//
+// All that a page shows was written by strangers. html/template escapes it for its place, visible makes what cannot be
+// seen visible, over the whole page, so that no value can be forgotten; the policy for content allows nothing inline and
+// nothing from elsewhere.
+//
 // # How pages are added
 //
 // Call [Server.Handle] before [Server.Run]. A handler returns soon after its request's context ends: that is when the
 // server stops. One that writes for longer than a minute (server-sent events) lifts its own deadline with
-// http.ResponseController. Pages use templates from web/ and styles and scripts from /static alone: the policy for
-// content allows nothing inline and nothing from elsewhere.
+// http.ResponseController. What is dear takes one of few places (search.go) and has a time.
 package admin

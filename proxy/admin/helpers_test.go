@@ -49,6 +49,7 @@ type running struct {
 	base   string
 	log    *logText
 	ready  []string
+	house  *fakeHouse
 	stop   func() // ends it and waits
 }
 
@@ -73,12 +74,12 @@ func (l *logText) String() string {
 // start runs a server until the test ends.
 func start(t *testing.T, c Config, more func(*Server)) *running {
 	t.Helper()
-	v := &running{t: t, clock: filtertest.NewClock(), log: &logText{}}
+	v := &running{t: t, clock: filtertest.NewClock(), log: &logText{}, house: &fakeHouse{}}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "one", Help: "One."}, func() float64 { return 1 }))
 	c.Address = "127.0.0.1:0"
 	server, err := New(Options{Config: c, Hostname: "mx.example.org", Version: "v1", Log: slog.New(slog.NewTextHandler(v.log, nil)), Clock: v.clock,
-		Metrics: registry, Ready: func() []string { return v.ready }})
+		Metrics: registry, Ready: func() []string { return v.ready }, House: v.house, Traffic: NewTraffic()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,12 +13,14 @@ import (
 var web embed.FS
 
 // pages are the templates by the name of their file; each fills in the blocks of layout.html.
-var pages = parsePages("login.html", "home.html")
+var pages = parsePages("login", "now", "search", "transaction", "rules", "trial", "greylist", "exceptions", "lists", "quarantine", "message",
+	"configuration", "problem")
 
 func parsePages(names ...string) map[string]*template.Template {
 	list := make(map[string]*template.Template, len(names))
 	for _, name := range names {
-		list[name] = template.Must(template.ParseFS(web, "web/layout.html", "web/"+name))
+		t := template.New("layout.html").Funcs(templateFuncs)
+		list[name] = template.Must(t.ParseFS(web, "web/layout.html", "web/parts.html", "web/"+name+".html"))
 	}
 	return list
 }
@@ -29,7 +31,47 @@ type page struct {
 	Hostname string
 	Version  string
 	SignedIn bool // there is a password, and who looks at the page has given it
-	Data     any  // the page's own
+	Menu     []menuItem
+	Path     string // with the query, to come back to
+	Note     *note
+	Data     any // the page's own
+}
+
+// menuItem is a page that others lead to.
+type menuItem struct {
+	Path, Title string
+	Current     bool
+}
+
+var menu = []menuItem{
+	{Path: "/", Title: "Now"}, {Path: "/search", Title: "Search"}, {Path: "/rules", Title: "Rules"}, {Path: "/greylist", Title: "Greylist"},
+	{Path: "/exceptions", Title: "Exceptions"}, {Path: "/lists", Title: "Lists"}, {Path: quarantinePath, Title: "Quarantine"},
+	{Path: "/configuration", Title: "Configuration"},
+}
+
+const quarantinePath = "/quarantine"
+
+// show writes a page for somebody who may come in.
+func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, name, title string, data any) {
+	p := page{Title: title, SignedIn: s.auth != nil, Note: s.notes.find(r.URL.Query().Get("note")), Data: data, Path: wayBack(r)}
+	for _, item := range menu {
+		if item.Path == quarantinePath && s.House.Quarantine() == nil {
+			continue
+		}
+		item.Current = r.URL.Path == item.Path || item.Path != "/" && strings.HasPrefix(r.URL.Path, item.Path+"/")
+		p.Menu = append(p.Menu, item)
+	}
+	s.render(w, status, name, p)
+}
+
+// wayBack is the address of the page without what was told on it.
+func wayBack(r *http.Request) string {
+	q := r.URL.Query()
+	q.Del("note")
+	if len(q) == 0 {
+		return r.URL.Path
+	}
+	return r.URL.Path + "?" + q.Encode()
 }
 
 // render writes a page. Nothing is sent before the whole of it is there.
@@ -43,7 +85,12 @@ func (s *Server) render(w http.ResponseWriter, status int, name string, p page) 
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(visible(b.Bytes()))
+}
+
+// trouble tells an operator what went wrong with what was asked for.
+func (s *Server) trouble(w http.ResponseWriter, r *http.Request, err error) {
+	s.show(w, r, statusOf(err), "problem", "That did not work", err.Error())
 }
 
 // static serves styles and scripts.
@@ -63,13 +110,6 @@ func static() http.Handler {
 	})
 }
 
-// homeData is what home.html shows.
-type homeData struct{ Reasons []string }
-
-func (s *Server) home(w http.ResponseWriter, _ *http.Request) {
-	s.render(w, http.StatusOK, "home.html", page{Title: "Gatepost", SignedIn: s.auth != nil, Data: homeData{s.Ready()}})
-}
-
 // loginData is what login.html shows.
 type loginData struct {
 	Next  string
@@ -82,7 +122,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	s.render(w, http.StatusOK, "login.html", page{Title: "Sign in", Data: loginData{Next: next}})
+	s.render(w, http.StatusOK, "login", page{Title: "Sign in", Data: loginData{Next: next}})
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
@@ -100,10 +140,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	case tooMany:
 		s.Log.Warn("admin: too many attempts to sign in", "client", client.String())
 		w.Header().Set("Retry-After", "30")
-		s.render(w, http.StatusTooManyRequests, "login.html", page{Title: "Sign in", Data: loginData{next, "Too many attempts. Wait a minute and try again."}})
+		s.render(w, http.StatusTooManyRequests, "login", page{Title: "Sign in", Data: loginData{next, "Too many attempts. Wait a minute and try again."}})
 	default:
 		s.Log.Warn("admin: wrong password", "client", client.String(), "path", r.URL.Path)
-		s.render(w, http.StatusForbidden, "login.html", page{Title: "Sign in", Data: loginData{next, "That is not the password."}})
+		s.render(w, http.StatusForbidden, "login", page{Title: "Sign in", Data: loginData{next, "That is not the password."}})
 	}
 }
 

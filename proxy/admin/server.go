@@ -30,6 +30,10 @@ const (
 	writeTimeout  = time.Minute // a handler that streams lifts its own
 	idleTimeout   = 2 * time.Minute
 
+	// Bounds of what operators ask for, all at a time.
+	maxSearches = 4
+	maxStreams  = 16
+
 	// patience is how long requests may go on after the server was told to stop.
 	patience = 5 * time.Second
 	// bindPause is how soon an address that somebody else has is tried again.
@@ -46,6 +50,10 @@ type Options struct {
 	Metrics  prometheus.Gatherer
 	// Ready returns the reasons why no mail can be taken now; empty: it can.
 	Ready func() []string
+	// House is what the pages show and change.
+	House House
+	// Traffic is told of every transaction.
+	Traffic *Traffic
 }
 
 // Server serves operators. Register handlers before Run; all else is safe for concurrent use.
@@ -55,6 +63,10 @@ type Server struct {
 	http    *http.Server
 	auth    *authority // nil: there is no password
 	serving sync.WaitGroup
+	notes   notes
+
+	// Places for what is dear. A request that finds none is told to come again.
+	searching, trying, streaming chan struct{}
 
 	mu    sync.Mutex // guards bound
 	bound net.Addr   // nil while there is no socket
@@ -62,7 +74,8 @@ type Server struct {
 
 // New makes a server that listens nowhere yet. It reads the certificate.
 func New(o Options) (*Server, error) {
-	s := &Server{Options: o, mux: http.NewServeMux()}
+	s := &Server{Options: o, mux: http.NewServeMux(), searching: make(chan struct{}, maxSearches), trying: make(chan struct{}, 1),
+		streaming: make(chan struct{}, maxStreams)}
 	if text := o.Config.Password.Reveal(); text != "" {
 		h, err := parseHash(text)
 		if err != nil {
@@ -107,7 +120,8 @@ func (s *Server) routes() {
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelError), ErrorHandling: promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4, Timeout: 20 * time.Second,
 	}))
-	s.Handle("GET /{$}", http.HandlerFunc(s.home))
+	s.pageRoutes()
+	s.apiRoutes()
 }
 
 // Run serves until ctx ends, and waits for what is being served. Mail must not wait for operators: an address that

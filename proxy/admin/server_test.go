@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,7 @@ import (
 func TestOnLoopbackEverybodyMayCome(t *testing.T) {
 	v := start(t, Default(), nil)
 	for path, want := range map[string]string{
-		"/health": "ok\n", "/ready": "ready\n", "/metrics": "one 1\n", "/": "Mail is taken.", "/static/style.css": "color-scheme", "/login": "",
+		"/health": "ok\n", "/ready": "ready\n", "/metrics": "one 1\n", "/": "sessions now", "/static/style.css": "color-scheme", "/login": "",
 	} {
 		status, text := v.get(path)
 		if path == "/login" && status != http.StatusSeeOther || path != "/login" && status != http.StatusOK || !strings.Contains(text, want) {
@@ -71,15 +70,11 @@ func TestEveryResponseHasItsHeaders(t *testing.T) {
 	}
 }
 
-var elsewhere = regexp.MustCompile(`(?i)(src|href|action)="(?:[a-z]+:|//)|<script>|<style>|\son[a-z]+=|style="`)
-
 func TestPagesAskNobodyElse(t *testing.T) {
 	v := start(t, secured(t), nil)
 	for _, path := range []string{"/", "/login"} {
 		_, text := v.do("GET", path, "", func(r *http.Request) { r.SetBasicAuth("x", password) })
-		if found := elsewhere.FindString(text); found != "" || !strings.Contains(text, "<h1>") {
-			t.Errorf("%s has %q:\n%s", path, found, text)
-		}
+		harmless(t, path, text)
 	}
 }
 

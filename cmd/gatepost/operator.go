@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/filters/exception"
+	"gatepost/filters/greylist"
+	"gatepost/proxy/admin"
+	"gatepost/proxy/config"
+)
+
+// operator is the house as the admin pages see and change it.
+type operator struct{ h *house }
+
+var _ admin.House = operator{}
+
+// byPage is who has made an exception on the admin pages: nobody there has a name.
+const byPage = "admin page"
+
+// busiest is how many clients are shown.
+const busiest = 20
+
+// Now implements admin.House.
+func (o operator) Now() admin.Now {
+	h := o.h
+	m := h.server.Metrics()
+	now := admin.Now{At: h.clock.Now(), Started: h.begun, NotReady: h.notReady(), Bypass: h.runtime.Bypass.Until()}
+	now.Sessions = admin.Sessions{Open: m.Open.Load(), Total: m.Sessions.Load(), TLS: m.TLS.Load(),
+		Refused: m.RefusedFull.Load() + m.RefusedPerClient.Load() + m.RefusedNoBackend.Load()}
+	for _, c := range h.server.Busiest(busiest) {
+		network := c.Network.String()
+		if c.Network.IsSingleIP() {
+			network = c.Network.Addr().String()
+		}
+		now.Sessions.Networks = append(now.Sessions.Networks, admin.ClientNetwork{Network: network, Sessions: c.Sessions})
+	}
+	for _, b := range h.backendsInForce() {
+		if b.Group == nil {
+			continue
+		}
+		for _, st := range b.Group.Stats() {
+			now.Backends = append(now.Backends, admin.Backend{Use: b.Use, Address: st.Address, Up: st.Up, Usable: st.Usable, Open: st.Open,
+				Limit: st.Limit, Waiting: st.Waiting, Failed: st.Failed, Lost: st.Lost})
+		}
+	}
+	engine := h.inForce().engine
+	for _, f := range h.counts.Filters() {
+		if engine.Filter(f.Name) == nil {
+			continue
+		}
+		one := admin.Filter{Name: f.Name, OK: f.OK, Timeout: f.Timeout, Error: f.Error, Unfinished: f.Unfinished,
+			P95Millis: inMillis(f.Duration.Within(0.95))}
+		if n := f.Duration.Count(); n > 0 {
+			one.MeanMillis = inMillis(f.Duration.Sum) / float64(n)
+		}
+		now.Filters = append(now.Filters, one)
+	}
+	return now
+}
+
+func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// inForce is what new sessions work with.
+func (h *house) inForce() inForce {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.force
+}
+
+// Rules implements admin.House.
+func (o operator) Rules() (list []admin.Rule) {
+	for _, r := range o.h.inForce().engine.Rules().Rules() {
+		rule := admin.Rule{Name: r.Name, Place: fmt.Sprintf("%s:%d", r.Pos.File, r.Pos.Line), Stage: filters.Stage(r.Stage).String(),
+			Action: r.Action.String(), Mode: r.Mode.String(), When: strings.Join(strings.Fields(r.When), " ")}
+		rule.Enforced, rule.Observed = o.h.counts.Matches(r.Name)
+		rule.Outcomes, rule.Last = o.h.traffic.Rule(r.Name)
+		list = append(list, rule)
+	}
+	return list
+}
+
+// RulesText implements admin.House.
+func (o operator) RulesText() (string, error) {
+	var b strings.Builder
+	err := o.h.inForce().config.WriteRules(&b)
+	return b.String(), err
+}
+
+// Lists implements admin.House.
+func (o operator) Lists() (list []admin.List) {
+	force := o.h.inForce()
+	for _, f := range force.engine.Rules().Lists() {
+		path := f.Name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(force.config.Lists, path)
+		}
+		list = append(list, admin.List{Name: f.Name, Path: path, Entries: f.Entries, Bytes: f.Bytes, Missing: f.Missing, Rules: f.Rules})
+	}
+	return list
+}
+
+// Configuration implements admin.House.
+func (o operator) Configuration() (string, error) {
+	var comments config.Comments
+	if err := json.Unmarshal(commentsJSON, &comments); err != nil {
+		return "", fmt.Errorf("comments.json: %w", err)
+	}
+	var b strings.Builder
+	err := o.h.inForce().config.Write(&b, comments)
+	return b.String(), err
+}
+
+// Greylist implements admin.House.
+func (o operator) Greylist(ctx context.Context, query string, yield func(greylist.Entry) bool) error {
+	filter, err := o.h.greylister()
+	if err != nil {
+		return err
+	}
+	return filter.List(ctx, query, yield)
+}
+
+// PassGreylist implements admin.House.
+func (o operator) PassGreylist(ctx context.Context, query string) (string, error) {
+	return o.h.passGreylist(ctx, query, byPage)
+}
+
+// ForgetGreylist implements admin.House.
+func (o operator) ForgetGreylist(ctx context.Context, query string) (int, error) {
+	return o.h.forgetGreylist(ctx, query, byPage)
+}
+
+// Exceptions implements admin.House.
+func (o operator) Exceptions(ctx context.Context) ([]*exception.Entry, error) {
+	filter, err := o.h.exceptions()
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := filter.List(ctx, exception.Allow)
+	if err != nil {
+		return nil, err
+	}
+	blocked, err := filter.List(ctx, exception.Block)
+	list := append(allowed, blocked...)
+	slices.SortStableFunc(list, func(a, b *exception.Entry) int { return a.Expires.Compare(b.Expires) })
+	return list, err
+}
+
+// AddException implements admin.House.
+func (o operator) AddException(ctx context.Context, r exception.Request) (*exception.Entry, bool, error) {
+	added, err := o.h.addException(ctx, r, byPage)
+	if err != nil {
+		return nil, false, err
+	}
+	return added.Entry, added.Unread, nil
+}
+
+// RemoveException implements admin.House.
+func (o operator) RemoveException(ctx context.Context, r exception.Request) (int, error) {
+	return o.h.removeException(ctx, r, byPage)
+}
+
+// Quarantine implements admin.House.
+func (o operator) Quarantine() admin.Quarantine { return nil }

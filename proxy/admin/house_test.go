@@ -1,0 +1,186 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/filters/exception"
+	"gatepost/filters/filtertest"
+	"gatepost/filters/greylist"
+	"gatepost/policy"
+	"gatepost/policy/replay"
+	"gatepost/proxy/journal"
+	"gatepost/rules"
+)
+
+// nasty is what strangers write: HTML, quotes, control characters, marks that turn text around, a byte that is no UTF-8.
+const nasty = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>` onfocus=alert(3) x=\x1b[31m\x07\x00\x9b\u202e\u2066\u200b{{.}}javascript:alert(4)\xff"
+
+const entryID = "38G29KFPP00XD.1"
+
+// fakeHouse has one of everything, all of it nasty. It is safe for concurrent use.
+type fakeHouse struct {
+	quarantine bool
+
+	mu    sync.Mutex // guards what follows
+	calls []string
+	asked Search
+	wait  chan struct{} // searches wait for it; nil: they do not
+}
+
+func (f *fakeHouse) called(call string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, call)
+}
+
+func (f *fakeHouse) log() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.calls, "; ")
+}
+
+func nastyEntry() *journal.Entry {
+	rule := &journal.Rule{Name: "blocked", File: nasty, Line: 3, Action: "reject", When: nasty}
+	return &journal.Entry{ID: entryID, Kind: policy.TransactionRecord, Start: filtertest.Start, End: filtertest.Start.Add(time.Second), Verdict: "reject",
+		Session:    &filters.Session{Client: netip.MustParseAddrPort("192.0.2.7:4711"), Local: netip.MustParseAddrPort("192.0.2.1:25")},
+		Greeting:   &filters.Greeting{Name: nasty},
+		Envelope:   &filters.Envelope{ReversePath: nasty + "@example.net", Params: []filters.Param{{Key: nasty, Value: nasty, HasValue: true}}},
+		Recipients: []journal.Recipient{{Address: nasty, Reply: rules.Reply{Code: 550, Text: nasty}, Ours: true, Rule: rule}},
+		Matched:    []journal.Match{{Rule: rule, Recipient: nasty}},
+		Filters:    []journal.Filter{{Name: "rdns", Status: "error", Error: nasty}},
+		Headers:    []journal.Header{{Name: "Subject", Known: true, Value: nasty}},
+		Ending:     policy.Ending{Note: nasty, Backend: nasty, QueueID: nasty},
+		Attempt:    &policy.Attempt{},
+	}
+}
+
+func (f *fakeHouse) Now() Now {
+	return Now{At: filtertest.Start, Started: filtertest.Start, NotReady: []string{nasty}, Bypass: filtertest.Start.Add(time.Hour),
+		Sessions: Sessions{Open: 3, Networks: []ClientNetwork{{"192.0.2.7", 2}}},
+		Backends: []Backend{{Use: "mail", Address: nasty}}, Filters: []Filter{{Name: "spf", OK: 9, Error: 1}, {Name: "dkim"}}}
+}
+
+func (f *fakeHouse) Rules() []Rule {
+	return []Rule{{Name: "blocked", Place: nasty, When: nasty, Outcomes: Tally{1: 5}, Last: filtertest.Start}}
+}
+
+func (f *fakeHouse) RulesText() (string, error)     { return "rules:\n" + nasty, nil }
+func (f *fakeHouse) Configuration() (string, error) { return nasty, nil }
+func (f *fakeHouse) Lists() []List {
+	return []List{{Name: nasty, Path: nasty, Rules: []string{"blocked"}}}
+}
+
+func (f *fakeHouse) Search(ctx context.Context, s Search) (*Found, error) {
+	f.mu.Lock()
+	f.asked = s
+	wait := f.wait
+	f.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+		}
+	}
+	if s.Where == "bad" {
+		return nil, errors.New(nasty)
+	}
+	return &Found{Entries: []*journal.Entry{nastyEntry()}, More: true}, nil
+}
+
+func (f *fakeHouse) Why(_ context.Context, text string, _ int) ([]Story, error) {
+	if text == nasty {
+		return nil, errors.New(nasty)
+	}
+	if !strings.HasPrefix(entryID, text) {
+		return nil, nil
+	}
+	return []Story{{Entry: nastyEntry(), Chapters: []Chapter{{nasty, []Line{{1, nasty}}}}}}, nil
+}
+
+func (f *fakeHouse) Try(_ context.Context, text []byte, since time.Duration) (*Trial, error) {
+	f.called("try " + since.String() + " " + string(text))
+	if strings.HasPrefix(string(text), "bad") {
+		return &Trial{Problems: []string{nasty}, Warnings: []string{nasty}}, nil
+	}
+	mention := []replay.Mention{{ID: entryID, Time: filtertest.Start, Client: "192.0.2.7", From: nasty, Recipients: []string{nasty}, Mail: true}}
+	return &Trial{Report: &replay.Report{From: filtertest.Start, To: filtertest.Start, Transactions: 2, Differ: 1, Untold: 1,
+		Rules:   []replay.RuleCount{{Rule: "blocked", Fate: replay.Refused, Is: 1}},
+		Changes: []replay.Group{{Was: replay.Delivered, Is: replay.Refused, IsBy: "blocked", IsCode: 550, Count: 1, Transactions: mention}},
+		Unknown: []replay.Untold{{Missing: "dkim.result", Was: replay.Refused, WasCode: 550, Count: 1, Transactions: mention}}}}, nil
+}
+
+func (f *fakeHouse) Greylist(_ context.Context, query string, yield func(greylist.Entry) bool) error {
+	if query == "bad" {
+		return errors.New(nasty)
+	}
+	yield(greylist.Entry{Key: "n:" + nasty, Network: "192.0.2.0/24", Sender: nasty, First: filtertest.Start, Last: filtertest.Start, Expires: filtertest.Start})
+	return nil
+}
+
+func (f *fakeHouse) PassGreylist(_ context.Context, query string) (string, error) {
+	f.called("pass " + query)
+	return "o:" + query, nil
+}
+
+func (f *fakeHouse) ForgetGreylist(_ context.Context, query string) (int, error) {
+	f.called("forget " + query)
+	return 2, nil
+}
+
+func (f *fakeHouse) Exceptions(context.Context) ([]*exception.Entry, error) {
+	return []*exception.Entry{{Action: exception.Allow, Kind: exception.Sender, Value: nasty, By: nasty, Why: nasty, Added: filtertest.Start, Expires: filtertest.Start}}, nil
+}
+
+func (f *fakeHouse) AddException(_ context.Context, r exception.Request) (*exception.Entry, bool, error) {
+	f.called(string(r.Action) + " " + string(r.Kind) + " " + r.Value + " for " + time.Duration(r.For).String() + " " + r.Why)
+	if r.Value == "bad" {
+		return nil, false, errors.New(nasty)
+	}
+	return &exception.Entry{Action: r.Action, Kind: r.Kind, Value: r.Value, Expires: filtertest.Start}, true, nil
+}
+
+func (f *fakeHouse) RemoveException(_ context.Context, r exception.Request) (int, error) {
+	f.called("remove " + string(r.Action) + " " + string(r.Kind) + " " + r.Value)
+	return len(r.Value), nil
+}
+
+func (f *fakeHouse) Quarantine() Quarantine {
+	if !f.quarantine {
+		return nil
+	}
+	return fakeQuarantine{f}
+}
+
+type fakeQuarantine struct{ *fakeHouse }
+
+func nastyMessage() QuarantinedMessage {
+	return QuarantinedMessage{ID: entryID, Time: filtertest.Start, Expires: filtertest.Start, Client: "192.0.2.7", From: nasty, Recipients: []string{nasty}, Subject: nasty, Size: 1 << 20}
+}
+
+func (f fakeQuarantine) List(_ context.Context, yield func(QuarantinedMessage) bool) error {
+	yield(nastyMessage())
+	return nil
+}
+
+func (f fakeQuarantine) Show(_ context.Context, id string, limit int) (QuarantinedMessage, []byte, error) {
+	if id != entryID {
+		return QuarantinedMessage{}, nil, ErrNotFound
+	}
+	return nastyMessage(), []byte(nasty)[:min(limit, len(nasty))], nil
+}
+
+func (f fakeQuarantine) Release(_ context.Context, id string) (string, error) {
+	f.called("release " + id)
+	return nasty, nil
+}
+
+func (f fakeQuarantine) Delete(_ context.Context, id string) error {
+	f.called("delete " + id)
+	return nil
+}
