@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test-matrix: ## the matrix of keywords, commands, TLS and pipelining: every set 
 
 test-mta: build ## against Debian's Postfix, Exim, sendmail, OpenSMTPD and Courier in a folder of their own (root)
 	@.ci/mta $(BUILD)/mta
+
+test-admin: ## the admin pages in a headless Chromium; pictures of them in build/admin
+	@GATEPOST_SCREENSHOTS=$(CURDIR)/$(BUILD)/admin .ci/gotest $(BUILD)/admin.log $(GO) test -v -count=1 -tags browser -run InABrowser ./cmd/gatepost
 
 clean: ## remove what was built
 	rm -rf bin $(BUILD)
