@@ -86,7 +86,7 @@ func TestQuarantineOnARunningProxy(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	s.expect(0, "`gatepost quarantine show "+fourth+"` shows it", "why", fourth)
-	s.expect(0, `"verdict":"quarantine"`, "journal", "--json", "--where", `note == "kept in quarantine"`)
+	s.expect(0, `"kept":"`+fourth+`"`, "journal", "--json", "--where", `note == "kept in quarantine"`)
 }
 
 func TestAQuarantineThatCannotWrite(t *testing.T) {

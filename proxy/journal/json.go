@@ -33,6 +33,7 @@ type EntryJSON struct {
 	Size       int64                     `json:"size,omitempty"`
 	Digest     string                    `json:"digest,omitempty"`
 	Note       string                    `json:"note,omitempty"`
+	Kept       string                    `json:"kept,omitempty"`
 	Confirmed  *time.Time                `json:"confirmed,omitempty"`
 	Facts      map[string]map[string]any `json:"facts"`
 	Headers    map[string]string         `json:"headers,omitempty"`
@@ -79,7 +80,7 @@ type RecipientJSON struct {
 // NewEntryJSON returns what there is to say of an entry; it shares lists of texts with it.
 func NewEntryJSON(e *Entry) EntryJSON {
 	out := EntryJSON{ID: e.ID, Kind: e.Kind, Start: e.Start, End: e.End, Verdict: e.Verdict, Backend: e.Ending.Backend, QueueID: e.Ending.QueueID,
-		Size: e.Ending.Size, Note: e.Ending.Note, Score: e.Score, Facts: map[string]map[string]any{}}
+		Size: e.Ending.Size, Note: e.Ending.Note, Kept: e.Ending.Kept, Score: e.Score, Facts: map[string]map[string]any{}}
 	if rule := e.Decisive(); rule != nil {
 		decisive := newMatchJSON(Match{Rule: rule})
 		out.Rule = &decisive
