@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatepost/filters/all"
+	"gatepost/filters/greylist"
 	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
@@ -85,10 +86,13 @@ func (o operator) Why(ctx context.Context, text string, limit int) ([]admin.Stor
 	if err != nil {
 		return nil, err
 	}
+	force := o.h.inForce().config
 	stories := make([]admin.Story, len(found))
 	for i, e := range found {
 		told := &bookStory{}
-		newTeller(told, schema).tell(e)
+		teller := newTeller(told, schema, config.Lists{Folder: force.Lists})
+		teller.greylist, _ = force.Filters[greylist.Spec.Name].Settings.(*greylist.Config)
+		teller.tell(e)
 		stories[i] = admin.Story{Entry: e, Chapters: told.chapters}
 	}
 	return stories, nil
