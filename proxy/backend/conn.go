@@ -34,6 +34,7 @@ type Conn struct {
 	tooEager    bool       // the backend would not have that
 	flying      int        // bytes sent since all that had been sent was answered
 	probing     bool       // it speaks in a stranger's name, and holds no place in the pool
+	opening     *opening   // nil: nobody wants to know what it says while the session is opened
 }
 
 // command is what is remembered of a line until its reply comes.

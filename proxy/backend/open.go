@@ -213,6 +213,7 @@ func (c *Conn) awaitGreeting(ctx context.Context) error {
 	case err != nil:
 		return c.blame(ctx, c.advise(c.fail("greeting", ioError(ctx, err)), c.greetingAdvice()))
 	case r.Code == 220:
+		c.opening.greeted(r)
 		return nil
 	}
 	e := c.failReply("greeting", r, nil)
@@ -256,9 +257,11 @@ func (c *Conn) settleOne(ctx context.Context) error {
 	case k.step == handingOver && r.Code == 220, k.step == resetting && r.Class() == 2, k.step == securing && r.Code == 220:
 		return nil
 	case k.step == introducing && r.Code == 250:
+		c.opening.introduced(r)
 		c.introduced = parseExtensions(r, c.server.config.Extensions)
 		return nil
 	case k.step == greeting && r.Code == 250:
+		c.opening.introduced(r)
 		return c.greeted(ctx, parseExtensions(r, c.server.config.Extensions))
 	}
 	c.doubtEagerness(r, nil)

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"gatepost/proxy/wire"
 )
 
 const (
@@ -115,7 +117,7 @@ func (s *server) probe(ctx context.Context) error {
 	if !s.config.RelayCheck || !s.handsOver() {
 		return nil
 	}
-	accepted, err := c.asksToRelay(ctx)
+	accepted, _, err := c.asksToRelay(ctx, "<>", "<"+probeRecipient+">")
 	switch {
 	case accepted:
 		s.provedOpen(err)
@@ -164,37 +166,38 @@ func (s *server) stranger() Client {
 	return Client{Addr: client, Local: local, Helo: "gatepost-probe.invalid", Extended: true}
 }
 
-// asksToRelay offers a message from a stranger to a foreign domain. An error means that nothing is proved.
-func (c *Conn) asksToRelay(ctx context.Context) (accepted bool, err error) {
-	for _, sender := range []string{"<>", "<" + probeRecipient + ">"} {
-		r, err := c.Command(ctx, []byte("MAIL FROM:"+sender))
+// asksToRelay offers a message from the first of the senders that is taken to a foreign domain, and returns the reply that
+// tells. An error means that nothing is proved, or that it was accepted.
+func (c *Conn) asksToRelay(ctx context.Context, senders ...string) (accepted bool, r wire.Reply, err error) {
+	for _, sender := range senders {
+		r, err = c.Command(ctx, []byte("MAIL FROM:"+sender))
 		switch {
 		case err != nil:
-			return false, err
+			return false, r, err
 		case r.Class() == 2:
 			return c.asksRecipient(ctx)
 		case r.Code == 530: // it wants everybody to sign in (RFC 4954, 6)
-			return false, nil
+			return false, r, nil
 		case r.Code == 421:
-			return false, &Error{Address: c.Address(), Step: "relay check: MAIL", Reply: r}
+			return false, r, &Error{Address: c.Address(), Step: "relay check: MAIL", Reply: r}
 		}
 	}
-	return false, &Error{Address: c.Address(), Step: "relay check: MAIL", Err: errors.New("it takes no mail from a stranger, so nothing is known about relaying"),
+	return false, r, &Error{Address: c.Address(), Step: "relay check: MAIL", Err: errors.New("it takes no mail from a stranger, so nothing is known about relaying"),
 		Advice: fmt.Sprintf("let %s send MAIL, or set backend.relay_check: off if you know that it is no open relay", c.client.Addr.Addr())}
 }
 
 // asksRecipient: a refusal is one whatever its reason; what counts is that the recipient was not taken.
-func (c *Conn) asksRecipient(ctx context.Context) (accepted bool, err error) {
-	r, err := c.Command(ctx, []byte("RCPT TO:<"+probeRecipient+">"))
+func (c *Conn) asksRecipient(ctx context.Context) (accepted bool, r wire.Reply, err error) {
+	r, err = c.Command(ctx, []byte("RCPT TO:<"+probeRecipient+">"))
 	switch {
 	case err != nil:
-		return false, err
+		return false, r, err
 	case r.Code == 421:
-		return false, &Error{Address: c.Address(), Step: "relay check: RCPT", Reply: r}
+		return false, r, &Error{Address: c.Address(), Step: "relay check: RCPT", Reply: r}
 	case r.Class() != 2:
-		return false, nil
+		return false, r, nil
 	}
-	return true, &Error{Address: c.Address(), Step: "relay check: RCPT TO:<" + probeRecipient + ">", Reply: r,
+	return true, r, &Error{Address: c.Address(), Step: "relay check: RCPT TO:<" + probeRecipient + ">", Reply: r,
 		Err: fmt.Errorf("it would relay for strangers: it took mail for a foreign domain from %s", c.client.Addr.Addr()),
 		Advice: "no mail is taken; see that it does not trust every client (Postfix: mynetworks, smtpd_relay_restrictions; Exim: " +
 			"relay_from_hosts), or set backend.relay_check: off if it is meant to relay"}
