@@ -49,6 +49,7 @@ func command() *cobra.Command {
 		serveCommand(),
 		checkCommand(),
 		configCommand(),
+		doctorCommand(),
 		evalCommand(),
 		demoCommand(),
 		whyCommand(),

@@ -48,6 +48,7 @@ func serve(ctx context.Context, file string) error {
 	lines := telemetry.NewGatherer(os.Stderr)
 	defer lines.Close()
 	log := telemetry.NewLogger(c.Log, lines)
+	log.Info("gatepost starts", "version", version, "config", file)
 	warn(log, problems)
 	defer beside(ctx, tendHeap)()
 	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))

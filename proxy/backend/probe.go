@@ -182,7 +182,7 @@ func (c *Conn) asksToRelay(ctx context.Context, senders ...string) (accepted boo
 			return false, r, &Error{Address: c.Address(), Step: "relay check: MAIL", Reply: r}
 		}
 	}
-	return false, r, &Error{Address: c.Address(), Step: "relay check: MAIL", Err: errors.New("it takes no mail from a stranger, so nothing is known about relaying"),
+	return false, r, &Error{Address: c.Address(), Step: "relay check: MAIL", Reply: r, Err: errors.New("it takes no mail from a stranger, so nothing is known about relaying"),
 		Advice: fmt.Sprintf("let %s send MAIL, or set backend.relay_check: off if you know that it is no open relay", c.client.Addr.Addr())}
 }
 
