@@ -276,7 +276,7 @@ func TestKeysSayEverything(t *testing.T) {
 }
 
 func FuzzTarget(f *testing.F) {
-	for _, seed := range []string{"192.0.2.7", "192.0.2.0/24", "bob@example.net", ".example.org", "<>", "@", "[::1]", "a@b@c.d", "ü@ü.example", "@0", "@@a.b", ".xyz"} {
+	for _, seed := range []string{"192.0.2.7", "192.0.2.0/24", "bob@example.net", ".example.org", "<>", "@", "[::1]", "a@b@c.d", "ü@ü.example", "@0", "@@a.b", ".xyz", "@ @0", "@@@0", "<<a@b.c>", `"a b"@c.d`} {
 		f.Add(seed)
 	}
 	filter := &Filter{memory: &memory{}, domains: []string{"example.org", ".below.example"}}

@@ -194,6 +194,9 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
+// isQuoted tells whether a local part may hold white space (RFC 5321, 4.1.2).
+func isQuoted(local string) bool { return strings.HasPrefix(local, `"`) }
+
 // parseAddress reads user@example.org, example.org or .example.org. What it returns is folded.
 func parseAddress(text string) (value, domain string, err error) {
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "<"), ">")
@@ -205,7 +208,7 @@ func parseAddress(text string) (value, domain string, err error) {
 	name, below := strings.CutPrefix(domain, ".")
 	ascii, ok := filters.ASCIIName(strings.TrimSuffix(name, "."))
 	switch {
-	case !ok || isAddress && below || !isAddress && !below && !strings.Contains(ascii, "."):
+	case !ok || isAddress && (below || !isQuoted(local) && strings.ContainsAny(local, " \t<>@")) || !isAddress && !below && !strings.Contains(ascii, "."):
 		return "", "", fmt.Errorf("%q is not a client address, a network, a mail address or a domain such as example.org or .example.org", text)
 	case isAddress && (local == "" || len(text) > 256 || !isPlain(local)): // RFC 5321, 4.5.3.1.3
 		return "", "", fmt.Errorf("%q is not a mail address", text)
