@@ -8,6 +8,9 @@ import (
 	"gatepost/policy"
 )
 
+// FactsOf reads facts that observations have found.
+func FactsOf(looks []policy.Look) filters.Facts { return recordedFacts(looks) }
+
 // recordedFacts reads facts as they were recorded, whatever the rules that are tried have the filters do.
 type recordedFacts []policy.Look
 
