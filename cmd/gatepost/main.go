@@ -57,6 +57,7 @@ func command() *cobra.Command {
 		backtestCommand(),
 		observeCommand(),
 		promoteCommand(),
+		recommendCommand(),
 		bypassCommand(),
 		greylistCommand(),
 		allowCommand(),

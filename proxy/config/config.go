@@ -298,13 +298,13 @@ func (c *Config) Compile(specs []filters.Spec, env filters.Env) (*policy.Engine,
 	d := &document{file: c.doc.file, lines: c.doc.lines, places: c.doc.places}
 	for _, p := range found {
 		switch {
-		case p.Warning && p.Pos.File == defaultRulesFile:
+		case p.Warning && p.Pos.File == DefaultRulesFile:
 			continue // that the list files of the default rules are missing is how everybody starts
 		case p.Key != "" && p.Pos.File == "":
 			p.Pos = d.place(p.Key)
 			p.Message = p.Key + ": " + p.Message
 			d.add(p.Problem)
-		case p.Pos.File == d.file || p.Pos.File == defaultRulesFile:
+		case p.Pos.File == d.file || p.Pos.File == DefaultRulesFile:
 			d.add(p.Problem)
 		default:
 			d.problems = append(d.problems, lists.problem(p.Problem))

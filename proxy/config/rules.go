@@ -11,8 +11,8 @@ import (
 // defaultRulesName stands for the rules that come with Gatepost, in messages and in `include:`.
 const defaultRulesName = "default"
 
-// defaultRulesFile is how problems in those rules name their place.
-const defaultRulesFile = "rules/default.yaml"
+// DefaultRulesFile is how problems in those rules name their place.
+const DefaultRulesFile = "rules/default.yaml"
 
 // ruleEntry is one entry of the list under `rules:`.
 type ruleEntry struct {
@@ -70,7 +70,7 @@ func (d *document) decodeRules(n ast.Node) []rules.Definition {
 
 // DefaultRules reads the rules that come with Gatepost.
 func DefaultRules() ([]rules.Definition, Problems) {
-	d := parse(defaultRulesFile, rules.Default)
+	d := parse(DefaultRulesFile, rules.Default)
 	if d.root == nil {
 		return nil, d.problems
 	}
