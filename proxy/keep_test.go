@@ -52,6 +52,14 @@ func TestNo250BeforeItIsKept(t *testing.T) {
 		definition(map[string]string{"name": "kept", "when": `mail.local == "kept"`, "then": "quarantine"}),
 		definition(map[string]string{"name": "copied", "when": `mail.local == "copied"`, "then": "reject", "at": "message", "keep": "copy"}),
 	}
+	h := start(t, setup{rules: definitions}) // has no quarantine at all
+	for sender, want := range map[string]string{"kept": "452 4.3.1 ", "copied": "550 5.7.1 "} {
+		c := h.hello()
+		c.say("MAIL FROM:<"+sender+"@example.org>", "250")
+		c.say("RCPT TO:<b@example.com>", "250")
+		c.say("DATA", "354")
+		c.say("Subject: x\r\n.", want)
+	}
 	rapid.Check(t, func(r *rapid.T) {
 		keeper := &plannedKeeper{plan: rapid.SliceOfN(rapid.Bool(), 5, 5).Draw(r, "plan"), kept: map[string]string{}}
 		plan := keeper.plan
