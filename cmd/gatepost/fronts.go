@@ -9,6 +9,7 @@ import (
 
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
+	"gatepost/proxy/called"
 	"gatepost/proxy/config"
 	"gatepost/proxy/front"
 	"gatepost/proxy/milter"
@@ -19,7 +20,7 @@ import (
 // `listen` it has no clients, and no backends.
 type services struct {
 	smtp   proxy.Service
-	milter milter.Service
+	milter called.Service
 }
 
 // relays tells whether there are SMTP clients. That, and whether MTAs call, is settled at the start.
@@ -53,7 +54,7 @@ func (h *house) newServices(next inForce, stop func()) *services {
 	}
 	s.smtp.Retired = retired
 	if h.filtersForMTA() {
-		s.milter = milter.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits, Retired: retired}
+		s.milter = called.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits, Retired: retired}
 	}
 	return s
 }

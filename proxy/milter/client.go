@@ -19,8 +19,8 @@ func (s *session) connect(data []byte) error {
 	if err != nil {
 		return err
 	}
-	s.note = "another client"
-	s.leave()
+	s.conn.Note = "another client"
+	s.Leave()
 	s.macros.forget(withHelo)
 	client := s.clientAddress(c)
 	now := s.server.clock.Now()
@@ -29,10 +29,10 @@ func (s *session) connect(data []byte) error {
 		Client:   client,
 		Peer:     client,
 		Name:     s.verifiedName(c),
-		Trusted:  s.service.Engine.Trusts(client.Addr()),
+		Trusted:  s.service().Engine.Trusts(client.Addr()),
 		Accepted: now,
 		// The MTA's own machine hands in mail too: cron, web applications, and what comes without SMTP (non_smtpd_milters).
-		Submission: client.Addr().IsLoopback() || s.listen.takesSubmission(s.macros.get(daemonName)),
+		Submission: client.Addr().IsLoopback() || s.conn.Entry.takesSubmission(s.macros.get(daemonName)),
 		Milter:     true,
 	}
 	s.serial = 0
@@ -42,8 +42,8 @@ func (s *session) connect(data []byte) error {
 
 // begin opens the gate, and answers.
 func (s *session) begin() {
-	ctx := s.within(s.service.Limits.GreetingBudget)
-	s.gate = s.service.Engine.NewGate(s.info, s.service.Runtime)
+	ctx := s.within(s.service().Limits.GreetingBudget)
+	s.gate = s.service().Engine.NewGate(s.info, s.service().Runtime)
 	s.gate.Connect(ctx)
 	start := len(s.out)
 	if _, refused := s.verdict(s.gate.Greet(ctx, false, 0)); refused {
@@ -110,7 +110,7 @@ func (s *session) helo(data []byte) {
 	s.macros.forget(withMail)
 	name, _, _ := strings.Cut(wire.Text(data), " ")
 	s.greeting = s.newGreeting(printable(name))
-	s.verdict(s.gate.Helo(s.within(s.service.Limits.GreetingBudget), s.greeting))
+	s.verdict(s.gate.Helo(s.within(s.service().Limits.GreetingBudget), s.greeting))
 }
 
 // newGreeting is what is known of the client behind HELO, and what AUTH has added by MAIL.

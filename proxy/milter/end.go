@@ -42,7 +42,7 @@ func (s *session) endOfMessage(size int) error {
 	if tx.fault.Code != 0 {
 		return s.refuseMessage(tx.fault)
 	}
-	v, edits := s.gate.EndOfData(s.within(s.service.Limits.MessageBudget))
+	v, edits := s.gate.EndOfData(s.within(s.service().Limits.MessageBudget))
 	s.lingerAtEnd(v.Delay)
 	switch {
 	case v.Action == rules.Discard:
@@ -70,10 +70,10 @@ func (s *session) refuseMessage(r rules.Reply) error {
 
 // checkHeader refuses what the SMTP front end would refuse too.
 func (s *session) checkHeader() {
-	limits := &s.service.Limits
+	limits := &s.service().Limits
 	header, err := s.tx.message.Header(s.within(limits.MessageBudget))
 	if err != nil {
-		s.log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
+		s.Log().Error("a message cannot be read back", "transaction", s.tx.envelope.ID, "error", err)
 		s.fail(s.sign(451, "4.3.0", "The message could not be kept, please try again later"))
 		return
 	}
@@ -86,7 +86,7 @@ func (s *session) checkHeader() {
 // the first, and before new ones come; and of the new ones, each is put above those that were put there before.
 func (s *session) edit(e policy.Edits) {
 	if len(e.Cut) > 0 && s.agreed.Actions&milter.OptChangeHeader != 0 {
-		header, err := s.tx.message.Header(s.server.base) // it is there: this does not wait
+		header, err := s.tx.message.Header(s.conn.Base()) // it is there: this does not wait
 		if err != nil {
 			return
 		}

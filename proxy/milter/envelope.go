@@ -82,7 +82,7 @@ func (s *session) mail(data []byte) {
 		UTF8:        param(params, "SMTPUTF8") != nil,
 		Started:     s.server.clock.Now(),
 	}}
-	v := s.gate.Mail(s.within(s.service.Limits.EnvelopeBudget), s.tx.envelope)
+	v := s.gate.Mail(s.within(s.service().Limits.EnvelopeBudget), s.tx.envelope)
 	if reply, refused := s.verdict(v); refused {
 		s.conclude(policy.Ending{Reply: reply, Ours: true})
 	}
@@ -105,7 +105,7 @@ func (s *session) identify() bool {
 		return false
 	}
 	s.greeting = g
-	v := s.gate.Helo(s.within(s.service.Limits.GreetingBudget), g)
+	v := s.gate.Helo(s.within(s.service().Limits.GreetingBudget), g)
 	if !stops(v) {
 		return true
 	}
@@ -117,8 +117,8 @@ func (s *session) identify() bool {
 func (s *session) restart() bool {
 	info := *s.info
 	info.ID, info.Submission = s.server.ids.Next(s.server.clock.Now()), true
-	s.note = "signed in"
-	s.leave()
+	s.conn.Note = "signed in"
+	s.Leave()
 	s.info, s.serial = &info, 0
 	start := len(s.out)
 	if s.begin(); s.refused != nil {
@@ -138,7 +138,7 @@ func (s *session) rcpt(data []byte) {
 		return
 	}
 	address, params := parseEnvelope(data, smtp.ParseRcpt, "TO:")
-	ctx := s.within(s.service.Limits.EnvelopeBudget)
+	ctx := s.within(s.service().Limits.EnvelopeBudget)
 	v := s.gate.Rcpt(ctx, &filters.Recipient{ForwardPath: address, Params: params})
 	if s.macros[withRcpt][rcptMailer] == "error" { // told for information, as we asked: our answer changes nothing
 		if !stops(v) {

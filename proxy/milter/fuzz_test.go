@@ -15,6 +15,7 @@ import (
 	"gatepost/filters/milter/wire"
 	"gatepost/policy"
 	"gatepost/proxy"
+	"gatepost/proxy/called"
 	"gatepost/proxy/front"
 	"gatepost/rules"
 )
@@ -34,13 +35,12 @@ func FuzzFrames(f *testing.F) {
 		rule("rcpt", `rcpt.local == "no"`, "reject", "reply", "550 5.7.1 {rcpt.address} {helo.name}"),
 	}})
 	server, err := New(Options{Spill: spill, Log: slog.New(slog.DiscardHandler), Clock: filters.SystemClock{},
-		Service: Service{Hostname: "mx.test", Engine: engine, Runtime: &policy.Runtime{}, Limits: limits}})
+		Service: called.Service{Hostname: "mx.test", Engine: engine, Runtime: &policy.Runtime{}, Limits: limits}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { server.Shutdown(context.Background()) })
-	l := &listener{}
-	l.config.Store(&Listen{Submission: []string{"MSA"}})
+	entry := &Listen{Submission: []string{"MSA"}}
 
 	session := stranger.AppendTo(wire.AppendMacros(nil, milter.CodeConn, "v", "Postfix", "{client_addr}", "192.0.2.1"))
 	session = wire.AppendTexts(session, 'H', "client.test")
@@ -56,14 +56,13 @@ func FuzzFrames(f *testing.F) {
 		offer := wire.Negotiation{Version: 6, Actions: 0x1ff, Protocol: milter.OptProtocol(protocol)}
 		ours, theirs := net.Pipe()
 		ours.SetDeadline(time.Now().Add(10 * time.Second))
-		var reading sync.WaitGroup
-		reading.Go(func() { io.Copy(io.Discard, ours) })
-		server.admit(l, theirs)
+		var running sync.WaitGroup
+		running.Go(func() { io.Copy(io.Discard, ours) })
+		running.Go(func() { server.Hold(entry, theirs) })
 		ours.Write(offer.AppendTo(nil))
 		ours.Write(stream)
 		ours.Close()
-		server.running.Wait()
-		reading.Wait()
+		running.Wait()
 		m := server.Metrics()
 		if m.Panics.Load() != 0 || m.Open.Load() != 0 || server.memory.Used() != 0 || spill.Used() != 0 {
 			t.Fatalf("%d panics, %d open, %d bytes of memory, %d of files", m.Panics.Load(), m.Open.Load(), server.memory.Used(), spill.Used())

@@ -18,6 +18,7 @@ import (
 	"gatepost/filters/filtertest"
 	"gatepost/policy"
 	"gatepost/proxy"
+	"gatepost/proxy/called"
 	"gatepost/proxy/front"
 	"gatepost/rules"
 )
@@ -100,7 +101,7 @@ type house struct {
 	journal *journal
 	log     *safeBuffer
 	spill   *front.Spill
-	service Service
+	service called.Service
 }
 
 type noLists struct{}
@@ -138,7 +139,7 @@ func start(t testing.TB, u setup) *house {
 	if h.spill, err = front.NewSpill(t.TempDir(), u.spill); err != nil {
 		t.Fatal(err)
 	}
-	h.service = Service{Hostname: "mx.test", Engine: compile(t, u), Limits: limits,
+	h.service = called.Service{Hostname: "mx.test", Engine: compile(t, u), Limits: limits,
 		Runtime: &policy.Runtime{Recorder: h.journal, Clock: filters.SystemClock{}}}
 	h.server, err = New(Options{Service: h.service, Spill: h.spill, Log: log, Clock: filters.SystemClock{}})
 	if err != nil {

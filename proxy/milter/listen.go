@@ -3,30 +3,14 @@ package milter
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"net"
-	"net/netip"
-	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
 
-	"gatepost/filters"
-	"gatepost/proxy/front"
+	"gatepost/proxy/called"
 )
 
 // Listen is one entry of `milter:`.
 type Listen struct {
-	// Address to listen on for MTAs: unix:/run/gatepost/milter.sock, or inet:127.0.0.1:8891 (as sendmail writes it,
-	// inet:8891@127.0.0.1, is good too; inet6: likewise).
-	Address string `yaml:"address"`
-	// Mode is the permissions of a UNIX socket, in octal: who may write to it may call.
-	Mode string `yaml:"mode"`
-	// Group that owns a UNIX socket, such as postfix; empty: that of this process.
-	Group string `yaml:"group"`
-	// Peers are the networks that MTAs may call from by TCP; others are turned away. Empty: this machine alone.
-	Peers []netip.Prefix `yaml:"peers"`
+	called.Listen `yaml:",inline"`
 	// Submission lists the names of services ({daemon_name}) at which users hand in their mail: what Postfix calls
 	// milter_macro_daemon_name, and sendmail Name= in DAEMON_OPTIONS. Rules that read facts of dnsbl, spf, greylist or
 	// dmarc, or that greylist, do not act there; nor for clients that have signed in with AUTH, or that are on the MTA's
@@ -36,119 +20,21 @@ type Listen struct {
 
 // SetDefaults fills in what an entry does not say.
 func (l *Listen) SetDefaults() {
-	l.Mode, l.Submission = "0660", []string{"ORIGINATING", "MSA"}
+	l.Listen.SetDefaults()
+	l.Submission = []string{"ORIGINATING", "MSA"}
 }
 
-// maxSocketPath is how long the name of a UNIX socket can be on every system that we know (sockaddr_un).
-const maxSocketPath = 103
+// takesSubmission tells whether users hand in their mail at a service of that name.
+func (l *Listen) takesSubmission(service string) bool { return slices.Contains(l.Submission, service) }
 
-// Validate reports everything that is wrong without touching files or sockets.
-func (l *Listen) Validate() error {
-	var errs filters.KeyErrors
-	if network, address, err := l.endpoint(); err != nil {
-		errs.Add("address", "%v", err)
-	} else if network == "unix" && len(address) > maxSocketPath {
-		errs.Add("address", "%s is too long by %d characters for the name of a socket", address, len(address)-maxSocketPath)
-	}
-	if _, err := l.permissions(); err != nil {
-		errs.Add("mode", "%v", err)
-	}
-	return errs.OrNil()
-}
-
-func (l *Listen) permissions() (fs.FileMode, error) {
-	mode, err := strconv.ParseUint(l.Mode, 8, 32)
-	if err != nil || mode > 0o777 {
-		return 0, fmt.Errorf("%q is no mode such as 0660", l.Mode)
-	}
-	return fs.FileMode(mode), nil
-}
-
-// endpoint is the address in Go's words.
-func (l *Listen) endpoint() (network, address string, err error) {
-	kind, rest, _ := strings.Cut(l.Address, ":")
-	switch kind {
-	case "unix", "local":
-		if !filepath.IsAbs(rest) {
-			return "", "", fmt.Errorf("%q does not name a file with its whole path, such as unix:/run/gatepost/milter.sock", l.Address)
-		}
-		return "unix", rest, nil
-	case "inet", "inet6":
-		if port, host, at := strings.Cut(rest, "@"); at {
-			rest = net.JoinHostPort(strings.Trim(host, "[]"), port)
-		}
-		if _, port, err := net.SplitHostPort(rest); err != nil || port == "" {
-			break
-		}
-		network = map[string]string{"inet": "tcp4", "inet6": "tcp6"}[kind]
-		return network, rest, nil
-	}
-	return "", "", fmt.Errorf("%q is neither unix:/path nor inet:host:port", l.Address)
-}
-
-// accepts tells whether a peer may call.
-func (l *Listen) accepts(peer net.Addr) bool {
-	tcp, ok := peer.(*net.TCPAddr)
-	if !ok { // the permissions of the socket have decided
-		return true
-	}
-	from := tcp.AddrPort().Addr().Unmap().WithZone("")
-	for _, p := range l.Peers {
-		if p.Contains(from) {
-			return true
-		}
-	}
-	return len(l.Peers) == 0 && from.IsLoopback()
-}
-
-// Bound is an entry of `milter:` with its socket.
-type Bound struct {
-	Listen
-	net.Listener
-}
+// Bound is an entry with its socket.
+type Bound = called.Bound[Listen]
 
 // Bind opens the socket. A UNIX socket that a dead process left is replaced; its folder must exist.
 func (l Listen) Bind(ctx context.Context) (Bound, error) {
-	network, address, err := l.endpoint()
+	b, err := called.Bind(ctx, l)
 	if err != nil {
-		return Bound{}, fmt.Errorf("milter: %w", err)
+		return b, fmt.Errorf("milter: %w", err)
 	}
-	if network == "unix" {
-		err = front.RemoveStale(address)
-	}
-	var socket net.Listener
-	if err == nil {
-		socket, err = (&net.ListenConfig{}).Listen(ctx, network, address)
-	}
-	if err == nil && network == "unix" {
-		if err = l.admit(address); err != nil {
-			socket.Close()
-		}
-	}
-	if err != nil {
-		return Bound{}, fmt.Errorf("milter: listen on %s: %w", l.Address, err)
-	}
-	return Bound{l, socket}, nil
-}
-
-// admit lets those use the socket who may.
-func (l *Listen) admit(path string) error {
-	mode, err := l.permissions()
-	if err != nil {
-		return err
-	}
-	if l.Group != "" {
-		group, err := user.LookupGroup(l.Group)
-		if err != nil {
-			return err
-		}
-		id, err := strconv.Atoi(group.Gid)
-		if err != nil {
-			return err
-		}
-		if err := os.Chown(path, -1, id); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(path, mode)
+	return b, nil
 }

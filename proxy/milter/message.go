@@ -28,7 +28,7 @@ func (s *session) data() {
 		s.proceed()
 		return
 	}
-	v := s.gate.Data(s.within(s.service.Limits.EnvelopeBudget))
+	v := s.gate.Data(s.within(s.service().Limits.EnvelopeBudget))
 	if reply, refused := s.verdict(v); refused {
 		s.conclude(policy.Ending{Reply: reply, Ours: true})
 		return
@@ -38,7 +38,7 @@ func (s *session) data() {
 
 // startMessage lets the observations of the message begin.
 func (s *session) startMessage() {
-	limits := &s.service.Limits
+	limits := &s.service().Limits
 	s.tx.memory = s.server.memory.Claim(int64(limits.MessageMemory), int64(limits.Memory))
 	s.tx.message = filters.NewMessage(s.tx.memory.Held(), s.server.spill)
 	s.gate.Message(s.tx.message)
@@ -51,7 +51,7 @@ func (s *session) inMessage() bool {
 		return false
 	}
 	if s.tx.message == nil && s.tx.fault.Code == 0 {
-		v := s.gate.Data(s.within(s.service.Limits.EnvelopeBudget))
+		v := s.gate.Data(s.within(s.service().Limits.EnvelopeBudget))
 		if stops(v) {
 			s.tx.fault = s.replyOf(v)
 			return true
@@ -200,7 +200,7 @@ func (s *session) receive(size int) error {
 // keep appends n bytes that are in the message's space.
 func (s *session) keep(n int) {
 	tx := s.tx
-	limits := &s.service.Limits
+	limits := &s.service().Limits
 	tx.size += int64(n)
 	if tx.size > int64(limits.MessageSize) {
 		s.fail(s.sign(552, "5.3.4", "The message is larger than "+strconv.FormatInt(int64(limits.MessageSize), 10)+" bytes"))
@@ -210,7 +210,7 @@ func (s *session) keep(n int) {
 		if errors.Is(err, filters.ErrSpillFull) {
 			s.server.metrics.SpillFull.Add(1)
 		}
-		s.log().Error("no room for a message", "transaction", tx.envelope.ID, "size", tx.size, "error", err)
+		s.Log().Error("no room for a message", "transaction", tx.envelope.ID, "size", tx.size, "error", err)
 		s.fail(s.sign(452, "4.3.1", "No room for this message now, please try again later"))
 		return
 	}

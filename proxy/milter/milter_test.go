@@ -18,6 +18,7 @@ import (
 	"gatepost/filters/milter/wire"
 	"gatepost/policy"
 	"gatepost/proxy"
+	"gatepost/proxy/called"
 	"gatepost/rules"
 )
 
@@ -571,24 +572,9 @@ func TestTooManyConnections(t *testing.T) {
 	h.hello()
 }
 
-func TestPeers(t *testing.T) {
-	l := Listen{Address: "inet:127.0.0.1:0"}
-	h := start(t, setup{listen: l})
+func TestTCP(t *testing.T) {
+	h := start(t, setup{listen: Listen{Listen: called.Listen{Address: "inet:127.0.0.1:0"}}})
 	h.hello().bye()
-	for _, test := range []struct {
-		peers, from string
-		want        bool
-	}{
-		{"", "127.0.0.1", true}, {"", "::1", true}, {"", "192.0.2.1", false}, {"192.0.2.0/24", "192.0.2.1", true}, {"192.0.2.0/24", "127.0.0.1", false},
-	} {
-		var l Listen
-		if test.peers != "" {
-			l.Peers = append(l.Peers, prefix(test.peers))
-		}
-		if got := l.accepts(&net.TCPAddr{IP: net.ParseIP(test.from), Port: 1}); got != test.want {
-			t.Errorf("%+v: %t", test, got)
-		}
-	}
 }
 
 func TestShutdown(t *testing.T) {

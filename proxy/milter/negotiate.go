@@ -32,7 +32,7 @@ func (s *session) negotiate(data []byte) error {
 		milter.OptHeaderLeadingSpace | // fields are to be what they were: signatures cover them
 		milter.OptNoHeaderReply | milter.OptNoEOHReply | // nothing is decided there: 10 to 30 round trips less a message
 		milter.OptSkip
-	if !s.service.Engine.ReadsBodies() {
+	if !s.service().Engine.ReadsBodies() {
 		want |= milter.OptNoBody
 	}
 	s.agreed = wire.Negotiation{
@@ -45,7 +45,7 @@ func (s *session) negotiate(data []byte) error {
 		s.agreed.Macros = wanted
 	}
 	if missing := wantedActions &^ offer.Actions; missing != 0 {
-		s.server.log.Warn("the MTA does not let a milter change headers: Authentication-Results are neither added nor removed", "milter", s.listen.Address)
+		s.server.log.Warn("the MTA does not let a milter change headers: Authentication-Results are neither added nor removed", "milter", s.conn.Entry.Address)
 	}
 	s.negotiated = true
 	s.out = s.agreed.AppendTo(s.out)

@@ -48,7 +48,7 @@ func (s *session) sign(code int, enhanced, text string) rules.Reply {
 	if s.tx != nil {
 		id = s.tx.envelope.ID
 	}
-	return s.service.Engine.Sign(rules.Reply{Code: code, Enhanced: enhanced, Text: text}, id)
+	return s.service().Engine.Sign(rules.Reply{Code: code, Enhanced: enhanced, Text: text}, id)
 }
 
 // refuse says a reply to the client. It is always REPLYCODE: with REJECT and TEMPFAIL the MTA would choose the words.
@@ -58,7 +58,7 @@ func (s *session) refuse(r rules.Reply) {
 
 // misplaced answers a command that makes no sense where it came. The mail waits: what is wrong is not the client's.
 func (s *session) misplaced(command string) {
-	s.log().Warn("an MTA's milter command came out of sequence", "milter", s.listen.Address, "command", command)
+	s.Log().Warn("an MTA's milter command came out of sequence", "milter", s.conn.Entry.Address, "command", command)
 	s.respond(milter.ActTempFail)
 }
 
@@ -94,6 +94,6 @@ func (s *session) wait(d time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-s.server.base.Done():
+	case <-s.conn.Base().Done():
 	}
 }

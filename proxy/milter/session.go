@@ -2,13 +2,8 @@ package milter
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/emersion/go-milter"
@@ -17,17 +12,15 @@ import (
 	"gatepost/filters/milter/wire"
 	"gatepost/policy"
 	"gatepost/policy/deadline"
-	"gatepost/policy/grow"
+	"gatepost/proxy/called"
 )
 
 // session is one connection of an MTA. It belongs to the goroutine that drives it.
 type session struct {
-	server  *Server
-	service *service
-	listen  *Listen
-	conn    *conn
-	r       *wire.Reader
-	out     []byte // responses that were not written yet
+	server *Server
+	conn   *called.Conn[Listen]
+	r      *wire.Reader
+	out    []byte // responses that were not written yet
 
 	negotiated bool
 	agreed     wire.Negotiation
@@ -42,72 +35,26 @@ type session struct {
 
 	budget *deadline.Context // of the present command; nil: none was needed
 	over   bool
-	note   string // why the client's session ended
 }
 
-func newSession(s *Server, v *service, l *Listen, c net.Conn) *session {
-	e := &session{server: s, service: v, listen: l, note: "MTA left"}
-	e.conn = &conn{Conn: c, patience: idlePatience, mustEnd: e.mustEnd}
-	e.r = wire.NewReader(e.conn)
-	return e
+func (s *Server) begin(c *called.Conn[Listen]) called.Session {
+	return &session{server: s, conn: c, r: wire.NewReader(c)}
 }
 
-// mustEnd tells that the session shall not wait for its MTA any more.
-func (s *session) mustEnd() bool {
-	return s.server.killed.Load() || s.server.closing.Load() && s.tx == nil
-}
+// Busy tells that a shutdown waits: in a transaction.
+func (s *session) Busy() bool { return s.tx != nil }
 
-// drive runs the session to its end. A panic ends this session and no other.
-func (s *session) drive() {
-	defer s.server.retire(s)
-	defer s.conn.Close()
-	defer s.guard("at the end of a session", func() { s.leave() })
-	s.guard("in a session", func() {
-		grow.Stack()
-		s.ended(s.serve())
-	})
-}
+// service is what the session works with.
+func (s *session) service() *called.Service { return s.conn.Service }
 
-func (s *session) guard(where string, f func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.server.metrics.Panics.Add(1)
-			text := debug.Stack()
-			s.log().Error("panic "+where+"; please report it", "panic", p, "stack", string(text[:min(len(text), 8<<10)]))
-			s.note = "internal error"
-		}
-	}()
-	f()
-}
-
-// ended says in the log why a session ended that should not have.
-func (s *session) ended(err error) {
-	switch {
-	case err == nil || errors.Is(err, io.EOF):
-	case errors.Is(err, errShutdown):
-		s.note = "shutdown"
-	case errors.Is(err, errSilent):
-		s.server.metrics.Timeouts.Add(1)
-		s.note = "timeout"
-		s.log().Warn("an MTA was silent for too long", "milter", s.listen.Address)
-	default:
-		if _, ok := errors.AsType[net.Error](err); ok { // it went away in its own manner
-			return
-		}
-		s.server.metrics.Violations.Add(1)
-		s.note = "protocol violation"
-		s.log().Error("an MTA's milter session is broken", "milter", s.listen.Address, "error", err)
-	}
-}
-
-// serve obeys until the connection ends.
-func (s *session) serve() error {
+// Serve obeys until the connection ends.
+func (s *session) Serve() error {
 	for !s.over {
 		code, size, err := s.await()
 		if err != nil {
 			return err
 		}
-		s.conn.patience = time.Duration(s.service.Limits.DataTimeout)
+		s.conn.Patience = time.Duration(s.service().Limits.DataTimeout)
 		if err := s.obey(milter.Code(code), size); err != nil {
 			return err
 		}
@@ -118,7 +65,7 @@ func (s *session) serve() error {
 
 // await waits for the next frame. Responses are written before, if it is not there yet.
 func (s *session) await() (code byte, size int, err error) {
-	s.conn.patience = idlePatience
+	s.conn.Patience = called.IdlePatience
 	if s.r.Buffered() {
 		return s.r.Next()
 	}
@@ -172,11 +119,11 @@ func (s *session) obey(code milter.Code, size int) error {
 	case wire.CodeUnknown:
 		s.proceed()
 	case milter.CodeQuit:
-		s.note = "quit"
+		s.conn.Note = "quit"
 		s.over = true
 	case milter.CodeQuitNewConn:
-		s.note = "quit"
-		s.leave()
+		s.conn.Note = "quit"
+		s.Leave()
 		s.macros = macros{}
 	default:
 		return fmt.Errorf("a frame %q, which the milter protocol does not have", code)
@@ -184,17 +131,17 @@ func (s *session) obey(code milter.Code, size int) error {
 	return nil
 }
 
-// leave ends the client's session, if there is one.
-func (s *session) leave() {
+// Leave ends the client's session, if there is one.
+func (s *session) Leave() {
 	gate := s.gate
 	s.gate = nil
 	if gate == nil {
 		return
 	}
-	defer func() { s.info, s.greeting, s.refused, s.note = nil, nil, nil, "MTA left" }()
-	defer gate.Close(s.note)
+	defer func() { s.info, s.greeting, s.refused, s.conn.Note = nil, nil, nil, "MTA left" }()
+	defer gate.Close(s.conn.Note)
 	if s.tx != nil {
-		s.tx.release(func(size int64) { gate.Conclude(policy.Ending{Note: s.note, Size: size}) })
+		s.tx.release(func(size int64) { gate.Conclude(policy.Ending{Note: s.conn.Note, Size: size}) })
 		s.tx = nil
 	}
 }
@@ -202,7 +149,7 @@ func (s *session) leave() {
 // within returns the context for what the MTA's command makes us wait for. All of one command share it.
 func (s *session) within(limit filters.Duration) context.Context {
 	if s.budget == nil {
-		s.budget = deadline.New(s.server.base, time.Now().Add(time.Duration(limit)))
+		s.budget = deadline.New(s.conn.Base(), time.Now().Add(time.Duration(limit)))
 	}
 	return s.budget
 }
@@ -229,12 +176,10 @@ func (s *session) flush() error {
 // maxOut is what is kept for responses to come; edits of a header can take more.
 const maxOut = 4 << 10
 
-func (s *session) log() *slog.Logger {
+// Log names the client.
+func (s *session) Log() *slog.Logger {
 	if s.info == nil {
 		return s.server.log
 	}
 	return s.server.log.With("session", s.info.ID, "client", s.info.Client.Addr())
 }
-
-// takesSubmission tells whether users hand in their mail at a service of that name.
-func (l *Listen) takesSubmission(service string) bool { return slices.Contains(l.Submission, service) }

@@ -1,0 +1,283 @@
+package called
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Server accepts MTAs at entries of the type L. Its methods are safe for concurrent use.
+type Server[L Entry] struct {
+	key     string // of the configuration, such as milter
+	begin   func(*Conn[L]) Session
+	log     *slog.Logger
+	metrics *Metrics
+	service atomic.Pointer[service]
+
+	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
+	base   context.Context
+	cancel context.CancelFunc
+	// closing: no new sessions, those that are not busy end. killed: all end.
+	closing, killed atomic.Bool
+	accepting       sync.WaitGroup // one for each listener
+	running         sync.WaitGroup // one for each session
+
+	mu        sync.Mutex // guards all below
+	listeners map[*listener[L]]struct{}
+	conns     map[*Conn[L]]struct{}
+}
+
+// Metrics counts connections. Every field is safe for concurrent use; all but Open only grow.
+type Metrics struct {
+	Open     atomic.Int64 // connections of MTAs now
+	Sessions atomic.Int64 // connections of MTAs ever
+
+	RefusedFull  atomic.Int64 // connections refused by limits.connections
+	RefusedPeers atomic.Int64 // connections from networks that are not in `peers`
+	AcceptErrors atomic.Int64
+	Violations   atomic.Int64 // connections ended because what came was not the protocol
+	Timeouts     atomic.Int64 // connections ended because the MTA was silent
+	Panics       atomic.Int64 // connections ended by a mistake of ours
+}
+
+// listener is a Bound while it is served.
+type listener[L Entry] struct {
+	socket net.Listener
+	entry  atomic.Pointer[L]
+}
+
+// Options is what a Server is made with.
+type Options[L Entry] struct {
+	Key     string                 // of the configuration, such as milter: for logs and errors
+	Begin   func(*Conn[L]) Session // makes the session of a connection; called on its goroutine
+	Service Service
+	Log     *slog.Logger
+	Metrics *Metrics
+}
+
+// New makes a server that listens nowhere yet. It has to be shut down.
+func New[L Entry](o Options[L]) (*Server[L], error) {
+	if err := o.Service.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server[L]{
+		key: o.Key, begin: o.Begin, log: o.Log, metrics: o.Metrics,
+		listeners: make(map[*listener[L]]struct{}),
+		conns:     make(map[*Conn[L]]struct{}),
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.service.Store(newService(o.Service))
+	return s, nil
+}
+
+// Listeners is on how many addresses MTAs are served now.
+func (s *Server[L]) Listeners() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners)
+}
+
+// Reload makes new sessions work with v, and sets what a listener can change, matched by address. Which addresses are
+// listened on does not change. On error everything stays as it was.
+func (s *Server[L]) Reload(v Service, listen []L) error {
+	if err := v.validate(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		return errors.New(s.key + " is shutting down")
+	}
+	found := 0
+	for l := range s.listeners {
+		for i := range listen {
+			if listen[i].Common().Address == (*l.entry.Load()).Common().Address {
+				l.entry.Store(&listen[i])
+				found++
+			}
+		}
+	}
+	if found != len(s.listeners) || found != len(listen) {
+		s.log.Warn("the addresses under " + s.key + ": changed; that needs a restart")
+	}
+	s.service.Swap(newService(v)).release()
+	return nil
+}
+
+// Serve accepts MTAs until ctx ends or Shutdown is called, then closes the sockets; sessions go on until Shutdown.
+func (s *Server[L]) Serve(ctx context.Context, sockets ...Bound[L]) {
+	var served []*listener[L]
+	for _, b := range sockets {
+		l := &listener[L]{socket: b.Listener}
+		l.entry.Store(&b.Entry)
+		served = append(served, l)
+	}
+	if !s.open(served) {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { s.closeListeners(served) })
+	defer stop()
+	var accepting sync.WaitGroup
+	for _, l := range served {
+		accepting.Go(func() {
+			defer s.accepting.Done()
+			s.accept(ctx, l)
+		})
+	}
+	accepting.Wait()
+}
+
+// open registers listeners; false if the server is shutting down, which closes them.
+func (s *Server[L]) open(ls []*listener[L]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range ls {
+		if s.closing.Load() {
+			l.socket.Close()
+			continue
+		}
+		s.listeners[l] = struct{}{}
+		s.accepting.Add(1)
+	}
+	return !s.closing.Load()
+}
+
+func (s *Server[L]) closeListeners(ls []*listener[L]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range ls {
+		l.socket.Close()
+		delete(s.listeners, l)
+	}
+}
+
+// accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
+func (s *Server[L]) accept(ctx context.Context, l *listener[L]) {
+	for {
+		c, err := l.socket.Accept()
+		switch {
+		case err == nil:
+			if admitted := s.admit(l.entry.Load(), c); admitted != nil {
+				go admitted.drive()
+			}
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, syscall.ECONNABORTED): // the MTA left while it was queued
+		default:
+			const pause = 100 * time.Millisecond
+			s.metrics.AcceptErrors.Add(1)
+			s.log.Warn("cannot accept connections; is the limit of open files too low?", s.key, l.socket.Addr(), "error", err, "pause", pause)
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.base.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// Hold serves one connection to its end, on the caller's goroutine.
+func (s *Server[L]) Hold(entry *L, c net.Conn) {
+	if admitted := s.admit(entry, c); admitted != nil {
+		admitted.drive()
+	}
+}
+
+// admit makes a session of an accepted connection, or closes it: the MTA then does what its own configuration says about
+// a server that does not answer.
+func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
+	common := (*entry).Common()
+	if !common.accepts(c.RemoteAddr()) {
+		s.metrics.RefusedPeers.Add(1)
+		s.log.Warn("a connection from a network that is not in peers", s.key, common.Address, "peer", c.RemoteAddr())
+		c.Close()
+		return nil
+	}
+	service := s.current()
+	if limit := service.Limits.Connections; s.metrics.Open.Add(1) > int64(limit) {
+		s.metrics.Open.Add(-1)
+		s.metrics.RefusedFull.Add(1)
+		s.log.Warn("too many connections of MTAs", s.key, common.Address, "limit", limit)
+		service.release()
+		c.Close()
+		return nil
+	}
+	s.metrics.Sessions.Add(1)
+	conn := &Conn[L]{Conn: c, Entry: entry, Service: &service.Service, Patience: IdlePatience, Note: "MTA left", server: s, service: service}
+	conn.session = s.begin(conn)
+	s.mu.Lock()
+	s.conns[conn] = struct{}{}
+	s.running.Add(1)
+	s.mu.Unlock()
+	return conn
+}
+
+// current returns the service for a new session; it has to be released.
+func (s *Server[L]) current() *service {
+	for {
+		if v := s.service.Load(); v.users.Acquire() {
+			return v
+		}
+	}
+}
+
+// retire forgets a connection that has ended.
+func (s *Server[L]) retire(ended *Conn[L]) {
+	s.mu.Lock()
+	delete(s.conns, ended)
+	s.mu.Unlock()
+	s.metrics.Open.Add(-1)
+	ended.service.release()
+	s.running.Done()
+}
+
+// Shutdown stops accepting and waits for the sessions: those that are busy go on until they are not, others end
+// now; their MTAs do without. When ctx ends, all that are left are closed and ctx's error is returned.
+func (s *Server[L]) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing.Store(true)
+	for l := range s.listeners {
+		l.socket.Close()
+	}
+	clear(s.listeners)
+	s.mu.Unlock()
+	s.accepting.Wait()
+	s.interrupt()
+
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	var err error
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+		s.killed.Store(true)
+		s.cancel()
+		s.interrupt()
+		<-ended
+	}
+	s.cancel()
+	if v := s.service.Swap(nil); v != nil {
+		v.release()
+	}
+	return err
+}
+
+// interrupt makes every session that waits look at closing and killed.
+func (s *Server[L]) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.interrupt()
+	}
+}
