@@ -54,6 +54,9 @@ func summarise(w io.Writer, file string, c *config.Config, engine *policy.Engine
 	for _, l := range c.Milter {
 		fmt.Fprintf(w, "  milter   %s\n", l.Address)
 	}
+	for _, l := range c.PolicyServer {
+		fmt.Fprintf(w, "  policy   %s\n", l.Address)
+	}
 	for _, address := range c.Backend.Address {
 		fmt.Fprintf(w, "  backend  %s (client address by %s)\n", address, c.Backend.ClientAddress)
 	}

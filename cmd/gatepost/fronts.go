@@ -13,20 +13,49 @@ import (
 	"gatepost/proxy/config"
 	"gatepost/proxy/front"
 	"gatepost/proxy/milter"
+	"gatepost/proxy/policyserver"
 )
 
 // services is what the front ends work with, made from one version of the configuration. Retired is nil in those that
 // have been taken, and where there is no such front end. The SMTP front end is always there; without anything under
 // `listen` it has no clients, and no backends.
 type services struct {
-	smtp   proxy.Service
-	milter called.Service
+	smtp         proxy.Service
+	milter       called.Service
+	policyServer called.Service
 }
 
 // relays tells whether there are SMTP clients. That, and whether MTAs call, is settled at the start.
 func (h *house) relays() bool { return len(h.started.Listen) > 0 }
 
 func (h *house) filtersForMTA() bool { return len(h.started.Milter) > 0 }
+
+func (h *house) advisesMTA() bool { return len(h.started.PolicyServer) > 0 }
+
+// openSockets are those of all front ends.
+type openSockets struct {
+	smtp         []proxy.Bound
+	milter       []milter.Bound
+	policyServer []policyserver.Bound
+}
+
+// openAll opens the sockets that a configuration names, or none.
+func openAll(ctx context.Context, c *config.Config) (s openSockets, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(s.smtp)
+			closeAll(s.milter)
+		}
+	}()
+	if s.smtp, err = bind(ctx, c.Listen); err != nil {
+		return s, err
+	}
+	if s.milter, err = bind(ctx, c.Milter); err != nil {
+		return s, err
+	}
+	s.policyServer, err = bind(ctx, c.PolicyServer)
+	return s, err
+}
 
 // newServices gives each front end its part. When the last of them has no session with it any more, stop is called.
 func (h *house) newServices(next inForce, stop func()) *services {
@@ -49,21 +78,29 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		b.users.Add(1)
 		retired = func() { stop(); b.users.Done() }
 	}
+	forMTA := called.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits}
+	users := []*func(){&s.smtp.Retired}
 	if h.filtersForMTA() {
-		retired = secondTime(retired)
+		s.milter = forMTA
+		users = append(users, &s.milter.Retired)
 	}
-	s.smtp.Retired = retired
-	if h.filtersForMTA() {
-		s.milter = called.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits, Retired: retired}
+	if h.advisesMTA() {
+		s.policyServer = forMTA
+		users = append(users, &s.policyServer.Retired)
+	}
+	last := lastTime(len(users), retired)
+	for _, user := range users {
+		*user = last
 	}
 	return s
 }
 
-// secondTime is f for two callers: the second call counts.
-func secondTime(f func()) func() {
-	var calls atomic.Int32
+// lastTime is f for n callers: the last call counts.
+func lastTime(n int, f func()) func() {
+	var left atomic.Int32
+	left.Store(int32(n))
 	return func() {
-		if calls.Add(1) == 2 {
+		if left.Add(-1) == 0 {
 			f()
 		}
 	}
@@ -71,7 +108,7 @@ func secondTime(f func()) func() {
 
 // retire ends what was not taken.
 func (s *services) retire() {
-	for _, retired := range []func(){s.smtp.Retired, s.milter.Retired} {
+	for _, retired := range []func(){s.smtp.Retired, s.milter.Retired, s.policyServer.Retired} {
 		if retired != nil {
 			retired()
 		}
@@ -93,18 +130,28 @@ func (h *house) openFronts(s *services) (err error) {
 		}
 		s.milter.Retired = nil
 	}
+	if h.advisesMTA() {
+		h.policyServer, err = policyserver.New(policyserver.Options{Service: s.policyServer, Log: h.log, Clock: h.clock, IDs: ids})
+		if err != nil {
+			return err
+		}
+		s.policyServer.Retired = nil
+	}
 	return nil
 }
 
 // serve accepts clients and MTAs until ctx ends or the front ends are shut down. An error means that nothing was served.
-func (h *house) serve(ctx context.Context, sockets []proxy.Bound, milters []milter.Bound) error {
+func (h *house) serve(ctx context.Context, sockets openSockets) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var serving sync.WaitGroup
 	if h.milter != nil {
-		serving.Go(func() { h.milter.Serve(ctx, milters...) })
+		serving.Go(func() { h.milter.Serve(ctx, sockets.milter...) })
 	}
-	err := h.server.Serve(ctx, sockets...)
+	if h.policyServer != nil {
+		serving.Go(func() { h.policyServer.Serve(ctx, sockets.policyServer...) })
+	}
+	err := h.server.Serve(ctx, sockets.smtp...)
 	if err != nil {
 		cancel()
 	}
@@ -112,11 +159,11 @@ func (h *house) serve(ctx context.Context, sockets []proxy.Bound, milters []milt
 	return err
 }
 
-var errFrontEnds = errors.New("whether there is anything under listen: and milter: cannot change while gatepost runs; that needs a restart")
+var errFrontEnds = errors.New("whether there is anything under listen:, milter: and policy_server: cannot change while gatepost runs; that needs a restart")
 
 // keepsFronts refuses a configuration with other front ends than there are.
 func (h *house) keepsFronts(c *config.Config) error {
-	if len(c.Listen) > 0 != h.relays() || len(c.Milter) > 0 != h.filtersForMTA() {
+	if len(c.Listen) > 0 != h.relays() || len(c.Milter) > 0 != h.filtersForMTA() || len(c.PolicyServer) > 0 != h.advisesMTA() {
 		return errFrontEnds
 	}
 	return nil
@@ -134,18 +181,27 @@ func (h *house) reloadFronts(s *services, c *config.Config) error {
 		}
 		s.milter.Retired = nil
 	}
+	if h.policyServer != nil {
+		if err := h.policyServer.Reload(s.policyServer, c.PolicyServer); err != nil {
+			return err
+		}
+		s.policyServer.Retired = nil
+	}
 	return nil
 }
 
 // shutdownFronts lets sessions finish until ctx ends.
 func (h *house) shutdownFronts(ctx context.Context) error {
 	var ending sync.WaitGroup
-	var errs [2]error
+	var errs [3]error
 	if h.server != nil {
 		ending.Go(func() { errs[0] = h.server.Shutdown(ctx) })
 	}
 	if h.milter != nil {
 		ending.Go(func() { errs[1] = h.milter.Shutdown(ctx) })
+	}
+	if h.policyServer != nil {
+		ending.Go(func() { errs[2] = h.policyServer.Shutdown(ctx) })
 	}
 	ending.Wait()
 	return errors.Join(errs[:]...)

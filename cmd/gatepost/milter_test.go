@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 	"gatepost/proxy/config"
 )
 
-// TestMilterHouse runs the house with a milter, alone and beside the proxy: it serves, reloads and ends.
-func TestMilterHouse(t *testing.T) {
+// TestCalledHouse runs the house with a milter and a policy server, alone and beside the proxy: they serve, reload and end.
+func TestCalledHouse(t *testing.T) {
 	mta, err := backendtest.Start(backendtest.Behaviour{})
 	if err != nil {
 		t.Fatal(err)
@@ -28,13 +29,13 @@ func TestMilterHouse(t *testing.T) {
 	for _, beside := range []bool{false, true} {
 		t.Run(fmt.Sprintf("beside the proxy: %t", beside), func(t *testing.T) {
 			folder := t.TempDir()
-			file, socket := filepath.Join(folder, "gatepost.yaml"), filepath.Join(folder, "m.sock")
+			file, socket, policySocket := filepath.Join(folder, "gatepost.yaml"), filepath.Join(folder, "m.sock"), filepath.Join(folder, "p.sock")
 			listen := ""
 			if beside {
 				listen = fmt.Sprintf("listen: [{address: \"127.0.0.1:0\"}]\nbackend: %s\n", mta.Address())
 			}
 			write := func(rules string) {
-				text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nmilter: [{address: %q}]\nstore: {path: %s}\nresolver: {servers: [\"127.0.0.1:1\"], timeout: 100ms, attempt: 50ms}\n%srules: [%s]\n", "unix:"+socket, folder, listen, rules)
+				text := fmt.Sprintf("hostname: mx.example.org\ndomains: [example.org]\nmilter: [{address: %q}]\npolicy_server: [{address: %q}]\nstore: {path: %s}\nresolver: {servers: [\"127.0.0.1:1\"], timeout: 100ms, attempt: 50ms}\n%srules: [%s]\n", "unix:"+socket, "unix:"+policySocket, folder, listen, rules)
 				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -49,20 +50,19 @@ func TestMilterHouse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sockets, err := bind(t.Context(), c.Listen)
-			if err != nil {
-				t.Fatal(err)
-			}
-			milters, err := bind(t.Context(), c.Milter)
+			sockets, err := openAll(t.Context(), c)
 			if err != nil {
 				t.Fatal(err)
 			}
 			served := make(chan error, 1)
-			go func() { served <- h.serve(context.Background(), sockets, milters) }()
+			go func() { served <- h.serve(context.Background(), sockets) }()
 			h.awaitBackend(t.Context())
 
 			if got := askMilter(t, socket, "a@bad.test"); got.Code != milter.ActContinue {
 				t.Errorf("%+v", got)
+			}
+			if got := askPolicyServer(t, policySocket, "a@bad.test"); got != "action=DUNNO\n\n" {
+				t.Errorf("%q", got)
 			}
 			write("{name: bad, when: 'mail.domain == \"bad.test\"', then: reject, at: mail}")
 			if err := h.reload(); err != nil {
@@ -70,6 +70,9 @@ func TestMilterHouse(t *testing.T) {
 			}
 			if got := askMilter(t, socket, "a@bad.test"); got.SMTPCode != 550 {
 				t.Errorf("%+v", got)
+			}
+			if got := askPolicyServer(t, policySocket, "a@bad.test"); !strings.HasPrefix(got, "action=550 5.7.1 ") {
+				t.Errorf("%q", got)
 			}
 			if listen == "" {
 				listen = fmt.Sprintf("listen: [{address: \"127.0.0.1:0\"}]\nbackend: %s\n", mta.Address())
@@ -88,8 +91,10 @@ func TestMilterHouse(t *testing.T) {
 			if err := <-served; err != nil {
 				t.Error(err)
 			}
-			if _, err := net.Dial("unix", socket); err == nil {
-				t.Error("the socket is still served")
+			for _, path := range []string{socket, policySocket} {
+				if _, err := net.Dial("unix", path); err == nil {
+					t.Errorf("%s is still served", path)
+				}
 			}
 		})
 	}
@@ -116,4 +121,22 @@ func askMilter(t *testing.T, socket, from string) *milter.Action {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// askPolicyServer is Postfix's question about a recipient.
+func askPolicyServer(t *testing.T, socket, from string) string {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.77\nsender=%s\nrecipient=b@example.org\ninstance=1\n\n", from)
+	answer := make([]byte, 4096)
+	n, err := conn.Read(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer[:n])
 }

@@ -27,6 +27,12 @@ func (h *house) sources() metrics.Sources {
 	if h.journal != nil {
 		sources.Journal = h.journal.Metrics()
 	}
+	if h.milter != nil {
+		sources.Milter = h.milter.Metrics()
+	}
+	if h.policyServer != nil {
+		sources.PolicyServer = h.policyServer.Metrics()
+	}
 	return sources
 }
 
@@ -60,7 +66,8 @@ func (h *house) notReady() (reasons []string) {
 	switch g := h.server.Gauges(); {
 	case g.Closing:
 		reasons = append(reasons, "gatepost is ending")
-	case g.Listeners == 0 && h.relays(), h.milter != nil && h.milter.Listeners() == 0:
+	case g.Listeners == 0 && h.relays(), h.milter != nil && h.milter.Listeners() == 0,
+		h.policyServer != nil && h.policyServer.Listeners() == 0:
 		reasons = append(reasons, "nobody listens for clients yet")
 	}
 	for _, b := range h.backendsInForce() {

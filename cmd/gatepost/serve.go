@@ -55,20 +55,15 @@ func serve(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	sockets, err := bind(ctx, c.Listen)
+	sockets, err := openAll(ctx, c)
 	if err != nil {
-		return errors.Join(err, h.close())
-	}
-	milters, err := bind(ctx, c.Milter)
-	if err != nil {
-		closeAll(sockets)
 		return errors.Join(err, h.close())
 	}
 	h.awaitBackend(ctx)
-	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets), "milter", addresses(milters), "backend", c.Backend.Address)
+	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets.smtp), "milter", addresses(sockets.milter), "policy_server", addresses(sockets.policyServer), "backend", c.Backend.Address)
 
 	served := make(chan error, 1)
-	go func() { served <- h.serve(ctx, sockets, milters) }()
+	go func() { served <- h.serve(ctx, sockets) }()
 	for {
 		select {
 		case err := <-served:

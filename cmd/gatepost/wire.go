@@ -26,6 +26,7 @@ import (
 	"gatepost/proxy/journal"
 	"gatepost/proxy/metrics"
 	"gatepost/proxy/milter"
+	"gatepost/proxy/policyserver"
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
@@ -38,18 +39,19 @@ type house struct {
 	log   *slog.Logger
 	clock filters.Clock
 
-	store       *store.Store
-	journal     *journal.Journal // nil: journal.path is off
-	quarantine  *quarantine.Quarantine
-	resolver    *resolver.Resolver
-	control     *control.Server
-	stopControl context.CancelFunc
-	server      *proxy.Server
-	milter      *milter.Server // nil: nothing is under `milter`
-	spill       *front.Spill
-	runtime     *policy.Runtime
-	running     sync.WaitGroup // what runs beside the sessions
-	started     *config.Config // what it was started with; some of it no reload changes
+	store        *store.Store
+	journal      *journal.Journal // nil: journal.path is off
+	quarantine   *quarantine.Quarantine
+	resolver     *resolver.Resolver
+	control      *control.Server
+	stopControl  context.CancelFunc
+	server       *proxy.Server
+	milter       *milter.Server       // nil: nothing is under `milter`
+	policyServer *policyserver.Server // nil: nothing is under `policy_server`
+	spill        *front.Spill
+	runtime      *policy.Runtime
+	running      sync.WaitGroup // what runs beside the sessions
+	started      *config.Config // what it was started with; some of it no reload changes
 
 	counts    *metrics.Recorder
 	reloads   metrics.Reloads

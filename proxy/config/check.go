@@ -10,8 +10,8 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy"
+	"gatepost/proxy/called"
 	"gatepost/proxy/control"
-	"gatepost/proxy/milter"
 	"gatepost/rules"
 )
 
@@ -47,11 +47,11 @@ func (d *document) check(c *Config) {
 	if d.isBroken("") {
 		return
 	}
-	if len(c.Listen) > 0 || len(c.Milter) == 0 {
+	if len(c.Listen) > 0 || !c.called() {
 		d.checkListen(c.Listen)
 	}
-	d.checkMilter(c.Milter)
-	if len(c.Listen) > 0 || len(c.Milter) == 0 || len(c.Backend.Address) > 0 { // a milter needs none
+	d.checkCalled(c)
+	if len(c.Listen) > 0 || !c.called() || len(c.Backend.Address) > 0 { // who is called needs none
 		d.validate("backend", &c.Backend)
 	}
 	d.validate("resolver", &c.Resolver)
@@ -121,17 +121,23 @@ func (d *document) checkListen(all []proxy.Listen) {
 	}
 }
 
-func (d *document) checkMilter(all []milter.Listen) {
-	first := map[string]int{}
-	for i := range all {
-		path := fmt.Sprintf("milter[%d]", i)
-		d.validate(path, &all[i])
-		if k, twice := first[all[i].Address]; twice && all[i].Address != "" {
-			d.problem(d.place(join(path, "address")), "%s.address: %s is that of milter[%d] already", path, all[i].Address, k)
-			continue
+// checkCalled looks at the entries under which MTAs call; no two can have one address.
+func (d *document) checkCalled(c *Config) {
+	first := map[string]string{}
+	check := func(path string, entry any, l called.Listen) {
+		d.validate(path, entry)
+		if other, twice := first[l.Address]; twice && l.Address != "" {
+			d.problem(d.place(join(path, "address")), "%s.address: %s is that of %s already", path, l.Address, other)
+			return
 		}
-		first[all[i].Address] = i
-		d.warnOfEverybody(join(path, "peers"), all[i].Peers, "may say what client it has")
+		first[l.Address] = path
+		d.warnOfEverybody(join(path, "peers"), l.Peers, "may say what client it has")
+	}
+	for i := range c.Milter {
+		check(fmt.Sprintf("milter[%d]", i), &c.Milter[i], c.Milter[i].Common())
+	}
+	for i := range c.PolicyServer {
+		check(fmt.Sprintf("policy_server[%d]", i), &c.PolicyServer[i], c.PolicyServer[i].Common())
 	}
 }
 

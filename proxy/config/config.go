@@ -20,6 +20,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/journal"
 	"gatepost/proxy/milter"
+	"gatepost/proxy/policyserver"
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
@@ -40,11 +41,14 @@ type Config struct {
 	Trusted []netip.Prefix `yaml:"trusted"`
 	// Where a refused sender finds help; a URL or an address that is added to our own replies.
 	Contact string `yaml:"contact"`
-	// Where clients are served. Without this key: port 25, or nowhere if MTAs are (milter).
+	// Where clients are served. Without this key: port 25, or nowhere if MTAs are (milter, policy_server).
 	Listen []proxy.Listen `yaml:"listen"`
 	// Where MTAs call Gatepost as a milter, beside or instead of `listen`.
 	Milter []milter.Listen `yaml:"milter"`
-	// The mail server behind Gatepost. `backend: host:port` is enough, and nothing is needed if there is only a milter.
+	// Where Postfix asks Gatepost as a policy server (check_policy_service), beside or instead of `listen`.
+	PolicyServer []policyserver.Listen `yaml:"policy_server"`
+	// The mail server behind Gatepost. `backend: host:port` is enough, and nothing is needed if there is only a milter or a
+	// policy server.
 	Backend backend.Config `yaml:"backend"`
 	// How the DNS is asked.
 	Resolver resolver.Config `yaml:"resolver"`
@@ -193,7 +197,7 @@ func parseConfig(path string, text []byte, specs []filters.Spec) *Config {
 		c.Rules = defaults
 		d.problems = append(d.problems, problems...)
 	}
-	if _, said := d.places["listen"]; !said && len(c.Milter) > 0 {
+	if _, said := d.places["listen"]; !said && c.called() {
 		c.Listen = nil
 	}
 	c.resolvePaths(filepath.Dir(path))
@@ -280,6 +284,20 @@ func (d *document) decodeTop(c *Config) {
 	}
 }
 
+// called tells whether MTAs call.
+func (c *Config) called() bool { return len(c.Milter)+len(c.PolicyServer) > 0 }
+
+// review says what the front ends cannot do as the rules want it.
+func (c *Config) review(engine *policy.Engine) (problems []rules.Problem) {
+	if len(c.Milter) > 0 {
+		problems = milter.Review(engine)
+	}
+	if len(c.PolicyServer) > 0 {
+		problems = append(problems, policyserver.Review(engine)...)
+	}
+	return problems
+}
+
 // Policy is what the engine is compiled from.
 func (c *Config) Policy() policy.Config {
 	return policy.Config{Hostname: c.Hostname, Contact: c.Contact, Domains: c.Domains, Trusted: c.Trusted, Filters: c.Filters, Rules: c.Rules,
@@ -290,8 +308,8 @@ func (c *Config) Policy() policy.Config {
 func (c *Config) Compile(specs []filters.Spec, env filters.Env) (*policy.Engine, Problems) {
 	lists := Lists{Folder: c.Lists}
 	engine, found := policy.Compile(c.Policy(), specs, env, lists)
-	if engine != nil && len(c.Milter) > 0 {
-		for _, p := range milter.Review(engine) {
+	if engine != nil {
+		for _, p := range c.review(engine) {
 			found = append(found, policy.Problem{Problem: p})
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/front"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/milter"
+	"gatepost/proxy/policyserver"
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
@@ -28,6 +30,9 @@ type Sources struct {
 	Recorder *Recorder
 	Reloads  *Reloads
 	Journal  *journal.Metrics // nil: there is none
+	// Milter and PolicyServer are nil where there is no such front end.
+	Milter       *milter.Metrics
+	PolicyServer *policyserver.Metrics
 	// Quarantine may be nil, too.
 	Quarantine *quarantine.Quarantine
 	// Backends returns the groups in force.

@@ -4,12 +4,12 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/emersion/go-milter"
 
 	"gatepost/filters"
 	"gatepost/filters/milter/wire"
+	"gatepost/proxy/called"
 )
 
 // connect begins the session of a client. A connection can serve several, one after the other: behind QUIT_NC, or where
@@ -147,17 +147,4 @@ const (
 )
 
 // printable keeps what goes into records, logs and other protocols short, and free of control characters.
-func printable(text string) string { return cleaned(text, maxName) }
-
-func cleaned(text string, limit int) string {
-	text = text[:min(len(text), limit)]
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "?")
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, text)
-}
+func printable(text string) string { return called.Clean(text, maxName) }

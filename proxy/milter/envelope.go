@@ -7,6 +7,7 @@ import (
 	"gatepost/filters"
 	"gatepost/filters/milter/wire"
 	"gatepost/policy"
+	"gatepost/proxy/called"
 	"gatepost/proxy/front"
 	smtp "gatepost/proxy/wire"
 	"gatepost/rules"
@@ -197,7 +198,7 @@ func parseEnvelope(data []byte, parse func(string) (smtp.Path, []filters.Param, 
 		key, value, found := strings.Cut(printable(arg), "=")
 		params = append(params, filters.Param{Key: key, Value: value, HasValue: found})
 	}
-	return cleaned(strings.TrimSuffix(path[1:], ">"), maxAddress), params
+	return called.Clean(strings.TrimSuffix(path[1:], ">"), maxAddress), params
 }
 
 func param(params []filters.Param, key string) *filters.Param {

@@ -1,0 +1,25 @@
+package policyserver
+
+import (
+	"context"
+	"fmt"
+
+	"gatepost/proxy/called"
+)
+
+// Listen is one entry of `policy_server:`.
+type Listen struct {
+	called.Listen `yaml:",inline"`
+}
+
+// Bound is an entry with its socket.
+type Bound = called.Bound[Listen]
+
+// Bind opens the socket. A UNIX socket that a dead process left is replaced; its folder must exist.
+func (l Listen) Bind(ctx context.Context) (Bound, error) {
+	b, err := called.Bind(ctx, l)
+	if err != nil {
+		return b, fmt.Errorf("policy_server: %w", err)
+	}
+	return b, nil
+}
