@@ -49,6 +49,7 @@ func command() *cobra.Command {
 		serveCommand(),
 		checkCommand(),
 		configCommand(),
+		initCommand(),
 		doctorCommand(),
 		evalCommand(),
 		demoCommand(),
