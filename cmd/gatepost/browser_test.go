@@ -179,11 +179,12 @@ const browserRules = `rules:
   - {name: partners, when: 'in_list(mail.address, "partners")', then: accept}
   - {name: blocked, when: 'mail.domain == "spam.example.net"', then: reject, reply: '550 5.7.1 mail from {mail.domain} is not wanted here'}
   - {name: newcomers, when: 'mail.domain == "new.example.net"', then: greylist}
+  - {name: lottery, when: 'header("Subject") contains "lottery"', then: quarantine}
   - {name: watched, when: 'mail.domain == "example.com"', then: reject, reply: 550 5.7.1 not you, mode: observe}
 `
 
-// deliver hands in a message.
-func (s *served) deliver(helo, from, subject string) {
+// handIn hands in a message.
+func (s *served) handIn(helo, from, subject string) {
 	s.t.Helper()
 	c := s.dial()
 	defer c.conn.Close()
@@ -200,9 +201,10 @@ func TestPagesInABrowser(t *testing.T) {
 	base := s.adminBase()
 	b := openBrowser(t, base)
 	for range 3 {
-		s.deliver("mail.example.com", "joe@example.com", "Lunch")
-		s.deliver("mail.example.net", "ann@example.net", "Minutes of Monday")
+		s.handIn("mail.example.com", "joe@example.com", "Lunch")
+		s.handIn("mail.example.net", "ann@example.net", "Minutes of Monday")
 	}
+	s.handIn("mail.example.net", "win@example.net", "You have won <b>the lottery</b>")
 	s.recipient("mallory@spam.example.net", "550")
 	s.recipient("first@new.example.net", "451")
 	s.recipient(`"<script>alert(1)</script>"@spam.example.net`, "550")
@@ -215,7 +217,7 @@ func TestPagesInABrowser(t *testing.T) {
 	for _, page := range []struct{ path, title, name string }{
 		{"/search", "Search", "search"}, {"/search?where=" + url.QueryEscape(`verdict == "reject"`), "Search", "search-where"},
 		{"/search?where=nonsense", "Search", "search-mistake"}, {"/rules", "Rules", "rules"}, {"/greylist", "Greylist", "greylist"},
-		{"/exceptions", "Exceptions", "exceptions"}, {"/lists", "Lists", "lists"}, {"/configuration", "Configuration", "configuration"},
+		{"/exceptions", "Exceptions", "exceptions"}, {"/lists", "Lists", "lists"}, {"/quarantine", "Quarantine", "quarantine"}, {"/configuration", "Configuration", "configuration"},
 		{"/transaction/" + id, "Transaction " + id, "transaction"}, {"/transaction/" + greylisted, "Transaction", "transaction-greylisted"},
 	} {
 		b.open(page.path, page.title)
@@ -226,7 +228,7 @@ func TestPagesInABrowser(t *testing.T) {
 		b.open("/", "Now")
 		b.await("#live-state", "Live")
 		before := b.text(".figures")
-		s.deliver("mail.example.net", "ann@example.net", "News")
+		s.handIn("mail.example.net", "ann@example.net", "News")
 		for deadline := time.Now().Add(patience); b.text(".figures") == before; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("nothing changes")
@@ -243,6 +245,18 @@ func TestPagesInABrowser(t *testing.T) {
 		b.open("/exceptions", "Exceptions")
 		b.await("tbody", "a customer <b>")
 		b.keep("exceptions-one")
+	})
+	t.Run("release", func(t *testing.T) {
+		b.open("/quarantine", "Quarantine")
+		b.run(chromedp.Click("tbody a", chromedp.ByQuery))
+		b.await("h1", "Message ")
+		b.await("pre", "Subject: You have won <b>the lottery</b>")
+		b.keep("message")
+		b.run(chromedp.Click("form[action$=release] button", chromedp.ByQuery))
+		b.await(".note", "delivered to <alice@example.org>")
+		if list := s.backend.Messages(); !strings.Contains(string(list[len(list)-1].Data), "lottery") {
+			t.Error("the backend has not got it")
+		}
 	})
 	t.Run("backtest", func(t *testing.T) {
 		b.open("/rules", "Rules")

@@ -165,6 +165,3 @@ func (o operator) AddException(ctx context.Context, r exception.Request) (*excep
 func (o operator) RemoveException(ctx context.Context, r exception.Request) (int, error) {
 	return o.h.removeException(ctx, r, byPage)
 }
-
-// Quarantine implements admin.House.
-func (o operator) Quarantine() admin.Quarantine { return nil }

@@ -30,12 +30,10 @@ func (h *house) handleQuarantine() {
 	})
 	h.handleKept("quarantine.show", func(ctx context.Context, id string) (any, error) { return h.quarantine.Show(ctx, id) })
 	h.handleKept("quarantine.release", func(ctx context.Context, id string) (any, error) {
-		o, err := h.quarantine.Release(ctx, id)
+		o, err := h.releaseMessage(ctx, id, control.Caller(ctx))
 		if o == nil {
 			return nil, err
 		}
-		h.log.Info("quarantine: released by command", "id", id, "delivered", o.Delivered, "reply", o.Reply, "backend", o.Backend, "left", o.Left,
-			"by", control.Caller(ctx))
 		answer := quarantineReleased{Outcome: o}
 		if err != nil {
 			answer.Problem = err.Error()
@@ -43,12 +41,26 @@ func (h *house) handleQuarantine() {
 		return answer, nil
 	})
 	h.handleKept("quarantine.delete", func(ctx context.Context, id string) (any, error) {
-		err := h.quarantine.Delete(ctx, id)
-		if err == nil {
-			h.log.Info("quarantine: deleted by command", "id", id, "by", control.Caller(ctx))
-		}
-		return nil, err
+		return nil, h.deleteMessage(ctx, id, control.Caller(ctx))
 	})
+}
+
+// releaseMessage gives a message to the backend, for somebody. An outcome can come with an error: it was not written down.
+func (h *house) releaseMessage(ctx context.Context, id, by string) (*quarantine.Outcome, error) {
+	o, err := h.quarantine.Release(ctx, id)
+	if o != nil {
+		h.log.Info("quarantine: released by command", "id", id, "delivered", o.Delivered, "reply", o.Reply, "backend", o.Backend, "left", o.Left, "by", by)
+	}
+	return o, err
+}
+
+// deleteMessage removes a message, for somebody.
+func (h *house) deleteMessage(ctx context.Context, id, by string) error {
+	err := h.quarantine.Delete(ctx, id)
+	if err == nil {
+		h.log.Info("quarantine: deleted by command", "id", id, "by", by)
+	}
+	return err
 }
 
 // handleKept registers a call that is about one message.

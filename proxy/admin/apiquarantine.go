@@ -20,8 +20,8 @@ func (s *Server) apiMessage(r *http.Request) (any, error) {
 	if q == nil {
 		return nil, ErrNotFound
 	}
-	m, content, err := q.Show(r.Context(), r.PathValue("id"), maxShown)
-	return messageAnswer{m, content}, err
+	m, header, err := q.Show(r.Context(), r.PathValue("id"))
+	return messageAnswer{m, header}, err
 }
 
 func (s *Server) apiRelease(r *http.Request) (any, error) {

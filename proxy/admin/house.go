@@ -56,9 +56,9 @@ type House interface {
 type Quarantine interface {
 	// List calls yield for every message, the newest first, until it returns false.
 	List(ctx context.Context, yield func(QuarantinedMessage) bool) error
-	// Show finds one; content is the beginning of the message, at most limit bytes.
-	Show(ctx context.Context, id string, limit int) (m QuarantinedMessage, content []byte, err error)
-	// Release delivers one to the backend and removes it. What it returns is the backend's reply.
+	// Show finds one, and the beginning of its header.
+	Show(ctx context.Context, id string) (m QuarantinedMessage, header string, err error)
+	// Release delivers one to the backend and removes it. What it returns is what the backend said.
 	Release(ctx context.Context, id string) (reply string, err error)
 	Delete(ctx context.Context, id string) error
 }
@@ -70,11 +70,13 @@ type QuarantinedMessage struct {
 	Expires    time.Time `json:"expires"`
 	Client     string    `json:"client"`
 	From       string    `json:"from"`
-	Recipients []string  `json:"recipients"`
+	Recipients []string  `json:"recipients"` // some of those that wait for it
+	Waiting    int       `json:"waiting"`    // how many do
 	Subject    string    `json:"subject,omitempty"`
 	Rule       string    `json:"rule,omitempty"`
 	Size       int64     `json:"size"`
-	Copy       bool      `json:"copy,omitempty"` // the sender was told that it was refused
+	Copy       bool      `json:"copy,omitempty"`    // the sender was told that it was refused
+	Problem    string    `json:"problem,omitempty"` // why nothing is known of it
 }
 
 // ErrNotFound tells that there is no such thing.

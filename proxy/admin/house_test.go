@@ -160,7 +160,7 @@ func (f *fakeHouse) Quarantine() Quarantine {
 type fakeQuarantine struct{ *fakeHouse }
 
 func nastyMessage() QuarantinedMessage {
-	return QuarantinedMessage{ID: entryID, Time: filtertest.Start, Expires: filtertest.Start, Client: "192.0.2.7", From: nasty, Recipients: []string{nasty}, Subject: nasty, Size: 1 << 20}
+	return QuarantinedMessage{ID: entryID, Time: filtertest.Start, Expires: filtertest.Start, Client: "192.0.2.7", From: nasty, Recipients: []string{nasty}, Subject: nasty, Size: 1 << 20, Problem: nasty}
 }
 
 func (f fakeQuarantine) List(_ context.Context, yield func(QuarantinedMessage) bool) error {
@@ -168,11 +168,11 @@ func (f fakeQuarantine) List(_ context.Context, yield func(QuarantinedMessage) b
 	return nil
 }
 
-func (f fakeQuarantine) Show(_ context.Context, id string, limit int) (QuarantinedMessage, []byte, error) {
+func (f fakeQuarantine) Show(_ context.Context, id string) (QuarantinedMessage, string, error) {
 	if id != entryID {
-		return QuarantinedMessage{}, nil, ErrNotFound
+		return QuarantinedMessage{}, "", ErrNotFound
 	}
-	return nastyMessage(), []byte(nasty)[:min(limit, len(nasty))], nil
+	return nastyMessage(), nasty, nil
 }
 
 func (f fakeQuarantine) Release(_ context.Context, id string) (string, error) {

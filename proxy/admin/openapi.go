@@ -83,7 +83,6 @@ var (
 	timeType  = reflect.TypeFor[time.Time]()
 	tallyType = reflect.TypeFor[Tally]()
 	textType  = reflect.TypeFor[encoding.TextMarshaler]()
-	bytesType = reflect.TypeFor[[]byte]()
 )
 
 // of describes how encoding/json writes a type.
@@ -91,8 +90,6 @@ func (s *schemas) of(t reflect.Type) object {
 	switch {
 	case t == timeType:
 		return object{"type": "string", "format": "date-time"}
-	case t == bytesType:
-		return object{"type": "string", "contentEncoding": "base64"}
 	case t == tallyType:
 		return object{"type": "object", "additionalProperties": object{"type": "integer"}}
 	case t.Implements(textType):

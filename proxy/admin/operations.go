@@ -78,7 +78,7 @@ type (
 	}
 	messageAnswer struct {
 		Message QuarantinedMessage `json:"message"`
-		Content []byte             `json:"content"` // its beginning, in base64
+		Header  string             `json:"header"` // its beginning
 	}
 	replyAnswer struct {
 		Reply string `json:"reply"`

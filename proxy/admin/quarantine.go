@@ -5,9 +5,6 @@ import (
 	"net/http"
 )
 
-// maxShown is how much of a message is shown.
-const maxShown = 64 << 10
-
 // quarantineData is what quarantine.html shows.
 type quarantineData struct {
 	List []QuarantinedMessage
@@ -42,8 +39,7 @@ func firstMessages(ctx context.Context, q Quarantine, limit int) (list []Quarant
 // messageData is what message.html shows.
 type messageData struct {
 	QuarantinedMessage
-	Content string
-	Whole   bool
+	Header string
 }
 
 func (s *Server) messagePage(w http.ResponseWriter, r *http.Request) {
@@ -52,12 +48,12 @@ func (s *Server) messagePage(w http.ResponseWriter, r *http.Request) {
 		s.trouble(w, r, ErrNotFound)
 		return
 	}
-	m, content, err := q.Show(r.Context(), r.PathValue("id"), maxShown)
+	m, header, err := q.Show(r.Context(), r.PathValue("id"))
 	if err != nil {
 		s.trouble(w, r, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, "message", "Message "+m.ID, messageData{m, string(content), int64(len(content)) >= m.Size})
+	s.show(w, r, http.StatusOK, "message", "Message "+m.ID, messageData{m, header})
 }
 
 func (s *Server) releaseMessage(w http.ResponseWriter, r *http.Request) {

@@ -55,7 +55,7 @@ func (s *Server) remediesFor(ctx context.Context, e *journal.Entry) remedies {
 		})
 	}
 	if q := s.House.Quarantine(); q != nil && isTransaction(e) {
-		if m, _, err := q.Show(ctx, e.ID, 0); err == nil {
+		if m, _, err := q.Show(ctx, e.ID); err == nil {
 			rem.Quarantined = &m
 		}
 	}
