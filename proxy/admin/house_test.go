@@ -23,6 +23,9 @@ const nasty = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>` onfocu
 
 const entryID = "38G29KFPP00XD.1"
 
+// oldID is of a transaction of the same session that is not among its latest.
+const oldID = "38G29KFPP00XD.2"
+
 // fakeHouse has one of everything, all of it nasty. It is safe for concurrent use.
 type fakeHouse struct {
 	quarantine bool
@@ -97,8 +100,13 @@ func (f *fakeHouse) Why(_ context.Context, text string, _ int) ([]Story, error) 
 	if text == nasty {
 		return nil, errors.New(nasty)
 	}
-	if !strings.HasPrefix(entryID, text) {
+	if !strings.HasPrefix(entryID, text) && text != oldID {
 		return nil, nil
+	}
+	if text == oldID {
+		old := nastyEntry()
+		old.ID = oldID
+		return []Story{{Entry: old}}, nil
 	}
 	return []Story{{Entry: nastyEntry(), Chapters: []Chapter{{nasty, []Line{{1, nasty}}}}}}, nil
 }

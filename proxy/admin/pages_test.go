@@ -233,6 +233,16 @@ func TestOlderEntries(t *testing.T) {
 	}
 }
 
+func TestATransactionThatIsNotAmongTheLatest(t *testing.T) {
+	v := start(t, Default(), nil)
+	if status, text := v.get("/transaction/" + oldID); status != http.StatusOK || !strings.Contains(text, "<h1>Transaction "+oldID) {
+		t.Errorf("%d", status)
+	}
+	if status, _ := v.get("/transaction/38G29KFPP00XD.3"); status != http.StatusNotFound {
+		t.Errorf("%d", status)
+	}
+}
+
 func TestFewSearchAtATime(t *testing.T) {
 	v := start(t, Default(), nil)
 	v.house.wait = make(chan struct{})

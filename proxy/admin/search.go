@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -172,9 +173,13 @@ func (s *Server) transactionPage(w http.ResponseWriter, r *http.Request) {
 	if data.Entry == nil && !strings.Contains(id, ".") && len(stories) > 0 { // the session is still open
 		data.Story, data.Others = stories[0], data.Others[1:]
 	}
-	if data.Entry == nil {
-		s.trouble(w, r, ErrNotFound)
-		return
+	if data.Entry == nil { // of a session with many, it is not among the latest
+		only, err := s.why(r.Context(), id, 1)
+		if err != nil || len(only) == 0 {
+			s.trouble(w, r, cmp.Or(err, ErrNotFound))
+			return
+		}
+		data.Story = only[0]
 	}
 	for i := range data.Entry.Facts {
 		data.Entry.Facts[i].All(func(name string, value any) { data.Facts = append(data.Facts, factRow{name, value}) })
