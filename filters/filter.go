@@ -20,11 +20,13 @@ type Spec struct {
 
 // Observation is one stage at which a filter looks, and the facts that come of it.
 type Observation struct {
-	Stage   Stage
-	Facts   reflect.Type // a struct; its fields carry the tag `fact:"name"`
-	After   []string     // filters whose facts, as far as they will exist at this stage, are joined before it starts
-	Inline  bool         // it neither waits nor works hard: it runs on the session's own goroutine
-	observe func(ctx context.Context, filter any, v View) (facts any, err error)
+	Stage  Stage
+	Facts  reflect.Type // a struct; its fields carry the tag `fact:"name"`
+	After  []string     // filters whose facts, as far as they will exist at this stage, are joined before it starts
+	Inline bool         // it neither waits nor works hard: it runs on the session's own goroutine
+	// Repeatable: nothing but its result tells that it was made; it may be given up in the middle and made again.
+	Repeatable bool
+	observe    func(ctx context.Context, filter any, v View) (facts any, err error)
 }
 
 // Observe calls the filter's method. The result is a pointer to a new struct of type o.Facts, or an error; never both.
@@ -94,6 +96,11 @@ func After(names ...string) Option { return func(o *Observation) { o.After = nam
 
 // Inline marks an observation that neither waits nor works hard; it costs no goroutine.
 func Inline() Option { return func(o *Observation) { o.Inline = true } }
+
+// Repeatable marks an observation that leaves no trace but its result, and waits for nothing but the resolver and
+// [Store.Peek]. It is tried on the session's own goroutine first (see [Attempt]): nearly always its answers are at hand,
+// and then a goroutine would cost more than the look-ups.
+func Repeatable() Option { return func(o *Observation) { o.Repeatable = true } }
 
 // NewConfig returns a pointer to a new configuration struct that holds the defaults.
 func (s *Spec) NewConfig() any { return s.newConfig() }

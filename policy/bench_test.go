@@ -102,3 +102,13 @@ func TestTransactionAllocates(t *testing.T) {
 		t.Errorf("%.0f allocations", allocations)
 	}
 }
+
+// BenchmarkAttempted is BenchmarkTransaction with answers at hand.
+func BenchmarkAttempted(b *testing.B) {
+	f := &fakes{repeatable: true, dnsbl: answers(listFacts{}), rdns: answers(listFacts{}), spf: answers(spfFacts{Result: "pass"})}
+	e, m := compile(b, f, f.config(benchRules...)), completeMessage(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		play(b, e, benchSession, m, nil)
+	}
+}

@@ -78,7 +78,7 @@ func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists)
 		k.engine.log = slog.New(slog.DiscardHandler)
 	}
 	k.site()
-	k.build(env)
+	k.build(attemptable(env))
 	if k.schema() {
 		k.compileRules(lists)
 	}
@@ -210,6 +210,7 @@ func (k *compiler) declare(spec *filters.Spec, common Common, instance any) {
 			group:        builtinGroups + len(k.declared),
 			slot:         -1,
 			inline:       o.Inline,
+			repeatable:   o.Repeatable,
 			timeout:      timeout,
 			deferOnError: common.OnError == "defer",
 			reports:      reflect.PointerTo(o.Facts).Implements(reflect.TypeFor[filters.AuthReporter]()),

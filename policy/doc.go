@@ -14,7 +14,8 @@
 //	  backend 2xx ──►    Accepted   greylisting, classes of recipients
 //	  backend 4xx ──►    Refused
 //	DATA, BDAT    ──►    Data
-//	first byte    ──►    Message    observations read while the message grows
+//	first byte    ──►    Message
+//	  more of it  ──►    Growing    observations read while the message grows
 //	last byte     ──►    EndOfData  join, evaluate, edits to the header
 //	reply sent    ──►    Conclude   the transaction's record
 //	close         ──►    Close      every goroutine has ended; the session's record
@@ -26,6 +27,9 @@
 // Facts live in three layers: those of the connection, of the transaction, of the recipient. A layer starts as a copy
 // of the one below, and what becomes known late is written to all layers above its own. After the last recipient, the
 // facts of the first accepted one stand for all: recipients of one transaction are of one class (recipients.go).
+//
+// Most of what observations ask for is in a cache. So they are attempted on the session's own goroutine first, without
+// waiting, and run beside it only if something was not at hand (attempt.go).
 //
 // A gate belongs to its session's goroutine. Filter goroutines share nothing with it but their own run, handed back
 // over a channel; they read copies of the facts.

@@ -64,6 +64,7 @@ type observation struct {
 	slot         int
 	after        []int // slots
 	inline       bool
+	repeatable   bool
 	awaited      bool // another observation waits for it
 	timeout      time.Duration
 	deferOnError bool

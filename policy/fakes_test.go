@@ -71,6 +71,7 @@ type fakes struct {
 	told           *witness
 	off, deferring []string
 	timeout        time.Duration
+	repeatable     bool // all but inline ones
 }
 
 // look is a filter with one observation.
@@ -154,6 +155,11 @@ func (f *fakes) specs() []filters.Spec {
 			filters.On(filters.AtMail, (*greylist).look, filters.After("spf"), filters.Inline())),
 		filters.Define("told", "", noConfig, func(none, filters.Env) (*witness, error) { return f.told, nil },
 			filters.On(filters.AtMail, (*witness).look, filters.Inline())),
+	}
+	for _, spec := range specs {
+		for i := range spec.Observations {
+			spec.Observations[i].Repeatable = f.repeatable
+		}
 	}
 	return specs
 }

@@ -74,6 +74,8 @@ type transaction struct {
 	watched    stretch      // rules about the message whose observed ones are looked at in the end
 	grey       greylisting
 	body       *filters.Message
+	looking    bool // at the message: its observations have been started
+	complete   bool // the message was, when they were
 	bodyLeft   bool // only its header will be there
 	header     *filters.Header
 	progress   progress
@@ -249,17 +251,28 @@ func (g *Gate) judgeRecipients(ctx context.Context) Verdict {
 	return g.evaluateBehindRecipients(ctx, filters.AtData)
 }
 
-// Message starts the observations of the message, which may still be growing. It must not be released before Conclude
-// has returned.
+// Message tells that the message has begun. It must not be released before Conclude has returned.
 func (g *Gate) Message(m *filters.Message) {
 	g.tx.body = m
 	g.reach(StepMessage, Verdict{})
-	if len(g.engine.byStage[filters.AtMessage]) == 0 || g.discards() {
+}
+
+// Growing starts the observations of the message, beside the session, as more of it has to be waited for. It may be called
+// again. Those of a message that is complete before are left to EndOfData, which has mostly no need of goroutines.
+func (g *Gate) Growing() {
+	if g.tx.looking {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	g.start(ctx, filters.AtMessage)
+	g.lookAtMessage(ctx)
+}
+
+func (g *Gate) lookAtMessage(ctx context.Context) {
+	g.tx.looking = true
+	if len(g.engine.byStage[filters.AtMessage]) > 0 && !g.discards() {
+		g.start(ctx, filters.AtMessage)
+	}
 }
 
 // EndOfData joins and decides. The message must be complete.
@@ -293,6 +306,10 @@ func (g *Gate) judgeMessage(ctx context.Context) Verdict {
 // messageComplete makes the facts of the message known and lets the clock of its observations run.
 func (g *Gate) messageComplete(ctx context.Context) {
 	tx := g.tx
+	if !tx.looking {
+		tx.complete = true
+		g.lookAtMessage(ctx)
+	}
 	if g.play != nil {
 		g.play.complete(g)
 		return

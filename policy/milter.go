@@ -32,7 +32,7 @@ func (g *Gate) readsBody() bool {
 		return false
 	}
 	for _, o := range g.engine.byStage[filters.AtMessage] {
-		if g.slot(o.slot).status != idle {
+		if g.slot(o.slot).status != idle || !g.tx.looking && g.needs(o) {
 			return true
 		}
 	}

@@ -62,12 +62,11 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 	v := g.view()
 	var shared *readable // one copy of the facts for all that need no more than what is known now
 	for _, o := range list {
-		read := o.firstReader <= g.closed()
-		if o.leavesOut(g.session) || !read && !o.reports {
+		if !g.needs(o) {
 			continue
 		}
 		if g.play != nil {
-			if read {
+			if o.firstReader <= g.closed() {
 				g.play.start(g, o)
 			}
 			continue
@@ -77,6 +76,9 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 			continue
 		}
 		waits := g.unsettled(o.after)
+		if o.repeatable && len(waits) == 0 && (stage != filters.AtMessage || g.tx.complete) && g.try(o, v) {
+			continue
+		}
 		if shared == nil || len(waits) > 0 {
 			copied := &readable{schema: g.engine.schema, facts: g.judged().Clone()}
 			v.Facts = copied
@@ -89,6 +91,11 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 		g.launch(ctx, o, v, waits)
 		v.Facts = &g.live
 	}
+}
+
+// needs tells whether an open rule, or Authentication-Results, reads what an observation tells.
+func (g *Gate) needs(o *observation) bool {
+	return !o.leavesOut(g.session) && (o.reports || o.firstReader <= g.closed())
 }
 
 // observe runs an observation on the spot.

@@ -183,6 +183,7 @@ func TestClockOfMessageObservationsStartsAtTheEndOfData(t *testing.T) {
 	m := filters.NewMessage(1<<20, nil)
 	t.Cleanup(m.Release)
 	c.Message(m)
+	c.Growing()
 	if _, err := m.Write([]byte(plain)); err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +208,7 @@ func TestClockOfThoseThatWaitedStartsAnew(t *testing.T) {
 	m := filters.NewMessage(1<<20, nil)
 	t.Cleanup(m.Release)
 	c.Message(m)
+	c.Growing()
 	m.Complete()
 	c.startClock()
 	dmarc := c.slot(c.engine.byStage[filters.AtMessage][1].slot)
@@ -247,6 +249,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	m := filters.NewMessage(1<<20, nil)
 	defer m.Release()
 	c.Message(m)
+	c.Growing()
 	m.Complete()
 	short, cancel := context.WithTimeout(c.ctx, 10*time.Millisecond)
 	defer cancel()

@@ -117,6 +117,7 @@ func (s *session) bdat(c wire.Command) {
 		s.conclude(policy.Ending{Reply: record(in.failed), Ours: true})
 		s.forgiving = true
 	default:
+		s.gate.Growing() // the next chunk has to be waited for
 		s.say(250, "2.0.0", strconv.FormatInt(size, 10)+" bytes received")
 	}
 }
@@ -159,6 +160,9 @@ func (s *session) receive(n int64) bool {
 		}
 		if done {
 			break
+		}
+		if n != 0 && s.tx.incoming.failed.Code == 0 {
+			s.gate.Growing()
 		}
 	}
 	s.b.shrink()

@@ -128,7 +128,9 @@ func (b *bench) settings(folder string, addr netip.AddrPort) settings {
 
 func haproxyCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
 	file := filepath.Join(folder, "haproxy.cfg")
-	return []string{"-db", "-f", file}, writeConfig(file, haproxyConfig, b.settings(folder, addr), "")
+	s := b.settings(folder, addr)
+	s.Connections = max(b.idle, crowd) + 500 // it takes two descriptors for each, and ends if it may not have them
+	return []string{"-db", "-f", file}, writeConfig(file, haproxyConfig, s, "")
 }
 
 func relayCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {

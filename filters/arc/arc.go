@@ -10,7 +10,7 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("arc", "What did the servers on its way say about this message (ARC, RFC 8617)?", Defaults, New,
-	filters.On(filters.AtMessage, (*Filter).Message))
+	filters.On(filters.AtMessage, (*Filter).Message, filters.Repeatable()))
 
 // maxTrusted bounds the list of trusted sealers.
 const maxTrusted = 1000

@@ -9,7 +9,7 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("dkim", "Who has signed this message, and is it unchanged (DKIM, RFC 6376)?", Defaults, New,
-	filters.On(filters.AtMessage, (*Filter).Message))
+	filters.On(filters.AtMessage, (*Filter).Message, filters.Repeatable()))
 
 // Config says what is left to choose.
 type Config struct {

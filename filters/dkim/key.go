@@ -46,11 +46,17 @@ func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*si
 		}
 	}
 	arrived := make(chan answer, len(names))
+	attempt := filters.AttemptOf(ctx) != nil
 	for _, name := range names {
-		go func() {
+		ask := func() {
 			records, err := resolver.LookupTXT(ctx, name)
 			arrived <- answer{name, records, err}
-		}()
+		}
+		if attempt {
+			ask()
+		} else {
+			go ask()
+		}
 	}
 	return arrived
 }

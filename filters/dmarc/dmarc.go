@@ -14,8 +14,8 @@ import (
 // DKIM; the message is judged when they are done.
 var Spec = filters.Define("dmarc", "Is the domain in From authenticated, and what does its owner want if not (DMARC, RFC 9989)?",
 	Defaults, New,
-	filters.On(filters.AtMessage, (*Filter).Record),
-	filters.On(filters.AtMessage, (*Filter).Message, filters.After("spf", "dkim", "arc", "dmarc")))
+	filters.On(filters.AtMessage, (*Filter).Record, filters.Repeatable()),
+	filters.On(filters.AtMessage, (*Filter).Message, filters.After("spf", "dkim", "arc", "dmarc"), filters.Repeatable()))
 
 // Ways to find the organizational domain.
 const (

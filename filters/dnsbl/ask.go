@@ -38,10 +38,11 @@ type reply struct {
 func askAll(ctx context.Context, asked []*list, about subject, question string) (*sum, error) {
 	replies := make([]reply, len(asked))
 	var wg sync.WaitGroup
+	attempt := filters.AttemptOf(ctx) != nil
 	for i, l := range asked {
-		if i == len(asked)-1 {
-			replies[i] = l.ask(ctx, about, question) // the last one needs no goroutine
-			break
+		if attempt || i == len(asked)-1 { // the last one needs no goroutine
+			replies[i] = l.ask(ctx, about, question)
+			continue
 		}
 		wg.Go(func() { replies[i] = l.ask(ctx, about, question) })
 	}

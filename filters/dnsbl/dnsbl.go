@@ -9,10 +9,10 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("dnsbl", "Is the client, or a name it uses, on a block list or an allow list?", Defaults, New,
-	filters.On(filters.AtConnect, (*Filter).Client),
-	filters.On(filters.AtConnect, (*Filter).ClientName, filters.After("rdns")),
-	filters.On(filters.AtHelo, (*Filter).Helo),
-	filters.On(filters.AtMail, (*Filter).Sender))
+	filters.On(filters.AtConnect, (*Filter).Client, filters.Repeatable()),
+	filters.On(filters.AtConnect, (*Filter).ClientName, filters.After("rdns"), filters.Repeatable()),
+	filters.On(filters.AtHelo, (*Filter).Helo, filters.Repeatable()),
+	filters.On(filters.AtMail, (*Filter).Sender, filters.Repeatable()))
 
 // ClientFacts are what lists of addresses say about the client.
 type ClientFacts struct {

@@ -13,7 +13,7 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("greylist", "Has this sender come back after a first attempt?", Defaults, New,
-	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf")))
+	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf"), filters.Repeatable()))
 
 // Config is the section `greylist:`.
 type Config struct {

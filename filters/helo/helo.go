@@ -14,7 +14,7 @@ import (
 // Spec describes the filter.
 var Spec = filters.Define("helo", "Is the name that the client gives with EHLO a real one, and its own?", Defaults, New,
 	filters.On(filters.AtHelo, (*Filter).Form, filters.Inline()),
-	filters.On(filters.AtHelo, (*Filter).Resolve))
+	filters.On(filters.AtHelo, (*Filter).Resolve, filters.Repeatable()))
 
 // Config has no keys: there is nothing to choose.
 type Config struct{}

@@ -13,7 +13,7 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("rdns", "Does the client's address have a name that leads back to it?", Defaults, New,
-	filters.On(filters.AtConnect, (*Filter).Connect))
+	filters.On(filters.AtConnect, (*Filter).Connect, filters.Repeatable()))
 
 // Config has no keys: there is nothing to choose.
 type Config struct{}

@@ -9,8 +9,8 @@ import (
 // Spec describes the filter.
 var Spec = filters.Define("spf", "Is the client allowed to use this sender domain (RFC 7208)?",
 	func() Config { return Config{} }, New,
-	filters.On(filters.AtHelo, (*Filter).Helo),
-	filters.On(filters.AtMail, (*Filter).Mail))
+	filters.On(filters.AtHelo, (*Filter).Helo, filters.Repeatable()),
+	filters.On(filters.AtMail, (*Filter).Mail, filters.Repeatable()))
 
 // Config is empty: the limits are those of RFC 7208.
 type Config struct{}

@@ -182,6 +182,9 @@ func (s *session) body(size int) error {
 	return nil
 }
 
+// largeMessage is how many bytes of a message the filters let come before they begin to read it.
+const largeMessage = 64 << 10
+
 // receive reads the data of the present frame into the message.
 func (s *session) receive(size int) error {
 	tx := s.tx
@@ -193,6 +196,9 @@ func (s *session) receive(size int) error {
 		}
 		size -= n
 		s.keep(n)
+	}
+	if tx.size > largeMessage && tx.fault.Code == 0 && !tx.leave {
+		s.gate.Growing()
 	}
 	return nil
 }

@@ -1,15 +1,18 @@
 package resolver
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"gatepost/filters"
 	"gatepost/filters/filtertest"
 )
 
@@ -130,4 +133,25 @@ func BenchmarkAsked(b *testing.B) {
 			}
 		}
 	})
+}
+
+// An attempt gets what the cache has, and asks nobody for the rest.
+func TestAttemptsAskNobody(t *testing.T) {
+	s := serve(t, records("mx.example.org. 60 IN A 192.0.2.25"))
+	r := newResolver(t, clock(), s.address)
+	var cold, warm filters.Attempt
+	if _, err := r.LookupA(&cold, "mx.example.org"); !errors.Is(err, filters.ErrNotAtHand) || !cold.Missed() || cold.Err() == nil {
+		t.Errorf("nothing in the cache: %v, missed: %t", err, cold.Missed())
+	}
+	if n := r.Metrics.Asked.Load(); n != 0 {
+		t.Errorf("%d questions", n)
+	}
+	if _, err := r.LookupA(t.Context(), "mx.example.org"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.LookupA(&warm, "mx.example.org")
+	check(t, "A", a, err, addrs("192.0.2.25"))
+	if _, err := r.LookupA(&warm, "a name that cannot be asked."+strings.Repeat("x", 64)); !errors.Is(err, filters.ErrNXDomain) || warm.Missed() {
+		t.Errorf("name that cannot be asked: %v, missed: %t", err, warm.Missed())
+	}
 }

@@ -25,6 +25,10 @@ func (r *Resolver) lookup(ctx context.Context, k key) *answer {
 	if !askable(k.question()) {
 		return failed(k, fmt.Errorf("a name that cannot be asked: %w", filters.ErrNXDomain))
 	}
+	if a := filters.AttemptOf(ctx); a != nil {
+		a.Miss()
+		return failed(k, filters.ErrNotAtHand)
+	}
 	f, err := r.board(ctx, k)
 	if err != nil {
 		return failed(k, err)

@@ -35,7 +35,13 @@ type Resolver struct {
 	cancel  context.CancelFunc // ends ctx
 }
 
-var _ filters.Resolver = (*Resolver)(nil)
+var (
+	_ filters.Resolver = (*Resolver)(nil)
+	_ filters.Ready    = (*Resolver)(nil)
+)
+
+// NeverWaitsInAttempt implements [filters.Ready]: the cache answers, or nobody.
+func (r *Resolver) NeverWaitsInAttempt() {}
 
 // New makes a resolver from a valid configuration; it reads /etc/resolv.conf where that names no servers. clock rules
 // the cache. Servers that fall silent, and come back, are logged. Close it.
