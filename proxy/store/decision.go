@@ -99,6 +99,9 @@ func (s *Store) lookup(record string, now time.Time) (m filters.Mark, onDisk boo
 		return filters.Mark{}, false
 	}
 	m, onDisk = s.disk.read(record)
+	if !s.disk.broken.Load() {
+		s.marks.all[shardOf(record)].known.keep(record, m)
+	}
 	return live(m, now), onDisk
 }
 

@@ -149,6 +149,12 @@ func TestAHangingReadEndsWithTheContext(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Peek on a hanging disk: %v", err)
 	}
+	for i := range 3000 { // one of them has the lock that the hanging read holds
+		var a filters.Attempt
+		if _, err := s.Peek(&a, "g", []string{fmt.Sprintf("key%05d", i)}); a.Missed() != errors.Is(err, filters.ErrNotAtHand) {
+			t.Errorf("an attempt on a hanging disk: %v", err)
+		}
+	}
 	f.hang.Store(false)
 	close(f.hung)
 	if m := must(s.Peek(t.Context(), "g", []string{"key00001"}))(t); !m[0].Exists() {

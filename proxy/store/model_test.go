@@ -134,6 +134,10 @@ func TestStoreBehavesAsTheModel(t *testing.T) {
 					if mark := m.live(key); mark.Exists() {
 						want[key] = mark
 					}
+					var a filters.Attempt
+					if got, err := s.Peek(&a, "g", []string{key}); !a.Missed() && (err != nil || fmt.Sprint(got[0]) != fmt.Sprint(m.live(key))) {
+						t.Fatalf("peek at hand %q: %v, %v; want %v", key, got, err, m.live(key))
+					}
 					got, err := s.Peek(ctx, "g", []string{key})
 					if err != nil || fmt.Sprint(got[0]) != fmt.Sprint(m.live(key)) {
 						t.Fatalf("peek %q: %v, %v; want %v", key, got, err, m.live(key))

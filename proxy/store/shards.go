@@ -19,9 +19,10 @@ type shards struct {
 }
 
 type shard struct {
-	mu       sync.Mutex // guards dirty, flushing
+	mu       sync.Mutex // guards dirty, flushing, known
 	dirty    map[string]entry
 	flushing map[string]entry // only read between takeDirty and settle
+	known    known            // of what is in neither
 }
 
 // entry is a mark, or its removal, that the disk does not have yet.
@@ -78,6 +79,7 @@ func (s *shards) put(record string, e entry) {
 		}
 	}
 	sh.dirty[record] = e
+	sh.known.forget(record)
 }
 
 // takeDirty moves all dirty entries into flushing and calls each for them, shard by shard.
@@ -114,6 +116,7 @@ func (s *shards) forgetDisk() {
 			e.onDisk = false
 			sh.dirty[record] = e
 		}
+		sh.known = known{}
 		sh.mu.Unlock()
 	}
 }

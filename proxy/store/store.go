@@ -52,7 +52,10 @@ type Store struct {
 	patient time.Duration // how long Close waits for the disk
 }
 
-var _ filters.Store = (*Store)(nil)
+var (
+	_ filters.Store = (*Store)(nil)
+	_ filters.Ready = (*Store)(nil)
+)
 
 // Open opens the store in config.Path, or makes it, and starts writing what decisions leave. The error wraps [ErrOwned]
 // while another process has it open. Marks that cannot be read are set aside, and logged.
@@ -99,6 +102,14 @@ func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*
 
 // Peek implements [filters.Store].
 func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
+	if a := filters.AttemptOf(ctx); a != nil {
+		marks, ok := s.peekAtHand(space, keys)
+		if !ok {
+			a.Miss()
+			return nil, filters.ErrNotAtHand
+		}
+		return marks, s.counts.called(Peek, nil)
+	}
 	marks, err := decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) { return d.marks, nil })
 	return marks, s.counts.called(Peek, err)
 }

@@ -314,3 +314,25 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// Who was looked up a moment ago is at hand, also if he is not there; who is not known is not looked up in an attempt.
+func TestAttemptsTakeWhatIsKnown(t *testing.T) {
+	s := openTest(t, testConfig(t), filtertest.NewClock())
+	keys := []string{"d:example.org", "n:192.0.2.0/24|alice@example.org"}
+	want := fmt.Sprint(must(s.Attempt(t.Context(), "g", keys[:1], terms))(t)[0])
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var cold, warm, partly filters.Attempt
+	if _, err := s.Peek(&cold, "g", keys); !errors.Is(err, filters.ErrNotAtHand) || !cold.Missed() {
+		t.Errorf("what was never read: %v", err)
+	}
+	must(s.Peek(t.Context(), "g", keys))(t)
+	marks := must(s.Peek(&warm, "g", keys))(t)
+	if warm.Missed() || fmt.Sprint(marks[0]) != want || marks[1].Exists() {
+		t.Errorf("known: %v, want %v and nothing", marks, want)
+	}
+	if _, err := s.Peek(&partly, "g", []string{keys[0], "d:example.com"}); err == nil || !partly.Missed() {
+		t.Errorf("one of two is known: %v", err)
+	}
+}
