@@ -26,7 +26,9 @@ type Observation struct {
 	Inline bool         // it neither waits nor works hard: it runs on the session's own goroutine
 	// Repeatable: nothing but its result tells that it was made; it may be given up in the middle and made again.
 	Repeatable bool
-	observe    func(ctx context.Context, filter any, v View) (facts any, err error)
+	// Independent: what it tells of a recipient does not hang on what became of those before.
+	Independent bool
+	observe     func(ctx context.Context, filter any, v View) (facts any, err error)
 }
 
 // Observe calls the filter's method. The result is a pointer to a new struct of type o.Facts, or an error; never both.
@@ -102,6 +104,10 @@ func Inline() Option { return func(o *Observation) { o.Inline = true } }
 // and then a goroutine would cost more than the look-ups.
 func Repeatable() Option { return func(o *Observation) { o.Repeatable = true } }
 
+// Independent marks an observation at [AtRcpt] for which it does not matter what became of other recipients: the backend
+// is then asked about several of a client that pipelines at once. See also [Foreseer].
+func Independent() Option { return func(o *Observation) { o.Independent = true } }
+
 // NewConfig returns a pointer to a new configuration struct that holds the defaults.
 func (s *Spec) NewConfig() any { return s.newConfig() }
 
@@ -143,6 +149,14 @@ type Pauser interface {
 	// Greeted tells how the pause went: whether the client talked before it was greeted, and how long it waited. The
 	// result is a pointer to the observation's facts.
 	Greeted(talked bool, waited time.Duration) (facts any)
+}
+
+// Foreseer is a filter whose observation at [AtRcpt] hangs on what became of earlier recipients, but seldom: as long as it
+// foresees what it will tell, several recipients are under way at once.
+type Foreseer interface {
+	// Foresees tells whether it will tell the same of whatever recipient comes next in this transaction, however the
+	// recipient of the view and others before it, n in all, are answered. It must not wait.
+	Foresees(v View, n int) bool
 }
 
 // Witness is a filter that wants to know how things ended. Calls come from the session's goroutine; they must not

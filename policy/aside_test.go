@@ -25,6 +25,9 @@ type envelopeHeard struct {
 func askTogether(t *rapid.T, e *Engine, to []string, group int) (h envelopeHeard, together bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	if counter, ok := e.Filter("counter").(*counter); ok {
+		counter.begin()
+	}
 	c := &client{}
 	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: c})
 	defer g.Close("")
@@ -54,12 +57,10 @@ func askTogether(t *rapid.T, e *Engine, to []string, group int) (h envelopeHeard
 			continue
 		}
 		waiting = append(waiting, i)
-		if group > 1 && g.Aside() {
-			together = together || len(waiting) > 1
-			if len(waiting) < group {
-				continue
-			}
+		if more := i+1 < len(to) && len(waiting) < group; (more || len(waiting) > 1) && g.Aside() && more {
+			continue
 		}
+		together = together || len(waiting) > 1
 		answer()
 	}
 	answer()
@@ -68,7 +69,11 @@ func askTogether(t *rapid.T, e *Engine, to []string, group int) (h envelopeHeard
 	}
 	g.Conclude(Ending{})
 	for _, r := range c.records[0].Recipients {
-		h.recorded = append(h.recorded, fmt.Sprint(r.Address, r.Reply.Code, r.Asked))
+		heard := fmt.Sprint(r.Address, r.Reply.Code, r.Asked)
+		for _, f := range r.Filters {
+			heard += fmt.Sprintf(" %s %s %+v", f.Name, f.Status, f.Facts)
+		}
+		h.recorded = append(h.recorded, heard)
 	}
 	return h, together
 }
@@ -92,24 +97,37 @@ func promptFakes(t *rapid.T) *fakes {
 
 // However many recipients are under way, each is told and recorded the same.
 func TestAsideChangesNothing(t *testing.T) {
-	together := 0
+	together, counted := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		f := promptFakes(t)
-		e := engineOf(t, f, drawRules(t, atoms, append(anyAction, "accept", "greylist")...))
+		f.independent = true
+		f.quota = rapid.SampledFrom([]look[quotaFacts]{f.quota, fails[quotaFacts](), nil}).Draw(t, "quota")
+		if f.quota != nil && rapid.Bool().Draw(t, "failed quota defers") {
+			f.deferring = []string{"quota"}
+		}
+		texts := drawRules(t, atoms, append(anyAction, "accept", "greylist")...)
+		if rapid.Bool().Draw(t, "counts") {
+			f.counter = &counter{accepted: rapid.IntRange(0, 8).Draw(t, "accepted"), refused: rapid.IntRange(1, 8).Draw(t, "refused")}
+			texts = append(texts, "counter.over -> defer; reply: 452 4.5.3 Enough")
+		}
+		e := engineOf(t, f, texts)
 		to := rapid.SliceOfN(rapid.SampledFrom(append(recipientNames, "unknown")), 1, 6).Draw(t, "recipients")
 		one, _ := askTogether(t, e, to, 1)
 		for _, group := range []int{2, 50} {
 			many, together2 := askTogether(t, e, to, group)
 			if fmt.Sprint(one) != fmt.Sprint(many) {
-				t.Fatalf("%q: one at a time\n%+v, in groups of %d\n%+v", to, one, group, many)
+				t.Fatalf("%q: %q: one at a time\n%+v, in groups of %d\n%+v", texts, to, one, group, many)
 			}
 			if together2 {
 				together++
+				if f.counter != nil && f.counter.foresight > 0 {
+					counted++
+				}
 			}
 		}
 	})
-	if together == 0 {
-		t.Error("nobody was ever set aside")
+	if together == 0 || counted == 0 {
+		t.Errorf("%d times set aside, %d of them with a filter that foresees", together, counted)
 	}
 }
 
@@ -153,10 +171,11 @@ func TestAsideNeedsIndependence(t *testing.T) {
 		{`rcpt.local == "b" -> reject`, nil, true},
 		{"rcpt.count > 1 -> reject", nil, false},
 		{"quota.over -> reject", nil, false},
+		{"mailbox.over -> reject", nil, false},
 		{"client.port > 0 -> greylist", &greylist{}, true},
 		{"client.port > 0 -> greylist", &greylist{alone: true}, false},
 	} {
-		c := (&fakes{grey: test.grey, quota: func(_ context.Context, v filters.View) (*quotaFacts, error) { return overOf(v) }}).connect(t, test.rule)
+		c := (&fakes{grey: test.grey, mailbox: overAfter(0), quota: func(_ context.Context, v filters.View) (*quotaFacts, error) { return overOf(v) }}).connect(t, test.rule)
 		c.hello()
 		c.mail("")
 		c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "a@example.org"})

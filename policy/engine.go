@@ -44,9 +44,10 @@ type Engine struct {
 	askBackend bool               // a recipient to be greylisted is offered to the backend first
 	greyReads  []int              // slots that are joined before the greylister is asked
 
-	independent bool // what becomes of one recipient does not decide what is said of the next
-	splits      bool // a rule behind RCPT can tell recipients apart
-	reportsAuth bool // an observation that runs reports to Authentication-Results
+	independent bool               // what becomes of one recipient does not decide what is said of the next
+	foreseers   []filters.Foreseer // unless one of these says so
+	splits      bool               // a rule behind RCPT can tell recipients apart
+	reportsAuth bool               // an observation that runs reports to Authentication-Results
 
 	settings Settings
 

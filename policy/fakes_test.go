@@ -68,6 +68,8 @@ type fakes struct {
 	sums           look[quotaFacts]     // message, behind resolve
 	early          pauser
 	grey           *greylist
+	counter        *counter // rcpt, inline
+	independent    bool     // quota
 	told           *witness
 	off, deferring []string
 	timeout        time.Duration
@@ -128,6 +130,37 @@ func (g *greylist) Attempt(_ context.Context, v filters.View) (filters.GreylistA
 	return filters.GreylistAttempt{State: g.state, First: g.first}, g.err
 }
 
+// counter lets so many recipients pass that are not deferred by us, and so many that are refused.
+type counter struct {
+	accepted, refused int
+	left              [2]int
+	foresight         int // how often it was asked
+}
+
+func (c *counter) begin() { c.left = [2]int{c.accepted, c.refused} }
+
+func (c *counter) look(context.Context, filters.View) (*quotaFacts, error) {
+	if c.left[0] < 0 {
+		return nil, errors.New("overdrawn")
+	}
+	return &quotaFacts{Over: c.left[0] < 1 || c.left[1] < 1}, nil
+}
+
+func (c *counter) Concluded(o *filters.Outcome) {
+	if o.Kind != filters.RecipientOutcome || o.Ours && o.Code < 500 {
+		return
+	}
+	c.left[0]--
+	if o.Code >= 500 {
+		c.left[1]--
+	}
+}
+
+func (c *counter) Foresees(_ filters.View, n int) bool {
+	c.foresight++
+	return c.left[0] > n && c.left[1] > n
+}
+
 type witness struct{ outcomes []filters.Outcome }
 
 func (w *witness) look(context.Context, filters.View) (*struct{}, error) { return &struct{}{}, nil }
@@ -140,7 +173,9 @@ func (f *fakes) specs() []filters.Spec {
 		define("helo", f.helo, filters.AtHelo, filters.Inline()),
 		define("resolve", f.resolve, filters.AtHelo),
 		define("spf", f.spf, filters.AtMail, filters.After("helo")),
-		define("quota", f.quota, filters.AtRcpt, filters.Inline()),
+		define("quota", f.quota, filters.AtRcpt, filters.Inline(), func(o *filters.Observation) { o.Independent = f.independent }),
+		filters.Define("counter", "", noConfig, func(none, filters.Env) (*counter, error) { return f.counter, nil },
+			filters.On(filters.AtRcpt, (*counter).look, filters.Inline())),
 		define("mailbox", f.mailbox, filters.AtRcpt),
 		define("dkim", f.dkim, filters.AtMessage),
 		define("dmarc", f.dmarc, filters.AtMessage, filters.After("spf", "dkim")),

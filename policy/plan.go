@@ -235,12 +235,19 @@ func (k *compiler) planPauser() {
 }
 
 // planIndependence finds out whether recipients can be judged before the backend has answered about those before them: a
-// filter that looks at each of them may count outcomes, a rule may read how many were accepted, and a greylisting that is
-// spoken without the backend goes by whether there is one.
+// filter that looks at each of them may count outcomes, or still be looking, a rule may read how many were accepted, and a
+// greylisting that is spoken without the backend goes by whether there is one.
 func (k *compiler) planIndependence() {
 	e := k.engine
 	counts := slices.ContainsFunc(e.rules, func(r plannedRule) bool { return slices.Contains(r.Fields, "rcpt.count") })
-	e.independent = !counts && len(e.byStage[filters.AtRcpt]) == 0 && (e.askBackend || e.greylister == nil)
+	e.independent = !counts && (e.askBackend || e.greylister == nil)
+	for _, o := range e.byStage[filters.AtRcpt] {
+		foreseer, ok := o.instance.(filters.Foreseer)
+		if ok && !o.spec.Independent {
+			e.foreseers = append(e.foreseers, foreseer)
+		}
+		e.independent = e.independent && o.inline && (ok || o.spec.Independent)
+	}
 }
 
 // planGreylist collects what the greylister looks at, and its own observations: what they find must not depend on whether

@@ -3,6 +3,8 @@ package policy
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +24,7 @@ type recipient struct {
 	closedAt  int
 	place     int // of its command among the transaction's
 	answered  bool
+	looks     []slot // of its observations, while it is set aside
 }
 
 // Rcpt decides about a recipient before the backend is asked. With a zero Action the recipient goes to the backend, and
@@ -66,15 +69,44 @@ func (g *Gate) newRecipient(r *filters.Recipient) *recipient {
 	return rc
 }
 
-// Aside lets the recipient of the last Rcpt, whose Action was zero, wait for the backend's answer while others are asked
+// Aside lets the recipient of the last Rcpt, whose Action was zero, wait for the backend's answer while another is asked
 // for: Accepted and Refused are for an open recipient, or else for the oldest one that was set aside. All of them must have
-// been answered before Data. False, and nothing has changed, where what becomes of one recipient can decide about the next.
+// been answered before Data. False where what becomes of one recipient can decide about the next: the answers have to come
+// first then, and the recipient is not set aside unless others were before it.
 func (g *Gate) Aside() bool {
 	if !g.engine.independent {
 		return false
 	}
-	g.tx.aside = append(g.tx.aside, g.tx.rcpt)
-	g.tx.rcpt = nil
+	tx := g.tx
+	another := g.foresees(len(tx.aside) + 1)
+	if !another && len(tx.aside) == 0 {
+		return false
+	}
+	if looking := g.engine.byStage[filters.AtRcpt]; len(looking) > 0 {
+		tx.rcpt.looks = make([]slot, len(looking))
+		for i, o := range looking {
+			tx.rcpt.looks[i] = *g.slot(o.slot)
+		}
+		g.end(recipientLevel)
+	}
+	tx.aside = append(tx.aside, tx.rcpt)
+	tx.rcpt = nil
+	return another
+}
+
+// foresees tells whether no filter's next observation of a recipient hangs on the answers about n of them.
+func (g *Gate) foresees(n int) (all bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			all = false
+			g.engine.log.Error("filter panicked", "session", g.session.ID, "method", "Foresees", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+	}()
+	for _, f := range g.engine.foreseers {
+		if !f.Foresees(g.view(), n) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -85,6 +117,9 @@ func (g *Gate) turn() *recipient {
 		g.endRecipient()
 		tx.rcpt, tx.aside = tx.aside[0], tx.aside[1:]
 		tx.rcpt.rcpt.Count = len(tx.accepted) + 1
+		for i, look := range tx.rcpt.looks {
+			*g.slot(g.engine.byStage[filters.AtRcpt][i].slot) = look
+		}
 	}
 	return tx.rcpt
 }

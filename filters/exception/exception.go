@@ -14,7 +14,7 @@ import (
 var Spec = filters.Define("exception", "Has an operator allowed or blocked the client, the sender or the recipient for a time?", Defaults, New,
 	filters.On(filters.AtConnect, (*Filter).Connect, filters.Inline()),
 	filters.On(filters.AtMail, (*Filter).Mail, filters.Inline()),
-	filters.On(filters.AtRcpt, (*Filter).Rcpt, filters.Inline()))
+	filters.On(filters.AtRcpt, (*Filter).Rcpt, filters.Inline(), filters.Independent()))
 
 // Config has no keys: there is nothing to choose.
 type Config struct{}

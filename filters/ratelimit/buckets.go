@@ -88,6 +88,17 @@ func (b *buckets) isEmpty(key bucketKey, now time.Time) bool {
 	return ok && bucket.TokensAt(now) < oneToken
 }
 
+// tokens is how many there are.
+func (b *buckets) tokens(key bucketKey, l *limit, now time.Time) float64 {
+	s := b.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if bucket, ok := s.all[key]; ok {
+		return bucket.TokensAt(now)
+	}
+	return float64(l.burst)
+}
+
 // take takes n tokens, at most a whole bucket of them, and leaves the bucket in debt if it has fewer.
 func (b *buckets) take(key bucketKey, l *limit, n int64, now time.Time) {
 	s := b.shard(key)

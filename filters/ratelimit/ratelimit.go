@@ -56,8 +56,9 @@ type Filter struct {
 }
 
 var (
-	_ filters.Witness = (*Filter)(nil)
-	_ filters.Adopter = (*Filter)(nil)
+	_ filters.Witness  = (*Filter)(nil)
+	_ filters.Adopter  = (*Filter)(nil)
+	_ filters.Foreseer = (*Filter)(nil)
 )
 
 // limit is a Limit made ready.
@@ -130,6 +131,21 @@ func (f *Filter) Mail(_ context.Context, v filters.View) (*MailFacts, error) {
 // Rcpt looks whether a recipient may come.
 func (f *Filter) Rcpt(_ context.Context, v filters.View) (*RcptFacts, error) {
 	return &RcptFacts{f.usedUp(&v, countRecipients, countRefused)}, nil
+}
+
+// Foresees implements [filters.Foreseer]: there is a token for the next recipient, even if all those under way take one.
+func (f *Filter) Foresees(v filters.View, n int) bool {
+	now := f.buckets.time.at(f.clock.Now())
+	for i := range f.limits {
+		l := &f.limits[i]
+		if l.Count != countRecipients && l.Count != countRefused {
+			continue
+		}
+		if key, ok := l.key(&v); ok && f.buckets.tokens(key, l, now) < float64(n)+oneToken {
+			return false
+		}
+	}
+	return true
 }
 
 // usedUp names the first limit on one of the counts that has no token left.

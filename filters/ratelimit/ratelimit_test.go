@@ -413,3 +413,56 @@ func BenchmarkConnect(b *testing.B) {
 		_, _ = f.Connect(b.Context(), v)
 	}
 }
+
+// What is foreseen holds, however the recipients under way are answered: the next one is told the same as without them.
+func TestForesight(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := func(name, count, per string) Limit {
+			n := rapid.Int64Range(1, 6).Draw(t, name)
+			return Limit{Name: name, Count: count, Per: per, Rate: Rate{Amount: Amount{N: n}, Per: filters.Duration(time.Hour)}}
+		}
+		config := Config{Limits: []Limit{
+			limit("recipients", countRecipients, perClient),
+			limit("refused", countRefused, perSenderDomain),
+			limit("mailbox", countRecipients, perRecipient),
+		}}
+		f, err := New(config, filtertest.NewEnv(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		view := func() filters.View {
+			v := filtertest.Mailed("192.0.2.9", "client.example.com", "s@example.com")
+			v.Recipient = &filters.Recipient{ForwardPath: rapid.SampledFrom([]string{"a@example.org", "b@example.org"}).Draw(t, "recipient")}
+			return v
+		}
+		told := func(v filters.View) string {
+			facts, err := f.Rcpt(t.Context(), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return facts.Recipient
+		}
+		var under []filters.View
+		for range rapid.IntRange(0, 8).Draw(t, "before") {
+			f.Concluded(&filters.Outcome{Kind: filters.RecipientOutcome, View: view(), Code: rapid.SampledFrom([]int{250, 550}).Draw(t, "code")})
+		}
+		next := view()
+		for told(next) == "" {
+			under = append(under, next)
+			if !f.Foresees(next, len(under)) {
+				return
+			}
+			next = view()
+			if rapid.Bool().Draw(t, "answered") {
+				break
+			}
+		}
+		foreseen := told(next)
+		for _, v := range under {
+			f.Concluded(&filters.Outcome{Kind: filters.RecipientOutcome, View: v, Code: rapid.SampledFrom([]int{250, 451, 550}).Draw(t, "answer")})
+		}
+		if limit := told(next); limit != foreseen {
+			t.Fatalf("%d answers later, %q is used up, and not %q", len(under), limit, foreseen)
+		}
+	})
+}
