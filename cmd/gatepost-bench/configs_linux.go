@@ -40,8 +40,10 @@ backend:
   address: "{{.Sink}}"
   client_address: xclient
   reuse: {{.Reuse}}
+  eager: {{.Eager}}
 resolver: {servers: ["{{.Resolver}}"]}
 store: {path: "{{.Folder}}/state"}
+journal: {path: {{if .NoJournal}}"off"{{else}}"{{.Folder}}/journal"{{end}}}
 admin: off
 limits:
   connections: {{.Connections}}
@@ -117,7 +119,9 @@ type settings struct {
 	Listen, Sink     netip.AddrPort
 	Resolver, Folder string
 	Connections      int
-	Reuse            bool   // of connections to the sink
+	Reuse            bool // of connections to the sink
+	Eager            bool // hand-over, EHLO and envelope in one segment
+	NoJournal        bool
 	ProxyFrom        string // network of clients that send a PROXY header; empty: none do
 	Certificate      string // file with certificate and key; empty: no TLS
 }
@@ -141,6 +145,18 @@ func freshCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error
 	s := b.settings(folder, addr)
 	s.Reuse = false
 	return writeGatepost(s, relayRules)
+}
+
+func eagerCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	s := b.settings(folder, addr)
+	s.Eager = true
+	return writeGatepost(s, relayRules)
+}
+
+func silentCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+	s := b.settings(folder, addr)
+	s.NoJournal = true
+	return writeGatepost(s, fullRules)
 }
 
 func plainCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {

@@ -29,7 +29,7 @@ func (b *bench) memory(ctx context.Context) error {
 		return nil
 	}
 	for _, p := range peers {
-		if p.binary == nil || p.only != "" || !b.wants(p.key) {
+		if p.binary == nil || p.only != nil || !b.wants(p.key) {
 			continue
 		}
 		f, err := b.footprint(ctx, p)

@@ -23,8 +23,8 @@ type peer struct {
 	// command writes the configuration of a proxy that listens on addr into folder and returns the arguments that run it.
 	command func(b *bench, folder string, addr netip.AddrPort) ([]string, error)
 	version []string // arguments that make the binary tell its version
-	// only names the one scenario that the peer is for; empty: it is for all, and for measurements of memory.
-	only string
+	// only names the scenarios that the peer is for; none: it is for all, and for measurements of memory.
+	only []string
 	// ready tells whether a started peer works; nil: it has to take a message.
 	ready func(context.Context, *running) error
 }
@@ -36,8 +36,10 @@ var peers = []peer{
 	gatepost(relayKey, "Gatepost, relaying only", relayCommand),
 	gatepost(freshKey, "Gatepost, relaying without reuse", freshCommand),
 	{key: plainKey, title: "Gatepost, relaying, sink without CHUNKING", binary: func(o options) string { return o.gatepost }, command: plainCommand,
-		version: []string{"--version"}, only: "pipelined"},
+		version: []string{"--version"}, only: []string{"pipelined"}},
+	gatepostFor([]string{"one", "ten", "alone"}, eagerKey, "Gatepost, relaying, eager", eagerCommand),
 	gatepost(fullKey, "Gatepost, all filters", fullCommand),
+	gatepostFor([]string{"one"}, silentKey, "Gatepost, all filters, without the journal", silentCommand),
 	{key: "nginx", title: "nginx mail proxy, no filters", binary: func(o options) string { return "nginx" }, command: nginxCommand, version: []string{"-V"}},
 }
 
@@ -48,7 +50,9 @@ const (
 	relayKey   = "relay"
 	freshKey   = "fresh"
 	plainKey   = "no-chunking"
+	eagerKey   = "eager"
 	fullKey    = "full"
+	silentKey  = "no-journal"
 )
 
 type commandFunc = func(b *bench, folder string, addr netip.AddrPort) ([]string, error)
@@ -56,6 +60,13 @@ type commandFunc = func(b *bench, folder string, addr netip.AddrPort) ([]string,
 // gatepost is the program that is measured, with a configuration.
 func gatepost(key, title string, command commandFunc) peer {
 	return peer{key: key, title: title, binary: func(o options) string { return o.gatepost }, command: command, version: []string{"--version"}}
+}
+
+// gatepostFor is gatepost in some scenarios only.
+func gatepostFor(scenarios []string, key, title string, command commandFunc) peer {
+	p := gatepost(key, title, command)
+	p.only = scenarios
+	return p
 }
 
 // running is a peer that takes mail.

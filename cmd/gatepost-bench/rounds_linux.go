@@ -95,7 +95,7 @@ func (b *bench) startAll(ctx context.Context) ([]*running, error) {
 // contest lets the peers take turns, beginning with another one in each round. The first round warms up: connections to
 // the sink, caches, the memory of the processes; it does not count.
 func (b *bench) contest(ctx context.Context, s scenario, present []*running) (contest, error) {
-	present = slices.DeleteFunc(slices.Clone(present), func(r *running) bool { return r.only != "" && r.only != s.key })
+	present = slices.DeleteFunc(slices.Clone(present), func(r *running) bool { return r.only != nil && !slices.Contains(r.only, s.key) })
 	c := contest{scenario: s, size: len(s.mail(b.letters).Content), turns: make([][]turn, len(present))}
 	for _, r := range present {
 		c.peers = append(c.peers, r.peer)
