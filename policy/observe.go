@@ -32,10 +32,9 @@ func (s status) String() string {
 
 // slot is an observation's latest run, as the gate sees it. There are several for every waiting client: keep it small.
 type slot struct {
-	run     *run    // nil unless it is running
-	failure *string // nil unless it failed
-	took    micros
-	status  status
+	run    *run // the one that is running; of one that failed, one with its error; else nil
+	took   micros
+	status status
 }
 
 // micros is a duration in microseconds, up to 71 minutes.
@@ -142,8 +141,7 @@ func (g *Gate) settled(o *observation, facts any, err error, took time.Duration)
 		g.publish(o.level, o.group, facts)
 		return
 	}
-	text := err.Error()
-	s.failure, s.status = &text, failed
+	s.run, s.status = &run{err: errors.New(err.Error())}, failed // the text alone: an error may hold on to anything
 	if errors.Is(err, context.DeadlineExceeded) || err == errTimeout {
 		s.status = timedOut
 	}

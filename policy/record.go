@@ -197,8 +197,8 @@ func (s *slot) record(o *observation, facts *rules.Facts) FilterRecord {
 	if s.status == running {
 		f.Duration = time.Since(s.run.started)
 	}
-	if s.failure != nil {
-		f.Error = *s.failure
+	if s.status == failed || s.status == timedOut {
+		f.Error = s.run.err.Error()
 	}
 	return f
 }
