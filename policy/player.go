@@ -262,11 +262,7 @@ func (s *playing) recipient(rcpt *RecordedRecipient) bool {
 }
 
 // message starts what looks at the message.
-func (s *playing) message() {
-	if !s.discards() {
-		s.start(playContext, filters.AtMessage)
-	}
-}
+func (s *playing) message() { s.lookAtMessage(playContext) }
 
 // conclude looks at the observed rules, and lets those filters know that remember.
 func (s *playing) conclude() {
