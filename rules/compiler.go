@@ -177,21 +177,25 @@ func (c *compiler) identifier(n *ast.IdentifierNode) (value, bool) {
 }
 
 func (c *compiler) member(n *ast.MemberNode) (value, bool) {
-	group, isName := n.Node.(*ast.IdentifierNode)
+	group, isGroup := c.group(n.Node)
 	property, isText := n.Property.(*ast.StringNode)
-	if !isName || !isText || n.Optional || c.source.Text[byteOffset(c.source.Text, n.Location().From)] == '[' {
+	if !isGroup || !isText || c.isElement(n) || c.schema.byName[group] != nil {
 		c.failAt(n, "a fact is written group.name; there are no elements and no deeper levels")
 		return value{}, false
 	}
-	name := group.Value + "." + property.Value
+	name := group + "." + property.Value
 	if c.schema.header != nil && name == c.schema.header.Name {
-		c.failAt(group, `write header("Subject") to read a header field`)
+		c.failAt(n.Node, `write header("Subject") to read a header field`)
 		return value{}, false
 	}
 	x := c.schema.byName[name]
 	if x == nil {
-		where := ast.Node(group)
-		if len(c.factsOf(group.Value)) > 0 {
+		where := n.Node
+		if facts := c.factsOf(name); len(facts) > 0 {
+			c.failAt(property, "%s has several facts: %s", name, strings.Join(facts, ", "))
+			return value{}, false
+		}
+		if len(c.factsOf(group)) > 0 {
 			where = property
 		}
 		c.failAt(where, "there is no fact %s%s", name, suggest(name, c.schema.names()))
@@ -199,6 +203,32 @@ func (c *compiler) member(n *ast.MemberNode) (value, bool) {
 	}
 	c.read(x)
 	return factValue(x), true
+}
+
+// group is what stands before the last dot of a fact's name: one name, or two as in milter.rspamd.
+func (c *compiler) group(n ast.Node) (string, bool) {
+	if member, deeper := n.(*ast.MemberNode); deeper && c.isElement(member) {
+		return "", false
+	}
+	return groupIn(n)
+}
+
+func (c *compiler) isElement(n *ast.MemberNode) bool {
+	return n.Optional || c.source.Text[byteOffset(c.source.Text, n.Location().From)] == '['
+}
+
+func groupIn(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		return n.Value, true
+	case *ast.MemberNode:
+		first, isName := n.Node.(*ast.IdentifierNode)
+		second, isText := n.Property.(*ast.StringNode)
+		if isName && isText {
+			return first.Value + "." + second.Value, true
+		}
+	}
+	return "", false
 }
 
 func (c *compiler) read(x *field) {

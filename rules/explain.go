@@ -135,10 +135,10 @@ func (v *namesIn) Visit(n *ast.Node) {
 	name := ""
 	switch n := (*n).(type) {
 	case *ast.MemberNode:
-		group, isName := n.Node.(*ast.IdentifierNode)
+		group, isGroup := groupIn(n.Node)
 		property, isText := n.Property.(*ast.StringNode)
-		if isName && isText {
-			name = group.Value + "." + property.Value
+		if isGroup && isText && v.schema.byName[group+"."+property.Value] != nil {
+			name = group + "." + property.Value
 		}
 	case *ast.IdentifierNode:
 		if n.Value == "score" || v.schema.byName[n.Value] != nil {

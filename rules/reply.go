@@ -35,6 +35,9 @@ var replyStart = regexp.MustCompile(`^([245][0-5][0-9]) ([245])\.([0-9]{1,3})\.(
 // reply reads "CODE X.Y.Z text {fact} …".
 func (c *ruleCompiler) reply(src Source, r *Rule) {
 	src.Text = strings.TrimRight(src.Text, "\r\n ")
+	if c.foreignReply(src, r) {
+		return
+	}
 	start := replyStart.FindString(src.Text)
 	if start == "" {
 		c.fail(src.at(0), "a reply looks like this: %c50 %c.7.1 Text for the sender", r.Action.class(), r.Action.class())
@@ -52,11 +55,52 @@ func (c *ruleCompiler) reply(src Source, r *Rule) {
 	}
 	if c.boundedLines(src, len(start)) {
 		var reads []*field
-		r.code = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
+		r.code = codeOf(code)
 		r.enhanced = enhanced
 		r.reply, reads = c.parseTemplate(src, len(start), r.Stage)
 		r.addReplyGroups(reads)
 	}
+}
+
+// foreignReply reads "{fact}" where the fact is a whole reply, such as a milter's.
+func (c *ruleCompiler) foreignReply(src Source, r *Rule) bool {
+	name, found := strings.CutPrefix(src.Text, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	x := c.schema.byName[name]
+	if !found || !closed || x == nil || !x.isReply {
+		return false
+	}
+	if p, ok := c.templateFact(src.at(1), name, r.Stage); ok {
+		r.foreign = p.fact
+		r.addReplyGroups([]*field{p.fact})
+	}
+	return true
+}
+
+// foreignReply is the reply that a fact holds. What it says was not known when the rule was loaded, so that it is
+// checked here: ok is false where it is absent, is no reply, or is not of the class of the rule's action.
+func (r *Rule) foreignReply(f *Facts) (reply Reply, ok bool) {
+	if !r.foreign.present(f) {
+		return Reply{}, false
+	}
+	text, _ := r.foreign.text(f)
+	lines := strings.SplitN(text, "\n", maxReplyLines+1)
+	start := replyStart.FindString(lines[0])
+	class := r.Action.class()
+	if start == "" || start[0] != class || start[4] != class || r.Action == Greylist && start[:3] == "421" {
+		return Reply{}, false
+	}
+	lines[0] = lines[0][len(start):]
+	lines = lines[:min(len(lines), maxReplyLines)]
+	for i, line := range lines {
+		lines[i] = string(appendPrintable(nil, line, maxReplyLine))
+	}
+	code, enhanced, _ := strings.Cut(strings.TrimSuffix(start, " "), " ")
+	return Reply{Code: codeOf(code), Enhanced: enhanced, Text: strings.Join(lines, "\n")}, true
+}
+
+func codeOf(digits string) int {
+	return int(digits[0]-'0')*100 + int(digits[1]-'0')*10 + int(digits[2]-'0')
 }
 
 func (c *ruleCompiler) boundedLines(src Source, from int) bool {

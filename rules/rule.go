@@ -105,6 +105,7 @@ type Rule struct {
 	code      int
 	enhanced  string
 	reply     template
+	foreign   *field // the reply is this fact's text; nil unless it is
 	header    template
 }
 
@@ -144,8 +145,11 @@ type Reply struct {
 	Text     string
 }
 
-// Reply renders the reply template; ok is false when the rule has none.
+// Reply renders the reply template; ok is false when the rule has none, or is to give another's reply that does not fit.
 func (r *Rule) Reply(f *Facts) (reply Reply, ok bool) {
+	if r.foreign != nil {
+		return r.foreignReply(f)
+	}
 	if r.code == 0 {
 		return Reply{}, false
 	}

@@ -10,13 +10,14 @@ import (
 )
 
 // Group is a set of facts that become known together: a struct type with `fact:"…"` tags, known from Stage on. Several
-// groups may share a Name; the names of their facts must differ.
+// groups may share a Name; the names of their facts must differ. A Name may have two parts, as in "milter.rspamd".
 //
 // An empty Name makes facts whose names stand alone: those of a record, such as `verdict`, which are searched for but
 // which no filter declares.
 //
 // A field is a bool, an int, an int64, a float64, a string, a []string or a netip.Addr, or a pointer to one of these,
-// absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals. A field
+// absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals, and
+// `reply:"smtp"` marks a text that is a whole SMTP reply, "550 5.7.1 text", which a rule may give in place of its own. A field
 // of type [HeaderSource] with the tag `fact:"header"` is what header() reads.
 type Group struct {
 	Name  string
@@ -82,6 +83,7 @@ type field struct {
 	index   int // in its struct
 	column  int // among the facts of its group
 	pointer bool
+	isReply bool // tagged `reply:"smtp"`
 }
 
 // Schema is all facts there are. Immutable, safe for concurrent use.
@@ -104,7 +106,22 @@ var reservedNames = []string{
 	"score", "true", "false", "nil", "and", "or", "not", "in", "contains", "startsWith", "endsWith", "matches", "let", "if", "else",
 }
 
-var identifier = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+var (
+	identifier = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	groupName  = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$`)
+)
+
+// IsInstanceName tells whether a group can be called NAME.name: of a filter that is there several times, each instance
+// has a name.
+func IsInstanceName(name string) bool {
+	return identifier.MatchString(name) && !slices.Contains(reservedNames, name)
+}
+
+// canBeGroup tells whether facts can be called name.fact.
+func canBeGroup(name string) bool {
+	return groupName.MatchString(name) &&
+		!slices.ContainsFunc(strings.Split(name, "."), func(part string) bool { return slices.Contains(reservedNames, part) })
+}
 
 // NewSchema collects the facts of all groups. stages are the names of the stages in order; speak is the stage before
 // which no refusal is spoken unless a rule says `at:`.
@@ -131,7 +148,7 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 
 func (s *Schema) add(group int, g Group) error {
 	switch {
-	case g.Name != "" && !identifier.MatchString(g.Name) || slices.Contains(reservedNames, g.Name):
+	case g.Name != "" && !canBeGroup(g.Name):
 		return fmt.Errorf("%q cannot be the name of a group", g.Name)
 	case g.Type == nil || g.Type.Kind() != reflect.Struct:
 		return fmt.Errorf("%v is not a struct", g.Type)
@@ -163,6 +180,7 @@ func (s *Schema) add(group int, g Group) error {
 			s.header = x
 			continue
 		}
+		x.isReply = structField.Tag.Get("reply") == "smtp"
 		if err := x.setKind(structField.Type); err != nil {
 			return fmt.Errorf("field %s: %w", structField.Name, err)
 		}

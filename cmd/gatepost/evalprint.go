@@ -51,7 +51,8 @@ func writeRecordJSON(w io.Writer, schema *rules.Schema, r *policy.Record) error 
 	out := recordJSON{Verdict: telemetry.VerdictOf(r).String(), Reply: replyText(r.Ending.Reply), Facts: map[string]map[string]any{},
 		Rules: []ruleJSON{}, Recipients: []recipientJSON{}, Filters: []journal.FilterJSON{}}
 	for _, fact := range schema.Facts() {
-		group, name, _ := strings.Cut(fact.Name, ".")
+		dot := strings.LastIndexByte(fact.Name, '.')
+		group, name := fact.Name[:max(dot, 0)], fact.Name[dot+1:]
 		if out.Facts[group] == nil {
 			out.Facts[group] = map[string]any{}
 		}

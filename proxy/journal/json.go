@@ -124,7 +124,8 @@ func (out *EntryJSON) lists(e *Entry) {
 	}
 	for i := range e.Facts {
 		e.Facts[i].All(func(name string, value any) {
-			group, fact, _ := strings.Cut(name, ".")
+			dot := strings.LastIndexByte(name, '.')
+			group, fact := name[:max(dot, 0)], name[dot+1:]
 			if out.Facts[group] == nil {
 				out.Facts[group] = map[string]any{}
 			}
