@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"reflect"
+	"slices"
 	"time"
 )
 
 // Spec describes a filter to the rest of the house. Make one with [Define] and list it in filters/all.
 type Spec struct {
 	Name         string // the key under `filters:` and the first part of the names of its facts
+	Several      bool   // there is a list under the key, of instances that have names: facts are called NAME.instance.fact
 	Summary      string // one line for `ls`-like overviews
 	Observations []Observation
 
@@ -61,6 +64,28 @@ func Define[C, F any](name, summary string, defaults func() C, build func(C, Env
 		s.Observations = append(s.Observations, l().Observation)
 	}
 	return s
+}
+
+// Named is implemented by the configuration of one instance of a filter that is there [Spec.Several] times.
+type Named interface {
+	InstanceName() string
+	// Follows names other instances that come before it in the list: its observations wait for theirs.
+	Follows() []string
+}
+
+// Instance describes one instance, called NAME.name.
+func (s *Spec) Instance(c Named) Spec {
+	instance := *s
+	instance.Name, instance.Several = s.Name+"."+c.InstanceName(), false
+	instance.Observations = slices.Clone(s.Observations)
+	for i := range instance.Observations {
+		o := &instance.Observations[i]
+		o.After = slices.Clone(o.After)
+		for _, name := range c.Follows() {
+			o.After = append(o.After, s.Name+"."+name)
+		}
+	}
+	return instance
 }
 
 // Look is an [Observation] of a filter of type *F.
@@ -121,7 +146,17 @@ type Env struct {
 	Resolver Resolver
 	Store    Store
 	Clock    Clock
+	Dialer   Dialer
 	Log      *slog.Logger
+
+	// Drops tells of fields that do not reach the backend, such as forged Authentication-Results. Who shows the message
+	// to others leaves them out. It is set by the policy.
+	Drops func(*Field) bool
+}
+
+// Dialer opens connections to other programs, such as milters: network is "tcp" or "unix".
+type Dialer interface {
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Clock tells the time. The demo and the tests move it.

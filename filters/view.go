@@ -80,6 +80,8 @@ type Facts interface {
 	List(name string) (value []string, ok bool)
 	Bool(name string) (value, ok bool)
 	Number(name string) (value float64, ok bool)
+	// Changes returns what a filter that is an [Editor] wants changed; nil where it wants nothing or is not in.
+	Changes(filter string) *Changes
 }
 
 // SplitAddress cuts an address at its last "@". The domain comes back in lower case; both are empty for the null

@@ -77,18 +77,8 @@ func supersede(results, later []filters.AuthResult) []filters.AuthResult {
 	return append(results, later...)
 }
 
-// removedResults finds the inbound Authentication-Results that must not get through: those that claim to be ours, since
-// whoever reads them behind us would take them for our word (RFC 8601, 5), or all of them.
-func (g *Gate) removedResults() []Span {
-	if g.tx.header == nil {
-		return nil
-	}
-	var spans []Span
-	for i := range g.tx.header.Fields {
-		f := &g.tx.header.Fields[i]
-		if strings.EqualFold(f.Name, "Authentication-Results") && (g.engine.removeAllResults || authres.ClaimsToBe(f.Raw, g.engine.hostname)) {
-			spans = append(spans, Span{Start: int64(f.Offset), End: int64(f.Offset + len(f.Raw))})
-		}
-	}
-	return spans
+// drops tells of the inbound Authentication-Results that must not get through: those that claim to be ours, since whoever
+// reads them behind us would take them for our word (RFC 8601, 5), or all of them.
+func (e *Engine) drops(f *filters.Field) bool {
+	return strings.EqualFold(f.Name, "Authentication-Results") && (e.removeAllResults || authres.ClaimsToBe(f.Raw, e.hostname))
 }

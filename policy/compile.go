@@ -22,7 +22,7 @@ type Config struct {
 	Contact  string                  // where a refused sender finds help; added to our replies
 	Domains  []string                // what we take mail for; empty: the backend alone decides
 	Trusted  []netip.Prefix          // clients that pass all rules
-	Filters  map[string]FilterConfig // by name; missing: the filter's defaults
+	Filters  map[string]FilterConfig // by name; missing: the filter's defaults. Instances are "milter.rspamd"
 	Rules    []rules.Definition
 
 	// RefuseRoutes: the backend takes every client for its own, and so would follow a strangers' route to elsewhere
@@ -36,6 +36,7 @@ type Config struct {
 type FilterConfig struct {
 	Common   Common
 	Settings any // what filters.Spec.NewConfig returned, filled in; nil for the filter's defaults
+	Place    int // of an instance in the list of its filter
 }
 
 // Common are the keys that every filter has.
@@ -61,7 +62,7 @@ type Problem struct {
 func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists) (*Engine, []Problem) {
 	k := &compiler{
 		config: c,
-		specs:  specs,
+		specs:  Instances(specs, c.Filters),
 		engine: &Engine{
 			hostname:  c.Hostname,
 			contact:   c.Contact,
@@ -77,6 +78,7 @@ func Compile(c Config, specs []filters.Spec, env filters.Env, lists rules.Lists)
 	if k.engine.log == nil {
 		k.engine.log = slog.New(slog.DiscardHandler)
 	}
+	env.Drops = k.engine.drops
 	k.site()
 	k.build(attemptable(env))
 	if k.schema() {
@@ -213,6 +215,7 @@ func (k *compiler) declare(spec *filters.Spec, common Common, instance any) {
 			repeatable:   o.Repeatable,
 			timeout:      timeout,
 			deferOnError: common.OnError == "defer",
+			edits:        canEdit(o, instance),
 			reports:      reflect.PointerTo(o.Facts).Implements(reflect.TypeFor[filters.AuthReporter]()),
 		})
 	}

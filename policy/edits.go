@@ -1,11 +1,25 @@
 package policy
 
-import "context"
+import (
+	"context"
+	"reflect"
+
+	"gatepost/filters"
+)
 
 // Edits are the changes to the message that go to the backend.
 type Edits struct {
-	Prepend []byte // complete header fields with CRLF, our Authentication-Results first
-	Cut     []Span // fields to leave out, in order
+	Prepend []byte      // complete header fields with CRLF, our Authentication-Results first
+	Cut     []Span      // fields to leave out, in order
+	Insert  []Insertion // complete header fields with CRLF among those of the message, in order
+	Body    []byte      // what stands in place of the empty line and the body behind it; nil: those themselves
+	BodyAt  int64       // where they begin, if Body is not nil
+}
+
+// Insertion is text that goes before the byte at a place of the original message.
+type Insertion struct {
+	At   int64
+	Text []byte
 }
 
 // Span is a range of bytes of the original message.
@@ -16,7 +30,8 @@ const maxField = 998
 
 // edits prepares what goes to the backend beside the message itself.
 func (g *Gate) edits(ctx context.Context) Edits {
-	e := Edits{Prepend: g.authenticationResults(ctx), Cut: g.removedResults()}
+	e := Edits{Prepend: g.authenticationResults(ctx)}
+	g.editMessage(&e)
 	for _, c := range g.carriers() {
 		for _, tag := range c.tags {
 			e.Prepend = append(e.Prepend, cut(tag, maxField)...)
@@ -24,6 +39,67 @@ func (g *Gate) edits(ctx context.Context) Edits {
 		}
 	}
 	return e
+}
+
+// canEdit tells whether an observation may change the message: its facts can say so, and its filter is allowed to.
+func canEdit(o *filters.Observation, instance any) bool {
+	editor, ok := instance.(interface{ MayEdit() bool })
+	return ok && editor.MayEdit() && reflect.PointerTo(o.Facts).Implements(reflect.TypeFor[filters.Editor]())
+}
+
+// joinEditors waits for those that may change the message. It tells whether one has failed without which mail shall wait.
+func (g *Gate) joinEditors(ctx context.Context) bool {
+	g.join(ctx, g.engine.editors)
+	for _, i := range g.engine.editors {
+		status := g.slot(i).status
+		if g.engine.observations[i].deferOnError && (status == failed || status == timedOut) {
+			return true
+		}
+	}
+	return false
+}
+
+// editMessage drops what must not get through, and does what filters want changed.
+func (g *Gate) editMessage(e *Edits) {
+	if g.tx.header == nil {
+		return
+	}
+	var draft *filters.Draft
+	for _, i := range g.engine.editors {
+		editor, ok := g.judged().Group(g.engine.observations[i].group).(filters.Editor)
+		if !ok || editor.Changes().Empty() {
+			continue
+		}
+		if draft == nil {
+			draft = filters.NewDraft(g.tx.header, g.engine.drops)
+		}
+		changes := editor.Changes()
+		draft.Apply(changes)
+		if changes.Body != nil {
+			e.Body, e.BodyAt = append([]byte("\r\n"), changes.Body...), int64(g.tx.header.Size)
+		}
+	}
+	if draft == nil {
+		e.Cut = g.dropped()
+		return
+	}
+	for _, s := range draft.Splices() {
+		if s.End > s.Start {
+			e.Cut = append(e.Cut, Span{Start: s.Start, End: s.End})
+		} else {
+			e.Insert = append(e.Insert, Insertion{At: s.Start, Text: s.Text})
+		}
+	}
+}
+
+// dropped is what must not get through where nothing else is changed.
+func (g *Gate) dropped() (spans []Span) {
+	for i := range g.tx.header.Fields {
+		if f := &g.tx.header.Fields[i]; g.engine.drops(f) {
+			spans = append(spans, Span{Start: int64(f.Offset), End: int64(f.Offset + len(f.Raw))})
+		}
+	}
+	return spans
 }
 
 // carriers are the levels that hold something for the end of data, in the order of their stages.

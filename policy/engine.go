@@ -48,6 +48,7 @@ type Engine struct {
 	foreseers   []filters.Foreseer // unless one of these says so
 	splits      bool               // a rule behind RCPT can tell recipients apart
 	reportsAuth bool               // an observation that runs reports to Authentication-Results
+	editors     []int              // slots of those that may change the message
 
 	settings Settings
 
@@ -71,6 +72,7 @@ type observation struct {
 	deferOnError bool
 	firstReader  int  // place of the first rule that needs it; beyond all rules if none does
 	reports      bool // Authentication-Results needs it
+	edits        bool // it may change the message
 	inbound      bool // not made where users hand in their mail
 }
 

@@ -217,6 +217,18 @@ func (r *readable) List(name string) ([]string, bool)  { return read[[]string](r
 func (r *readable) Bool(name string) (value, ok bool)  { return read[bool](r, name, rules.Bool) }
 func (r *readable) Number(name string) (float64, bool) { return read[float64](r, name, rules.Number) }
 
+// Changes finds the group of that filter that is an Editor.
+func (r *readable) Changes(filter string) *filters.Changes {
+	for i, group := range r.schema.Groups() {
+		if group.Name == filter {
+			if editor, ok := r.facts.Group(i).(filters.Editor); ok {
+				return editor.Changes()
+			}
+		}
+	}
+	return nil
+}
+
 // read panics on a name that does not exist or is of another kind: a mistake in a filter, which its first test finds.
 func read[T any](r *readable, name string, kind rules.Kind) (value T, ok bool) {
 	switch fact, exists := r.schema.Fact(name); {

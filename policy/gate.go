@@ -278,6 +278,9 @@ func (g *Gate) lookAtMessage(ctx context.Context) {
 // EndOfData joins and decides. The message must be complete.
 func (g *Gate) EndOfData(ctx context.Context) (Verdict, Edits) {
 	v := g.judgeMessage(ctx)
+	if (v.Action == 0 || v.Keeps()) && g.joinEditors(ctx) && v.Action == 0 {
+		v = g.refusal(rules.Defer, undecided, nil)
+	}
 	g.reach(StepEnd, v)
 	if v.Action != 0 && !v.Keeps() {
 		return v, Edits{}

@@ -1,9 +1,35 @@
 package policy
 
 import (
+	"slices"
+
 	"gatepost/filters"
 	"gatepost/rules"
 )
+
+// Instances puts the instances that are configured in the place of each filter that can be there several times, in the
+// order of their list.
+func Instances(specs []filters.Spec, configs map[string]FilterConfig) []filters.Spec {
+	var all []filters.Spec
+	for i := range specs {
+		spec := &specs[i]
+		if !spec.Several {
+			all = append(all, *spec)
+			continue
+		}
+		var found []FilterConfig
+		for name, c := range configs {
+			if named, ok := c.Settings.(filters.Named); ok && name == spec.Name+"."+named.InstanceName() {
+				found = append(found, c)
+			}
+		}
+		slices.SortFunc(found, func(a, b FilterConfig) int { return a.Place - b.Place })
+		for _, c := range found {
+			all = append(all, spec.Instance(c.Settings.(filters.Named)))
+		}
+	}
+	return all
+}
 
 // Groups returns all groups of facts that exist with these filters, for manuals: the gate's own first.
 func Groups(specs []filters.Spec) []rules.Group {

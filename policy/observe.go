@@ -92,9 +92,10 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 	}
 }
 
-// needs tells whether an open rule, or Authentication-Results, reads what an observation tells.
+// needs tells whether an open rule, or Authentication-Results, reads what an observation tells, or it may change the
+// message.
 func (g *Gate) needs(o *observation) bool {
-	return !o.leavesOut(g.session) && (o.reports || o.firstReader <= g.closed())
+	return !o.leavesOut(g.session) && (o.reports || o.edits || o.firstReader <= g.closed())
 }
 
 // observe runs an observation on the spot.

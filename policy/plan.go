@@ -82,10 +82,13 @@ func (k *compiler) planObservations() {
 			e.pauserGroup = o.group
 		}
 		o.firstReader = readers[o]
-		if o.instance == nil || o.firstReader == math.MaxInt && !o.reports {
+		if o.instance == nil || o.firstReader == math.MaxInt && !o.reports && !o.edits {
 			continue
 		}
 		o.slot = len(e.observations)
+		if o.edits {
+			e.editors = append(e.editors, o.slot)
+		}
 		o.inbound = slices.Contains(inboundFilters, o.filter)
 		e.slotOf[o.group] = o.slot
 		if o.level <= greetingLevel { // the stages of those come first
@@ -155,7 +158,8 @@ func (k *compiler) readers() map[*observation]int {
 	return readers
 }
 
-// readersOfReports marks what reports to Authentication-Results wait for as reporting too: it runs when they run.
+// readersOfReports marks what reports to Authentication-Results wait for as reporting too: it runs when they run. So it
+// is with what those wait for that may change the message.
 func (k *compiler) readersOfReports(readers map[*observation]int) {
 	var mark func(o *observation)
 	mark = func(o *observation) {
@@ -167,7 +171,7 @@ func (k *compiler) readersOfReports(readers map[*observation]int) {
 		}
 	}
 	for _, o := range k.declared {
-		if o.reports && o.instance != nil {
+		if (o.reports || o.edits) && o.instance != nil {
 			mark(o)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -196,15 +195,12 @@ func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refuse
 func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err error) {
 	m := s.tx.incoming.message
 	prepend := s.onTop(edits)
-	size := m.Size() + int64(len(prepend))
-	for _, cut := range edits.Cut {
-		size -= cut.End - cut.Start
-	}
+	body := excerpt{m, edits}
 	s.link = linkStale
 	return s.backend.SendMessage(s.server.base, backend.Parts{
 		Prepend: prepend,
-		Body:    excerpt{m, edits.Cut},
-		Size:    size,
+		Body:    body,
+		Size:    body.size() + int64(len(prepend)),
 		Binary:  s.tx.binary,
 	}, 0)
 }
@@ -231,27 +227,6 @@ func (s *session) delivered(r wire.Reply) {
 		r, e.Ours = s.unexpected(r), true
 	}
 	s.answer(r, e)
-}
-
-// excerpt is a complete message without some ranges of its bytes.
-type excerpt struct {
-	message *filters.Message
-	cut     []policy.Span
-}
-
-// WriteTo writes what is left.
-func (e excerpt) WriteTo(w io.Writer) (written int64, err error) {
-	start := int64(0)
-	for _, span := range e.cut {
-		n, err := e.message.WriteRange(w, start, span.Start)
-		written += n
-		if err != nil {
-			return written, err
-		}
-		start = span.End
-	}
-	n, err := e.message.WriteRange(w, start, e.message.Size())
-	return written + n, err
 }
 
 // queueID finds the name under which the backend keeps the message, in the words of Postfix ("queued as ID"), Exim

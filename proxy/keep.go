@@ -51,8 +51,11 @@ func (s *session) preserve(v policy.Verdict, edits policy.Edits) error {
 	if err != nil {
 		return err
 	}
-	m := s.tx.incoming.message
-	return s.service.Quarantine.Keep(e, excerpt{message: m}, m.Size())
+	body := excerpt{message: s.tx.incoming.message}
+	if len(edits.Insert) > 0 || edits.Body != nil { // what others have changed is kept as they did
+		body.edits, e.Cut = edits, nil
+	}
+	return s.service.Quarantine.Keep(e, body, body.size())
 }
 
 func (s *session) keptEntry(v policy.Verdict, edits policy.Edits) (*quarantine.Entry, error) {

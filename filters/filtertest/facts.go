@@ -1,6 +1,10 @@
 package filtertest
 
-import "fmt"
+import (
+	"fmt"
+
+	"gatepost/filters"
+)
 
 // Facts are other filters' facts by name ("spf.result"): values of type string, []string, bool and float64. A name
 // that is missing is an absent fact.
@@ -17,6 +21,12 @@ func (f Facts) Bool(name string) (value, ok bool) { return fact[bool](f, name) }
 
 // Number returns a number fact.
 func (f Facts) Number(name string) (float64, bool) { return fact[float64](f, name) }
+
+// Changes returns those under the filter's name.
+func (f Facts) Changes(filter string) *filters.Changes {
+	changes, _ := fact[*filters.Changes](f, filter)
+	return changes
+}
 
 func fact[T any](f Facts, name string) (value T, ok bool) {
 	found, ok := f[name]

@@ -28,9 +28,13 @@ func (f recordedFacts) Bool(name string) (value, ok bool) { return read[bool](f,
 // Number implements filters.Facts.
 func (f recordedFacts) Number(name string) (float64, bool) { return read[float64](f, name) }
 
+// Changes implements filters.Facts. What was changed then is not recorded, and nothing is changed now.
+func (f recordedFacts) Changes(string) *filters.Changes { return nil }
+
 // read finds the last look that knows the fact.
 func read[T any](looks recordedFacts, name string) (value T, ok bool) {
-	filter, fact, _ := strings.Cut(name, ".")
+	dot := strings.LastIndexByte(name, '.')
+	filter, fact := name[:max(dot, 0)], name[dot+1:]
 	for i := range looks {
 		l := &looks[i]
 		if l.Filter != filter || l.Status != policy.LookOK {
