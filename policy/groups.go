@@ -31,10 +31,14 @@ func Instances(specs []filters.Spec, configs map[string]FilterConfig) []filters.
 	return all
 }
 
-// Groups returns all groups of facts that exist with these filters, for manuals: the gate's own first.
+// Groups returns all groups of facts that exist with these filters: the gate's own first. Of a filter that is there
+// several times only its Instances have any.
 func Groups(specs []filters.Spec) []rules.Group {
 	groups := builtins()
 	for i := range specs {
+		if specs[i].Several {
+			continue
+		}
 		for _, o := range specs[i].Observations {
 			groups = append(groups, rules.Group{Name: specs[i].Name, Type: o.Facts, Stage: int(o.Stage)})
 		}

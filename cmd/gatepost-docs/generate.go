@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gatepost/filters"
@@ -28,7 +29,7 @@ func generate(root string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts := factsPage(specs, comments)
+	facts := factsPage(withNames(specs), comments)
 	metrics, err := metricsPage()
 	if err != nil {
 		return nil, err
@@ -40,6 +41,23 @@ func generate(root string) (map[string][]byte, error) {
 		"docs/facts.md":              facts,
 		"docs/metrics.md":            metrics,
 	}, nil
+}
+
+// unnamed stands for the instances of a filter that is there several times.
+type unnamed struct{}
+
+func (unnamed) InstanceName() string { return "NAME" }
+
+func (unnamed) Follows() []string { return nil }
+
+func withNames(specs []filters.Spec) []filters.Spec {
+	named := slices.Clone(specs)
+	for i := range named {
+		if named[i].Several {
+			named[i] = named[i].Instance(unnamed{})
+		}
+	}
+	return named
 }
 
 const generated = "<!-- Made by `make docs` from the comments in the source. -->\n"
@@ -55,12 +73,26 @@ yours.
 - A duration is ` + "`300ms`, `10s`, `5m`, `24h`, `35d`" + ` or a sum of these; a size is ` + "`4096`, `64KiB`, `50MiB`, `1GiB`" + `.
 - A network is ` + "`192.0.2.0/24`, `2001:db8::/32`" + ` or a single address.
 - Where a list is expected, a single value is a list of one.
+- The list of ` + "`filters.milter`" + ` is empty by default; the entry that stands here shows the defaults of its keys.
 - A relative file name is meant from the folder of the configuration file.
 - Inside of brackets, put what has a colon in it in quotes: ` + "`[\"127.0.0.1:53\"]`" + `.
 
 ` + "```yaml\n")
 	c := config.Default(specs)
 	c.Hostname = "mx.example.org"
+	for i := range specs {
+		if specs[i].Several {
+			settings := specs[i].NewConfig()
+			common := policy.Common{Enabled: true, OnError: "pass"}
+			if own, ok := settings.(interface{ DefaultTimeout() filters.Duration }); ok {
+				common.Timeout = own.DefaultTimeout()
+			}
+			if example, ok := settings.(interface{ SetExample() }); ok {
+				example.SetExample()
+			}
+			c.Filters[specs[i].Name+"."+settings.(filters.Named).InstanceName()] = policy.FilterConfig{Common: common, Settings: settings}
+		}
+	}
 	if err := c.Write(&b, comments); err != nil {
 		return nil, err
 	}

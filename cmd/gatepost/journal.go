@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gatepost/filters"
 	"gatepost/filters/all"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
@@ -106,12 +107,12 @@ func (l *listing) compile(file string) (*journal.Where, error) {
 	if l.where == "" {
 		return nil, nil
 	}
-	return compileWhere("--where", l.where, config.Lists{Folder: config.ListsFolder(file, all.Specs())})
+	return compileWhere("--where", l.where, config.Instances(file, all.Specs()), config.Lists{Folder: config.ListsFolder(file, all.Specs())})
 }
 
 // compileWhere makes a condition ready; name stands for it in messages.
-func compileWhere(name, text string, lists config.Lists) (*journal.Where, error) {
-	schema, err := journal.SearchSchema(all.Specs())
+func compileWhere(name, text string, specs []filters.Spec, lists config.Lists) (*journal.Where, error) {
+	schema, err := journal.SearchSchema(specs)
 	if err != nil {
 		return nil, err
 	}

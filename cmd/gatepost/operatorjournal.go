@@ -9,6 +9,7 @@ import (
 
 	"gatepost/filters/all"
 	"gatepost/filters/greylist"
+	"gatepost/policy"
 	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
@@ -35,7 +36,7 @@ func (o operator) Search(ctx context.Context, s admin.Search) (*admin.Found, err
 	}
 	var where *journal.Where
 	if s.Where != "" {
-		if where, err = compileWhere("condition", s.Where, config.Lists{Folder: o.h.inForce().config.Lists}); err != nil {
+		if where, err = compileWhere("condition", s.Where, policy.Instances(all.Specs(), o.h.inForce().config.Filters), config.Lists{Folder: o.h.inForce().config.Lists}); err != nil {
 			return nil, err
 		}
 	}
@@ -82,11 +83,11 @@ func (o operator) Why(ctx context.Context, text string, limit int) ([]admin.Stor
 	if err != nil && (len(found) == 0 || ctx.Err() == nil) {
 		return nil, err
 	}
-	schema, err := journal.SearchSchema(all.Specs())
+	force := o.h.inForce().config
+	schema, err := journal.SearchSchema(policy.Instances(all.Specs(), force.Filters))
 	if err != nil {
 		return nil, err
 	}
-	force := o.h.inForce().config
 	stories := make([]admin.Story, len(found))
 	for i, e := range found {
 		told := &bookStory{}

@@ -99,7 +99,7 @@ func notFound(s subject, c journal.Config) error {
 
 // tellAll tells the latest in full and names the others.
 func tellAll(w io.Writer, found []*journal.Entry, file string) error {
-	schema, err := journal.SearchSchema(all.Specs())
+	schema, err := journal.SearchSchema(config.Instances(file, all.Specs()))
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,7 @@ func (b *backends) await(ctx context.Context) {
 func controlSocket(c store.Config) string { return filepath.Join(c.Path, control.Name) }
 
 func (h *house) env(c *config.Config) filters.Env {
-	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Log: h.log}
+	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Dialer: dialer{}, Log: h.log}
 }
 
 // services compiles a configuration into what sessions work with. Its filters and backends run until its last session

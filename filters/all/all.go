@@ -11,6 +11,7 @@ import (
 	"gatepost/filters/exception"
 	"gatepost/filters/greylist"
 	"gatepost/filters/helo"
+	"gatepost/filters/milter"
 	"gatepost/filters/ratelimit"
 	"gatepost/filters/rdns"
 	"gatepost/filters/spf"
@@ -30,5 +31,6 @@ func Specs() []filters.Spec {
 		dkim.Spec,
 		arc.Spec,
 		dmarc.Spec,
+		milter.Spec,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 
 	"gatepost/filters"
 	"gatepost/policy"
@@ -166,6 +167,15 @@ func Journal(path string, specs []filters.Spec) (journal.Config, Problems) {
 	return c.Journal, problems
 }
 
+// Instances puts the instances that a configuration names, however broken the rest of it is, in the place of each filter
+// that can be there several times.
+func Instances(path string, specs []filters.Spec) []filters.Spec {
+	if c, _ := read(path, specs); c != nil {
+		return policy.Instances(specs, c.Filters)
+	}
+	return policy.Instances(specs, nil)
+}
+
 // ListsFolder is the folder of list files that a configuration names, however broken the rest of it is.
 func ListsFolder(path string, specs []filters.Spec) string {
 	if c, _ := read(path, specs); c != nil {
@@ -187,7 +197,7 @@ func read(path string, specs []filters.Spec) (*Config, Problems) {
 func parseConfig(path string, text []byte, specs []filters.Spec) *Config {
 	d := parse(path, text)
 	c := Default(specs)
-	c.doc = d
+	c.doc, d.specs = d, specs
 	c.Lists = "lists"
 	if d.root != nil {
 		d.decodeTop(c)
@@ -240,6 +250,11 @@ func (c *Config) withoutBrokenFilters() *Config {
 	usable := *c
 	usable.Filters = maps.Clone(c.Filters)
 	for name := range c.doc.brokenFilters {
+		if broken := c.Filters[name]; strings.Contains(name, ".") { // its settings hold the name that rules know
+			broken.Common.Enabled = false
+			usable.Filters[name] = broken
+			continue
+		}
 		usable.Filters[name] = policy.FilterConfig{Common: c.Filters[name].Common}
 	}
 	return &usable

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"gatepost/filters"
 	"gatepost/rules"
 )
 
@@ -26,6 +27,7 @@ type document struct {
 	problems      Problems
 	places        map[string]rules.Pos // where the value of a key path stands
 	brokenFilters map[string]bool      // whose configuration is wrong
+	specs         []filters.Spec       // all there are
 	broken        []string             // key paths whose values could not be read; "" is the whole file
 }
 

@@ -104,11 +104,15 @@ func TestPagesOfFilters(t *testing.T) {
 			if want := []string{"What it observes", "Facts", "Configuration", "Examples"}; !reflect.DeepEqual(sections, want) {
 				t.Errorf("sections %q, want %q", sections, want)
 			}
+			group := spec.Name
+			if spec.Several {
+				group += ".NAME"
+			}
 			for _, o := range spec.Observations {
 				for i := range o.Facts.NumField() {
 					fact := o.Facts.Field(i).Tag.Get("fact")
-					if fact != "" && !strings.Contains(page, "`"+spec.Name+"."+fact+"`") {
-						t.Errorf("the fact %s.%s is not on the page", spec.Name, fact)
+					if fact != "" && !strings.Contains(page, "`"+group+"."+fact+"`") {
+						t.Errorf("the fact %s.%s is not on the page", group, fact)
 					}
 				}
 			}

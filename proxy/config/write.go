@@ -183,13 +183,31 @@ func quoteExpression(s string) string {
 
 func (p *printer) filters(all map[string]policy.FilterConfig) {
 	p.line(0, "filters:")
+	instances := map[string][]policy.FilterConfig{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		c := all[name]
+		if several, _, found := strings.Cut(name, "."); found {
+			instances[several] = append(instances[several], c)
+			continue
+		}
 		p.line(1, "%s:", name)
-		p.fields(reflect.ValueOf(c.Common), 2)
-		p.fields(reflect.ValueOf(c.Settings).Elem(), 2)
-		p.w.WriteByte('\n')
+		p.filter(c, 2)
 	}
+	for _, name := range slices.Sorted(maps.Keys(instances)) {
+		p.line(1, "%s:", name)
+		list := instances[name]
+		slices.SortFunc(list, func(a, b policy.FilterConfig) int { return a.Place - b.Place })
+		for _, c := range list {
+			p.line(2, "-")
+			p.filter(c, 3)
+		}
+	}
+}
+
+func (p *printer) filter(c policy.FilterConfig, indent int) {
+	p.fields(reflect.ValueOf(c.Common), indent)
+	p.fields(reflect.ValueOf(c.Settings).Elem(), indent)
+	p.w.WriteByte('\n')
 }
 
 func (p *printer) rules(all []rules.Definition) {

@@ -1,0 +1,132 @@
+package milter
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"gatepost/filters"
+)
+
+const (
+	// maxIdle is how many connections are kept for further messages.
+	maxIdle = 16
+	// idleTime is for how long. Milters of libmilter wait two hours, others less.
+	idleTime = 30 * time.Second
+)
+
+// pool keeps connections between messages, and bounds how many there are at once.
+type pool struct {
+	places chan struct{} // one for each connection that is in use
+
+	mu     sync.Mutex // guards all below
+	idle   []*link    // the one used last at the end
+	closed bool
+}
+
+func newPool(connections int) *pool { return &pool{places: make(chan struct{}, connections)} }
+
+// enterEarly takes a place unless half of them are taken.
+func (p *pool) enterEarly() bool {
+	if 2*len(p.places) >= cap(p.places) {
+		return false
+	}
+	select {
+	case p.places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter waits for a place.
+func (p *pool) enter(ctx context.Context) error {
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *pool) leave() { <-p.places }
+
+// take returns a connection that can be used for a client's next message: one that knows the client already, or one that
+// can be told of a new one. It is nil if there is none.
+func (p *pool) take(s *filters.Session, g *filters.Greeting) *link {
+	p.mu.Lock()
+	old := p.outdated(time.Now())
+	found := -1
+	for i, l := range p.idle {
+		if l.knows(s, g) || l.canChange() && (found < 0 || !p.idle[found].knows(s, g)) {
+			found = i
+		}
+	}
+	var l *link
+	if found >= 0 {
+		l = p.idle[found]
+		p.idle = slices.Delete(p.idle, found, found+1)
+	}
+	p.mu.Unlock()
+	quit(old)
+	return l
+}
+
+// keep puts a connection back.
+func (p *pool) keep(l *link) {
+	l.used = time.Now()
+	p.mu.Lock()
+	var old []*link
+	switch {
+	case p.closed:
+		old = []*link{l}
+	default:
+		if len(p.idle) == maxIdle {
+			old = slices.Clone(p.idle[:1])
+			p.idle = slices.Delete(p.idle, 0, 1)
+		}
+		p.idle = append(p.idle, l)
+	}
+	p.mu.Unlock()
+	quit(old)
+}
+
+// outdated takes out what has been idle for too long. The caller holds the lock.
+func (p *pool) outdated(now time.Time) []*link {
+	n := 0
+	for n < len(p.idle) && now.Sub(p.idle[n].used) > idleTime {
+		n++
+	}
+	old := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	return old
+}
+
+// run closes what is idle, and at its end everything.
+func (p *pool) run(ctx context.Context) {
+	ticker := time.NewTicker(idleTime / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			p.mu.Lock()
+			old := p.outdated(now)
+			p.mu.Unlock()
+			quit(old)
+		case <-ctx.Done():
+			p.mu.Lock()
+			old := p.idle
+			p.idle, p.closed = nil, true
+			p.mu.Unlock()
+			quit(old)
+			return
+		}
+	}
+}
+
+func quit(list []*link) {
+	for _, l := range list {
+		l.quit()
+	}
+}
