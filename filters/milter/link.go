@@ -150,10 +150,6 @@ func (l *link) knows(s *filters.Session, g *filters.Greeting) bool {
 	return l.session == s && l.greeting == g
 }
 
-// canChange tells whether the milter can be told of another client (SMFIC_QUIT_NC). Others than libmilter close the
-// connection then; they do not speak version 6.
-func (l *link) canChange() bool { return l.agreed.Version >= 6 }
-
 // quit says good-bye and closes.
 func (l *link) quit() {
 	l.nc.SetDeadline(time.Now().Add(quitTime))

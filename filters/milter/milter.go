@@ -88,6 +88,13 @@ func (f *Filter) Adopt(previous any) {
 	}
 }
 
+// Concluded implements filters.Witness: a client has left.
+func (f *Filter) Concluded(o *filters.Outcome) {
+	if o.Kind == filters.SessionOutcome {
+		f.pool.end(o.View.Session)
+	}
+}
+
 // Message plays the message to the milter.
 func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 	if f.env.Dialer == nil {

@@ -330,8 +330,8 @@ func TestWhatTheOneBeforeHasAdded(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreKept: for the next message of the same client as they are, for another client behind QUIT_NC, and
-// not for one that cannot be told of another client.
+// TestConnectionsAreKept: for the next message of the same client, until it leaves; not for another client, nor behind a
+// refusal.
 func TestConnectionsAreKept(t *testing.T) {
 	s := &script{}
 	f := newFilter(t, s, nil)
@@ -340,20 +340,21 @@ func TestConnectionsAreKept(t *testing.T) {
 	v.Message = complete(sample)
 	observe(t, f, v)
 	observe(t, f, viewOf(sample))
-	if got := s.verbs(0); s.connections() != 1 || got != "OCHMRTLLLNBE"+"MRTLLLNBE"+"KCHMRTLLLNBE" {
+	if got := s.verbs(0); s.connections() != 2 || got != "OCHMRTLLLNBE"+"MRTLLLNBE" {
 		t.Errorf("%d connections: %s", s.connections(), got)
 	}
-	s = &script{agree: wire.Negotiation{Version: 2}}
-	f = newFilter(t, s, nil)
-	observe(t, f, viewOf(sample))
-	observe(t, f, viewOf(sample))
-	if s.connections() != 2 {
-		t.Errorf("%d connections", s.connections())
+	f.Concluded(&filters.Outcome{Kind: filters.MessageOutcome, View: v})
+	if len(f.pool.idle) != 2 {
+		t.Errorf("%d connections are kept", len(f.pool.idle))
+	}
+	f.Concluded(&filters.Outcome{Kind: filters.SessionOutcome, View: v})
+	if len(f.pool.idle) != 1 {
+		t.Errorf("%d connections are kept after the client left", len(f.pool.idle))
 	}
 	s = &script{answer: map[byte][]byte{'E': action(milter.ActReject)}}
 	f = newFilter(t, s, nil)
-	observe(t, f, viewOf(sample))
-	observe(t, f, viewOf(sample))
+	observe(t, f, v)
+	observe(t, f, v)
 	if s.connections() != 2 {
 		t.Errorf("after a refusal: %d connections", s.connections())
 	}
@@ -362,11 +363,12 @@ func TestConnectionsAreKept(t *testing.T) {
 // TestAConnectionThatWasClosed: a milter that was restarted has closed what we kept.
 func TestAConnectionThatWasClosed(t *testing.T) {
 	s := &script{act: func(conn net.Conn, code byte, n int) ([]byte, bool) {
-		return nil, code == 'K'
+		return nil, code == 'M' && n == 2
 	}}
 	f := newFilter(t, s, nil)
-	observe(t, f, viewOf(sample))
-	if facts := observe(t, f, viewOf(sample)); facts.Action != "continue" || s.connections() != 2 {
+	v := viewOf(sample)
+	observe(t, f, v)
+	if facts := observe(t, f, v); facts.Action != "continue" || s.connections() != 2 {
 		t.Errorf("%+v, %d connections", facts, s.connections())
 	}
 }
@@ -421,7 +423,7 @@ func TestProgressHasAnEnd(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}}
-	f := newFilter(t, s, func(set *setting) { set.config.Silence = filters.Duration(100 * time.Millisecond) })
+	f := newFilter(t, s, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	if _, err := f.Message(ctx, viewOf(sample)); !errors.Is(err, context.DeadlineExceeded) {

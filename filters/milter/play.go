@@ -96,9 +96,6 @@ func (p *play) flush() error {
 func (p *play) envelope() error {
 	l := p.link
 	if !l.knows(p.view.Session, p.view.Greeting) {
-		if l.session != nil {
-			l.out = wire.Append[string](l.out, byte(milter.CodeQuitNewConn))
-		}
 		p.client()
 		l.session, l.greeting = p.view.Session, p.view.Greeting
 	}

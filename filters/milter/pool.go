@@ -52,19 +52,13 @@ func (p *pool) enter(ctx context.Context) error {
 
 func (p *pool) leave() { <-p.places }
 
-// take returns a connection that can be used for a client's next message: one that knows the client already, or one that
-// can be told of a new one. It is nil if there is none.
+// take returns the connection that knows the client already, or nil. A connection is not handed on to another client:
+// opendkim, which is a milter of libmilter's, does not answer behind SMFIC_QUIT_NC.
 func (p *pool) take(s *filters.Session, g *filters.Greeting) *link {
 	p.mu.Lock()
 	old := p.outdated(time.Now())
-	found := -1
-	for i, l := range p.idle {
-		if l.knows(s, g) || l.canChange() && (found < 0 || !p.idle[found].knows(s, g)) {
-			found = i
-		}
-	}
 	var l *link
-	if found >= 0 {
+	if found := slices.IndexFunc(p.idle, func(l *link) bool { return l.knows(s, g) }); found >= 0 {
 		l = p.idle[found]
 		p.idle = slices.Delete(p.idle, found, found+1)
 	}
@@ -88,6 +82,20 @@ func (p *pool) keep(l *link) {
 		}
 		p.idle = append(p.idle, l)
 	}
+	p.mu.Unlock()
+	quit(old)
+}
+
+// end closes the connections that know a client who has left.
+func (p *pool) end(s *filters.Session) {
+	p.mu.Lock()
+	var old []*link
+	p.idle = slices.DeleteFunc(p.idle, func(l *link) bool {
+		if l.session == s {
+			old = append(old, l)
+		}
+		return l.session == s
+	})
 	p.mu.Unlock()
 	quit(old)
 }

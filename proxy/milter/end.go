@@ -85,26 +85,70 @@ func (s *session) checkHeader() {
 // edit tells the MTA what to change. MTAs apply edits one by one and count what is left, so fields go from the last to
 // the first, and before new ones come; and of the new ones, each is put above those that were put there before.
 func (s *session) edit(e policy.Edits) {
-	if len(e.Cut) > 0 && s.agreed.Actions&milter.OptChangeHeader != 0 {
+	if len(e.Cut)+len(e.Insert) > 0 {
 		header, err := s.tx.message.Header(s.conn.Base()) // it is there: this does not wait
 		if err != nil {
 			return
 		}
-		for _, span := range slices.Backward(e.Cut) {
-			if deletion, ok := deletionOf(header, span); ok {
-				s.out = deletion.AppendTo(s.out, milter.ActChangeHeader)
-			}
+		s.editHeader(header, e)
+	}
+	if e.Body != nil && s.agreed.Actions&milter.OptChangeBody != 0 {
+		for chunk := range slices.Chunk(bytes.TrimPrefix(e.Body, []byte("\r\n")), maxNewChunk) {
+			s.out = wire.Append(s.out, byte(milter.ActReplBody), chunk)
 		}
 	}
-	if s.agreed.Actions&milter.OptAddHeader != 0 {
-		for _, field := range slices.Backward(fieldsOf(e.Prepend)) {
-			insertion := wire.HeaderEdit{Index: 0, Name: field.name, Value: field.value}
-			if !s.has(milter.OptHeaderLeadingSpace) { // the MTA puts one there
-				insertion.Value = strings.TrimPrefix(field.value, " ")
+	s.insert(fieldsOf(e.Prepend), 0)
+}
+
+// maxNewChunk is what every MTA takes for a piece of a new body.
+const maxNewChunk = 65535
+
+// editHeader deletes and inserts among the message's own fields, the last one first.
+func (s *session) editHeader(h *filters.Header, e policy.Edits) {
+	cut, insert, behind := e.Cut, e.Insert, []newField(nil)
+	for len(cut)+len(insert) > 0 {
+		if n := len(insert) - 1; n >= 0 && (len(cut) == 0 || insert[n].At > cut[len(cut)-1].Start) {
+			place := slices.IndexFunc(h.Fields, func(f filters.Field) bool { return int64(f.Offset) >= insert[n].At })
+			if fields := fieldsOf(insert[n].Text); place < 0 {
+				behind = append(fields, behind...)
+			} else {
+				// The MTA's own Received is the first; 1 is behind it.
+				s.insert(fields, uint32(1+place))
 			}
-			s.out = insertion.AppendTo(s.out, milter.ActInsertHeader)
+			insert = insert[:n]
+			continue
 		}
+		deletion, ok := deletionOf(h, cut[len(cut)-1])
+		if ok && s.agreed.Actions&milter.OptChangeHeader != 0 {
+			s.out = deletion.AppendTo(s.out, milter.ActChangeHeader)
+		}
+		cut = cut[:len(cut)-1]
 	}
+	if s.agreed.Actions&milter.OptAddHeader == 0 {
+		return
+	}
+	for _, field := range behind {
+		s.out = wire.AppendTexts(s.out, byte(milter.ActAddHeader), field.name, s.newValue(field))
+	}
+}
+
+// insert puts new fields before the one at index.
+func (s *session) insert(fields []newField, index uint32) {
+	if s.agreed.Actions&milter.OptAddHeader == 0 {
+		return
+	}
+	for _, field := range slices.Backward(fields) {
+		insertion := wire.HeaderEdit{Index: index, Name: field.name, Value: s.newValue(field)}
+		s.out = insertion.AppendTo(s.out, milter.ActInsertHeader)
+	}
+}
+
+// newValue is without the first blank where the MTA puts one there.
+func (s *session) newValue(field newField) string {
+	if s.has(milter.OptHeaderLeadingSpace) {
+		return field.value
+	}
+	return strings.TrimPrefix(field.value, " ")
 }
 
 // deletionOf names a field as MTAs do: by its place among those of its name, from 1.
