@@ -112,8 +112,10 @@ func (s *session) editHeader(h *filters.Header, e policy.Edits) {
 			if fields := fieldsOf(insert[n].Text); place < 0 {
 				behind = append(fields, behind...)
 			} else {
-				// The MTA's own Received is the first; 1 is behind it.
-				s.insert(fields, uint32(1+place))
+				if place > 0 { // the MTA's own Received comes first, and is not shown to us
+					place++
+				}
+				s.insert(fields, uint32(place))
 			}
 			insert = insert[:n]
 			continue

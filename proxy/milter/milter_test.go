@@ -257,6 +257,48 @@ func TestEdits(t *testing.T) {
 	}
 }
 
+type editor struct{ fields []filters.FieldEdit }
+
+func (*editor) MayEdit() bool { return true }
+
+type editorFacts struct {
+	Fine    bool `fact:"fine"`
+	changes filters.Changes
+}
+
+func (f *editorFacts) Changes() *filters.Changes { return &f.changes }
+
+func editorSpec(fields ...filters.FieldEdit) filters.Spec {
+	return filters.Define("editor", "", func() struct{} { return struct{}{} },
+		func(struct{}, filters.Env) (*editor, error) { return &editor{fields}, nil },
+		filters.On(filters.AtMessage, func(e *editor, _ context.Context, _ filters.View) (*editorFacts, error) {
+			return &editorFacts{changes: filters.Changes{Fields: e.fields}}, nil
+		}))
+}
+
+// TestEditsOfFilters: what a filter wants changed, no rule asking, is put where it belongs. The MTA counts its own Received,
+// which nobody else has seen.
+func TestEditsOfFilters(t *testing.T) {
+	field := func(kind filters.EditKind, index int, name, value string) filters.FieldEdit {
+		return filters.FieldEdit{Kind: kind, Index: index, Name: name, Raw: []byte(name + ": " + value + "\r\n")}
+	}
+	h := start(t, setup{specs: []filters.Spec{editorSpec(field(filters.InsertField, 1, "X-Top", "1"), field(filters.InsertField, 3, "X-Mid", "2"),
+		field(filters.ChangeField, 1, "Subject", "new\r\n\tlines"), filters.FieldEdit{Kind: filters.DeleteField, Index: 2, Name: "X"})},
+		rules: []rules.Definition{rule("one", "true", "tag", "header", "X-One: 1")}})
+	text := "Received: by other\r\nX: 1\r\nSubject: x\r\nX: 2\r\nLast: y\r\n\r\nbody\r\n"
+	want := "X-One: 1\r\nX-Top: 1\r\nReceived: by the MTA\r\nReceived: by other\r\nX-Mid: 2\r\nX: 1\r\nSubject: new\r\n\tlines\r\nLast: y\r\n\r\nbody\r\n"
+	c := h.call(fullOffer)
+	c.want("c")(c.connect(stranger))
+	c.want("c")(c.helo("client.test"))
+	c.envelope("a@example.org", "b@example.com")
+	a, _, err := c.message([]byte(text))
+	c.want("c")(a, err)
+	if got, err := c.apply([]byte("Received: by the MTA\r\n"+text), a.edits); string(got) != want || err != nil {
+		t.Errorf("%v\n got %q\nwant %q", err, got, want)
+	}
+	c.bye()
+}
+
 type reporter struct{}
 
 type reporterFacts struct {
