@@ -31,7 +31,7 @@ var cases = []struct {
 	{"an unknown user is refused in the server's words", nil, refusesRecipient},
 	{"many recipients are refused", nil, refusesMany},
 	{"a message is refused in the server's words", nil, refusesMessage},
-	{"a greylisted sender passes on retry", nil, greylists},
+	{"a greylisted sender passes on retry", nil, greylistsMail},
 	{"20 MiB", nil, func(t *testing.T, s *site) {
 		mustArrive(t, s, header+"Subject: large\r\n\r\n"+strings.Repeat(strings.Repeat("0123456789abcdef", 4)+"\r\n", 20<<20/66), "")
 	}},
@@ -140,7 +140,7 @@ func refusesMessage(t *testing.T, s *site) {
 	mustEnd(t, s.message(t), body)
 }
 
-func greylists(t *testing.T, s *site) {
+func greylistsMail(t *testing.T, s *site) {
 	body := header + "Subject: grey\r\n\r\nAgain.\r\n"
 	attempt := func(want string) {
 		c := s.dial(t)
