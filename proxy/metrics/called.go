@@ -24,13 +24,14 @@ var calledFamilies = []family{
 			o.value(float64(m.Panics.Load()), front, "panic")
 		})},
 	{Metric{"gatepost_milter_messages_total", Counter, labelled("result"), "Messages that an MTA showed to the milter to their end: accepted (left to the MTA), " +
-		"refused (5yz), deferred (4yz), discarded (a rule had the MTA throw it away)."},
+		"refused (5yz), deferred (4yz), discarded (a rule had the MTA throw it away), quarantined (a rule had the MTA hold it)."},
 		func(s *moment, o *out) {
 			if m := s.Milter; m != nil {
 				o.value(float64(m.Accepted.Load()), "accepted")
 				o.value(float64(m.Refused.Load()), "refused")
 				o.value(float64(m.Deferred.Load()), "deferred")
 				o.value(float64(m.Discarded.Load()), "discarded")
+				o.value(float64(m.Held.Load()), "quarantined")
 			}
 		}},
 	{Metric{"gatepost_milter_message_bytes_total", Counter, nil, "Bytes of messages that MTAs showed to the milter."},
@@ -42,13 +43,14 @@ var calledFamilies = []family{
 	{Metric{"gatepost_milter_spill_full_total", Counter, nil, "Messages at the milter refused with 452 because that disk was used up."},
 		byMilter(func(s *Sources) int64 { return s.Milter.SpillFull.Load() })},
 	{Metric{"gatepost_policy_server_answers_total", Counter, labelled("result"), "Requests of Postfix, by what was answered: passed (DUNNO, PREPEND), refused (5yz), " +
-		"deferred (4yz, DEFER_IF_PERMIT), discarded (DISCARD)."},
+		"deferred (4yz, DEFER_IF_PERMIT), discarded (DISCARD), quarantined (HOLD)."},
 		func(s *moment, o *out) {
 			if m := s.PolicyServer; m != nil {
 				o.value(float64(m.Passed.Load()), "passed")
 				o.value(float64(m.Refused.Load()), "refused")
 				o.value(float64(m.Deferred.Load()), "deferred")
 				o.value(float64(m.Discarded.Load()), "discarded")
+				o.value(float64(m.Held.Load()), "quarantined")
 			}
 		}},
 }

@@ -32,6 +32,7 @@ type answer struct {
 	code     byte // of the last frame; 0: there is none, as agreed
 	reply    string
 	edits    []edit
+	held     string // the reason of a quarantine
 	progress int
 }
 
@@ -120,6 +121,8 @@ func (c *caller) ask(silent milter.OptProtocol) (a answer, err error) {
 		switch code {
 		case 'p':
 			a.progress++
+		case 'q':
+			a.held = wire.Text(data)
 		case 'i', 'm', 'h':
 			e, ok := wire.ParseHeaderEdit(data)
 			if !ok {

@@ -27,7 +27,7 @@
 // # What holds always
 //
 // No answer takes a recipient or a message away that the client was told 250 for: a refusal is a REPLYCODE, and there is
-// no DELRCPT. No answer but CONTINUE, REPLYCODE, DISCARD and SKIP is ever given, so what is known of a connection
+// no DELRCPT. No answer but CONTINUE, REPLYCODE, DISCARD and SKIP is ever given (QUARANTINE is none: CONTINUE follows), so what is known of a connection
 // outlives a refused recipient and every message. The MTA's final reply is not known to a milter: an accepted message's
 // record says so.
 //

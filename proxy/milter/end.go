@@ -17,6 +17,9 @@ import (
 // leftToMTA is the note of a message that we have nothing against.
 const leftToMTA = "left to the MTA, whose final reply a milter does not hear"
 
+// heldByMTA is the note of a message in quarantine.
+const heldByMTA = "in quarantine, in the MTA's own queue"
+
 // endOfMessage judges a message that is complete, and answers. The frame may hold the last of the body.
 func (s *session) endOfMessage(size int) error {
 	if !s.inMessage() {
@@ -49,6 +52,12 @@ func (s *session) endOfMessage(size int) error {
 		s.server.metrics.Discarded.Add(1)
 		s.respond(milter.ActDiscard)
 		return s.conclude(policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true, Note: "discarded"})
+	case v.Action == rules.Quarantine && s.agreed.Actions&milter.OptQuarantine != 0:
+		s.server.metrics.Held.Add(1)
+		s.edit(edits)
+		s.hold(v.Rule)
+		s.proceed()
+		return s.conclude(policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true, Note: heldByMTA})
 	case stops(v):
 		return s.refuseMessage(s.replyOf(v))
 	}
@@ -56,6 +65,12 @@ func (s *session) endOfMessage(size int) error {
 	s.edit(edits)
 	s.proceed() // and not ACCEPT, which means the same here, so that one answer has one meaning everywhere
 	return s.conclude(policy.Ending{Reply: rules.Reply{Code: 250}, Note: leftToMTA})
+}
+
+// hold has the MTA keep the message in its own quarantine: Postfix's hold queue, sendmail's hf files. The client hears the
+// MTA's 250.
+func (s *session) hold(rule *rules.Rule) {
+	s.out = wire.AppendTexts(s.out, byte(milter.ActQuarantine), "gatepost: rule "+printable(rule.Name))
 }
 
 func (s *session) refuseMessage(r rules.Reply) error {

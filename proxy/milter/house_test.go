@@ -193,7 +193,7 @@ func definition(r map[string]string) rules.Definition {
 	}
 	return rules.Definition{Name: source("name"), When: source("when"), Then: source("then"), Reply: source("reply"),
 		At: source("at"), Mode: source("mode"), OnError: source("on_error"), Header: source("header"), Points: source("points"),
-		Delay: source("delay")}
+		Delay: source("delay"), Keep: source("keep")}
 }
 
 func prefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }

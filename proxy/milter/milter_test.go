@@ -760,3 +760,29 @@ func (*pauser) Greeted(bool, time.Duration) any                            { ret
 func (*pauser) never(context.Context, filters.View) (*pauserFacts, error) {
 	return nil, errors.New("never")
 }
+
+// A message for quarantine is the MTA's to hold, with our fields on it. One that cannot hold it must not deliver it.
+func TestQuarantine(t *testing.T) {
+	h := start(t, setup{rules: []rules.Definition{
+		rule("tag", `mail.local == "a"`, "tag", "header", "X-A: b"), rule("kept", `mail.local == "a"`, "quarantine"),
+	}})
+	for _, test := range []struct {
+		actions milter.OptAction
+		held    string
+		edits   int
+	}{{0x1ff, "gatepost: rule kept", 1}, {0x1ff &^ milter.OptQuarantine, "", 0}} {
+		offer := fullOffer
+		offer.Actions = test.actions
+		c := h.call(offer)
+		c.want("c")(c.connect(stranger))
+		c.want("c")(c.helo("client.test"))
+		c.envelope("a@example.org", "b@example.com")
+		a, _, err := c.message([]byte("Subject: x\r\n\r\nx\r\n"))
+		if err != nil || a.held != test.held || len(a.edits) != test.edits || (a.reply == "") != (test.held != "") || a.reply != "" && !strings.HasPrefix(a.reply, "451") {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+	if m := h.server.Metrics(); m.Held.Load() != 1 || m.Deferred.Load() != 1 {
+		t.Errorf("%d held, %d deferred", m.Held.Load(), m.Deferred.Load())
+	}
+}

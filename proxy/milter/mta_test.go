@@ -297,7 +297,7 @@ func (s *mtaSession) finish(text []byte) (string, error) {
 	switch {
 	case a.reply != "":
 		return a.reply, nil
-	case a.code == byte(milter.ActDiscard):
+	case a.code == byte(milter.ActDiscard), a.held != "":
 		return "250 2.0.0 Ok: queued as 4XQID", nil
 	}
 	if text, err = s.milter.apply(text, a.edits); err != nil {

@@ -13,8 +13,11 @@ const (
 	oldest = 2
 )
 
-// wantedActions is what we do to messages: fields are inserted on top (which ADDHDRS allows) and deleted.
-const wantedActions = milter.OptAddHeader | milter.OptChangeHeader
+// headerActions: fields are inserted on top (which ADDHDRS allows) and deleted.
+const headerActions = milter.OptAddHeader | milter.OptChangeHeader
+
+// wantedActions is what we do to messages.
+const wantedActions = headerActions | milter.OptQuarantine
 
 var errTooOld = errors.New("the MTA's milter protocol is older than version 2")
 
@@ -44,7 +47,7 @@ func (s *session) negotiate(data []byte) error {
 		s.agreed.Actions |= milter.OptSetSymList
 		s.agreed.Macros = wanted
 	}
-	if missing := wantedActions &^ offer.Actions; missing != 0 {
+	if missing := headerActions &^ offer.Actions; missing != 0 {
 		s.server.log.Warn("the MTA does not let a milter change headers: Authentication-Results are neither added nor removed", "milter", s.conn.Entry.Address)
 	}
 	s.negotiated = true

@@ -26,7 +26,7 @@ func Review(e *policy.Engine) (problems []rules.Problem) {
 
 func reviewRule(e *policy.Engine, r *rules.Rule) (found []string) {
 	stage := filters.Stage(r.Stage)
-	refuses := r.Action.Terminal() && r.Action != rules.Accept && r.Action != rules.Discard
+	refuses := r.Action.Terminal() && r.Action != rules.Accept && r.Action != rules.Discard && r.Action != rules.Quarantine
 	if e.ReadsPause(r) {
 		found = append(found, "the MTA greets the client, so nobody knows whether it waited: those facts are absent")
 	}
@@ -38,6 +38,9 @@ func reviewRule(e *policy.Engine, r *rules.Rule) (found []string) {
 	}
 	if r.Action == rules.Drop {
 		found = append(found, "it answers 421, since only the MTA can close the connection")
+	}
+	if r.Keep {
+		found = append(found, "no copy is kept: an MTA keeps what it has taken")
 	}
 	if refuses && stage == filters.AtConnect {
 		found = append(found, "the MTA refuses the connection in words of its own")

@@ -38,6 +38,7 @@ type Metrics struct {
 	Accepted  atomic.Int64 // messages that were left to the MTA
 	Refused   atomic.Int64 // messages refused for good (5yz)
 	Deferred  atomic.Int64 // messages refused for now (4yz)
+	Held      atomic.Int64 // messages that a rule had the MTA keep in quarantine
 	Discarded atomic.Int64 // messages that a rule had the MTA throw away
 	Skipped   atomic.Int64 // messages whose body was not read
 	Bytes     atomic.Int64 // bytes of messages received

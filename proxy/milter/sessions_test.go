@@ -26,6 +26,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/backend/backendtest"
 	"gatepost/proxy/front"
+	"gatepost/proxy/quarantine"
 )
 
 // The session table: every dialogue of the SMTP front end (proxy/testdata) that is about what is decided, and not about
@@ -36,7 +37,7 @@ import (
 // lines: "SMTP only: " and the reason.
 
 // decided are the keys of a dialogue's configuration that both front ends know.
-var decided = []string{"domains", "trusted", "rules", "mailboxes", "limits"}
+var decided = []string{"domains", "trusted", "rules", "mailboxes", "limits", "quarantine"}
 
 // decidedLimits are the limits that both know.
 var decidedLimits = []string{"header_size", "hops", "message_size", "recipients"}
@@ -58,6 +59,8 @@ type scriptConfig struct {
 	Rules     []map[string]string `yaml:"rules"`
 	Mailboxes []string            `yaml:"mailboxes"`
 	Limits    proxy.Limits        `yaml:"limits"`
+	// Quarantine of the proxy; MTAs have their own.
+	Quarantine filters.Size `yaml:"quarantine"`
 }
 
 // readScript returns why a dialogue is out, or "".
@@ -209,7 +212,7 @@ func holdBySMTP(t *testing.T, s script) outcome {
 	}
 	j := &journal{}
 	server, err := proxy.New(proxy.Options{Spill: spill, Log: log, Clock: filters.SystemClock{}, Service: proxy.Service{
-		Hostname: "mx.test", Engine: compile(t, s.setup()), Runtime: &policy.Runtime{Recorder: j}, Backend: group, Limits: s.config.Limits, Hold: 20 * time.Second}})
+		Hostname: "mx.test", Engine: compile(t, s.setup()), Runtime: &policy.Runtime{Recorder: j}, Backend: group, Limits: s.config.Limits, Quarantine: keep(t, s.config.Quarantine), Hold: 20 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +228,21 @@ func holdBySMTP(t *testing.T, s script) outcome {
 		t.Error(err)
 	}
 	return outcome{got, j.records, messagesOf(behind)}
+}
+
+// keep is the proxy's quarantine: 0 bytes are none.
+func keep(t *testing.T, size filters.Size) *quarantine.Quarantine {
+	if size == 0 {
+		return nil
+	}
+	config := quarantine.Defaults()
+	config.Path, config.Size = t.TempDir(), size
+	q, err := quarantine.Open(config, quarantine.Options{Clock: filters.SystemClock{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	return q
 }
 
 func holdByMilter(t *testing.T, s script) outcome {

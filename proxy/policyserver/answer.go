@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"gatepost/policy"
+	"gatepost/proxy/called"
 	smtp "gatepost/proxy/wire"
 	"gatepost/rules"
 )
@@ -48,8 +49,11 @@ func (s *session) foresee(to step) answer {
 	v, tags := s.gate.Foreseen()
 	switch {
 	case v.Action == rules.Discard: // of all recipients; those that are not to be discarded were sent away with 452
-		tx.discards = true
+		tx.instead = "discarded"
 		return "DISCARD " + answer(textOf(rules.Reply{Text: v.Reply.Text}))
+	case v.Action == rules.Quarantine && tx.instead == "":
+		tx.instead = heldByMTA
+		return "HOLD " + answer("gatepost: rule "+called.Clean(v.Rule.Name, maxName))
 	case tx.tags < len(tags) && s.request["protocol_state"] != "END-OF-MESSAGE": // too late for fields there
 		tx.tags++
 		return "PREPEND " + answer(oneLine(tags[tx.tags-1]))
@@ -104,6 +108,8 @@ func (s *session) reply(a answer) error {
 		m.Deferred.Add(1)
 	case strings.HasPrefix(string(a), "DISCARD"):
 		m.Discarded.Add(1)
+	case strings.HasPrefix(string(a), "HOLD"):
+		m.Held.Add(1)
 	default:
 		m.Passed.Add(1)
 	}

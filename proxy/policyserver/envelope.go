@@ -12,6 +12,9 @@ import (
 // leftToMTA is the note of a transaction that we have nothing against.
 const leftToMTA = "left to the MTA, whose final reply a policy server does not hear"
 
+// heldByMTA is the note of a message in quarantine.
+const heldByMTA = "in quarantine, in the MTA's own queue"
+
 // transaction is a mail transaction, as far as Postfix asks about it.
 type transaction struct {
 	instance string // Postfix's name for it; empty while it is not known: at MAIL it does not have one yet
@@ -24,8 +27,8 @@ type transaction struct {
 	recipient string // the latest one
 	again     answer // what is answered when Postfix asks about it again; empty: there is none yet
 	accepted  int    // recipients that we have nothing against
-	discards  bool
-	tags      int // fields that Postfix was given
+	instead   string // what happens to the message instead of a delivery; empty: nothing
+	tags      int    // fields that Postfix was given
 	queueID   string
 }
 
@@ -115,8 +118,8 @@ func (tx *transaction) ending(note string) policy.Ending {
 	switch {
 	case tx.refusal.Code != 0:
 		e.Reply, e.Ours = tx.refusal, true
-	case tx.discards:
-		e.Reply, e.Ours, e.Note = rules.Reply{Code: 250}, true, "discarded"
+	case tx.instead != "":
+		e.Reply, e.Ours, e.Note = rules.Reply{Code: 250}, true, tx.instead
 	case tx.accepted > 0:
 		e.Reply, e.Note = rules.Reply{Code: 250}, leftToMTA
 	default:

@@ -157,7 +157,7 @@ func rule(name, when, then string, more ...string) rules.Definition {
 	}
 	return rules.Definition{Name: source("name"), When: source("when"), Then: source("then"), Reply: source("reply"),
 		At: source("at"), Mode: source("mode"), OnError: source("on_error"), Header: source("header"), Points: source("points"),
-		Delay: source("delay")}
+		Delay: source("delay"), Keep: source("keep")}
 }
 
 // postfix asks as an smtpd process does.

@@ -26,6 +26,7 @@ func TestAnswers(t *testing.T) {
 		rule("grey", `mail.local == "grey" or mail.null`, "greylist"),
 		rule("fine", `mail.local == "fine"`, "accept"),
 		rule("hole", `mail.local == "hole"`, "discard"),
+		rule("kept", `mail.local == "kept"`, "quarantine"),
 		rule("d5", `mail.local == "d5"`, "reject", "at", "data", "reply", "554 5.7.1 data"),
 	}})
 	for _, test := range []struct{ name, client, helo, from, to, want string }{
@@ -41,6 +42,7 @@ func TestAnswers(t *testing.T) {
 		{"421", "", "", "a", "leave", "421 4.7.0 go (id "},
 		{"greylist", "", "", "grey", "b", "DEFER_IF_PERMIT 4.7.1 Greylisted, please try again in 5 minutes (id "},
 		{"discard", "", "", "hole", "b", "DISCARD"},
+		{"quarantine", "", "", "kept", "b", "HOLD gatepost: rule kept"},
 		{"a rule at DATA", "", "", "d5", "b", "DUNNO"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -57,7 +59,7 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 	m := h.server.Metrics()
-	if m.Passed.Load() != 3 || m.Refused.Load() != 4 || m.Deferred.Load() != 5 || m.Discarded.Load() != 1 {
+	if m.Passed.Load() != 3 || m.Refused.Load() != 4 || m.Deferred.Load() != 5 || m.Discarded.Load() != 1 || m.Held.Load() != 1 {
 		t.Errorf("counted %d, %d, %d, %d", m.Passed.Load(), m.Refused.Load(), m.Deferred.Load(), m.Discarded.Load())
 	}
 }

@@ -36,6 +36,7 @@ type Metrics struct {
 	Refused   atomic.Int64 // 5yz
 	Deferred  atomic.Int64 // 4yz, and DEFER_IF_PERMIT
 	Discarded atomic.Int64 // DISCARD
+	Held      atomic.Int64 // HOLD
 }
 
 // New makes a server that listens nowhere yet. It has to be shut down.
