@@ -22,6 +22,17 @@ type greylistRequest struct {
 	Query string `json:"query"`
 }
 
+// learnRequest is the argument of the call "greylist.learn".
+type learnRequest struct {
+	Passes []greylist.Learned `json:"passes"`
+}
+
+// learned is its value.
+type learned struct {
+	Added   int `json:"added"`
+	Invalid int `json:"invalid"`
+}
+
 // maxBypass keeps a forgotten panic button from staying pressed.
 const maxBypass = 7 * 24 * time.Hour
 
@@ -52,6 +63,31 @@ func (h *house) handleCommands() {
 			return sent == nil
 		})
 		return errors.Join(err, sent)
+	})
+	h.control.HandleStream("greylist.known", func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
+		filter, err := h.greylister()
+		if err != nil {
+			return err
+		}
+		var sent error
+		err = filter.Known(ctx, func(l greylist.Learned) bool {
+			sent = send(l)
+			return sent == nil
+		})
+		return errors.Join(err, sent)
+	})
+	h.control.Handle("greylist.learn", func(ctx context.Context, arguments json.RawMessage) (any, error) {
+		var r learnRequest
+		if err := json.Unmarshal(arguments, &r); err != nil {
+			return nil, err
+		}
+		filter, err := h.greylister()
+		if err != nil {
+			return nil, err
+		}
+		added, invalid, err := filter.Learn(ctx, r.Passes)
+		h.log.Debug("greylist: learned by command", "passes", len(r.Passes), "added", added, "invalid", invalid)
+		return learned{Added: added, Invalid: invalid}, err
 	})
 	h.control.Handle("greylist.pass", func(ctx context.Context, arguments json.RawMessage) (any, error) {
 		var r greylistRequest

@@ -62,6 +62,8 @@ func greylistCommand() *cobra.Command {
 				return nil
 			},
 		},
+		greylistImportCommand(file),
+		greylistExportCommand(file),
 	)
 	return cmd
 }

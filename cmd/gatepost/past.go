@@ -104,41 +104,58 @@ func newTrial(c *config.Config, enforced string) (*replay.Backtest, error) {
 	return replay.New(engine, memory), nil
 }
 
-// progress is a bar on a terminal, and nothing elsewhere.
+// progress is how far the journal has been read.
 type progress struct {
-	container *mpb.Progress
-	bar       *mpb.Bar
-	from      time.Time
-	updated   int
+	bar
+	from    time.Time
+	updated int
 }
 
 func newProgress(w io.Writer, from, to time.Time) *progress {
-	p := &progress{from: from}
+	if from.IsZero() {
+		return &progress{}
+	}
+	return &progress{bar: newBar(w, "reading the journal", int64(to.Sub(from))), from: from}
+}
+
+// bar is one on a terminal, and nothing elsewhere.
+type bar struct {
+	container *mpb.Progress
+	bar       *mpb.Bar
+}
+
+func newBar(w io.Writer, name string, total int64) (b bar) {
 	file, ok := w.(*os.File)
-	if !ok || from.IsZero() {
-		return p
+	if !ok {
+		return b
 	}
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return p
+		return b
 	}
-	p.container = mpb.New(mpb.WithOutput(file), mpb.WithWidth(50))
-	p.bar = p.container.AddBar(int64(to.Sub(from)), mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name("reading the journal ")), mpb.AppendDecorators(decor.Percentage()))
-	return p
+	b.container = mpb.New(mpb.WithOutput(file), mpb.WithWidth(50))
+	b.bar = b.container.AddBar(total, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(name+" ")), mpb.AppendDecorators(decor.Percentage()))
+	return b
+}
+
+func (b *bar) set(done int64) {
+	if b.bar != nil {
+		b.bar.SetCurrent(done)
+	}
 }
 
 // everySo is how many entries pass between two looks at the bar.
 const everySo = 1000
 
 func (p *progress) at(t time.Time) {
-	if p.updated++; p.bar != nil && p.updated%everySo == 0 {
-		p.bar.SetCurrent(int64(t.Sub(p.from)))
+	if p.updated++; p.updated%everySo == 0 {
+		p.set(int64(t.Sub(p.from)))
 	}
 }
 
-func (p *progress) end() {
-	if p.bar != nil {
-		p.bar.SetTotal(-1, true)
-		p.container.Wait()
+func (b *bar) end() {
+	if b.bar != nil {
+		b.bar.SetTotal(-1, true)
+		b.container.Wait()
 	}
 }
