@@ -94,8 +94,14 @@ rules:
   - {name: one, when: 'true', then: tag, header: "X-One: {client.ip} {helo.name} name={client.name} {client.submission}"}
   - {name: two, when: 'message.size > 0', then: tag, header: "X-Two: {helo.tls_version} {helo.user} {client.authenticated} {message.size}"}
 `, address, folder, serveDNS(t, s.front)))
+	s.runCalled(t, address)
+}
+
+// runCalled runs the real binary with the site's configuration until the test ends, and waits until it can be called.
+func (s *site) runCalled(t *testing.T, address string) {
+	t.Helper()
 	process := exec.Command(binary(t), "serve", "-c", s.configuration)
-	output, err := os.Create(filepath.Join(folder, "output"))
+	output, err := os.Create(filepath.Join(filepath.Dir(s.configuration), "output"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,9 @@ smtpd_sasl_path = smtpd
 smtpd_sasl_local_domain = example.org
 smtpd_milters = `+s.milter+`
 non_smtpd_milters = `+s.milter+`
+smtpd_recipient_restrictions = reject_unlisted_recipient `+s.policyServer+`
+smtpd_data_restrictions = `+s.policyServer+`
+smtpd_end_of_data_restrictions = `+s.policyServer+`
 `)
 	s.write(t, "/etc/postfix/vmailbox", "alice@example.org alice/\nälice@example.org alice/\n")
 	s.write(t, "/etc/postfix/sasl/smtpd.conf", "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n")

@@ -34,6 +34,8 @@ type site struct {
 	log                string // file with Gatepost's log
 
 	milter string // where the server calls Gatepost as a milter, in its words; empty: it does not
+	// policyServer is the restriction by which Postfix asks Gatepost; empty: it does not.
+	policyServer string
 
 	server *exec.Cmd
 	output string // file with what the server prints

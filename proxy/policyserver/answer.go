@@ -25,8 +25,9 @@ func (s *session) refuse(at step, v policy.Verdict) answer {
 	reply := s.replyOf(v)
 	a := render(reply)
 	if v.Action == rules.Greylist && at <= toRcpt && reply.Code/10 == 45 {
-		// So that unknown users, and relay attempts, hear the truth of the restrictions behind us instead. The code becomes
-		// Postfix's 450. At DATA all of them have had their say.
+		// So that who is refused by a restriction behind us hears that instead. It does not reach the check for unknown users
+		// that Postfix makes by itself at the end (measured with 3.7): reject_unlisted_recipient has to stand before us. The
+		// code becomes Postfix's 450. At DATA all restrictions have had their say.
 		a = "DEFER_IF_PERMIT " + answer(textOf(reply))
 	}
 	switch at {
@@ -50,10 +51,10 @@ func (s *session) foresee(to step) answer {
 	switch {
 	case v.Action == rules.Discard: // of all recipients; those that are not to be discarded were sent away with 452
 		tx.instead = "discarded"
-		return "DISCARD " + answer(textOf(rules.Reply{Text: v.Reply.Text}))
+		return "DISCARD " + byRule(v.Rule)
 	case v.Action == rules.Quarantine && tx.instead == "":
 		tx.instead = heldByMTA
-		return "HOLD " + answer("gatepost: rule "+called.Clean(v.Rule.Name, maxName))
+		return "HOLD " + byRule(v.Rule)
 	case tx.tags < len(tags) && s.request["protocol_state"] != "END-OF-MESSAGE": // too late for fields there
 		tx.tags++
 		return "PREPEND " + answer(oneLine(tags[tx.tags-1]))
@@ -116,3 +117,6 @@ func (s *session) reply(a answer) error {
 	_, err := s.conn.Write([]byte("action=" + string(a) + "\n\n"))
 	return err
 }
+
+// byRule is what Postfix logs as the reason.
+func byRule(r *rules.Rule) answer { return answer("gatepost: rule " + called.Clean(r.Name, maxName)) }
