@@ -14,7 +14,7 @@ type AuthenticationResults struct {
 	// Which Authentication-Results fields of an incoming message are removed: `ours` (those that claim to be from our
 	// hostname, in whatever spelling, and those that do not tell whose they are), or `all`, for mailboxes whose
 	// programs believe whatever field they find. A signature that covers a removed field breaks.
-	Remove string `yaml:"remove"`
+	Remove string `yaml:"remove" values:"ours all"`
 }
 
 // The values of AuthenticationResults.Remove.

@@ -42,8 +42,8 @@ type FilterConfig struct {
 // Common are the keys that every filter has.
 type Common struct {
 	Enabled bool             `yaml:"enabled"`
-	Timeout filters.Duration `yaml:"timeout"`  // for one observation; 0 stands for 10 s
-	OnError string           `yaml:"on_error"` // pass or defer
+	Timeout filters.Duration `yaml:"timeout"`                      // for one observation; 0 stands for 10 s
+	OnError string           `yaml:"on_error" values:"pass defer"` // pass or defer
 }
 
 const (

@@ -23,10 +23,18 @@ func configCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	file := configFlag(cmd)
+	schema := cmd.Flags().Bool("schema", false, "print a JSON Schema of the file instead, for editors")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var comments config.Comments
 		if err := json.Unmarshal(commentsJSON, &comments); err != nil {
 			return fmt.Errorf("comments.json: %w", err)
+		}
+		if *schema {
+			text, err := config.Schema(all.Specs(), comments)
+			if err == nil {
+				_, err = cmd.OutOrStdout().Write(text)
+			}
+			return err
 		}
 		c, problems := config.Load(*file, all.Specs())
 		if c == nil {

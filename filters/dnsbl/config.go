@@ -24,17 +24,17 @@ type Zone struct {
 	// The key that some lists hand out; it goes before the zone in each question (address.key.zone) and nowhere else.
 	Key filters.Secret `yaml:"key"`
 	// What the list knows about: client (addresses) or domain (the names of client, EHLO and sender). Default: client.
-	Kind string `yaml:"kind"`
+	Kind string `yaml:"kind" values:"client domain"`
 	// What an answer weighs: an address or a range such as 127.0.0.2-127.0.0.11, and points. Each entry counts once per
 	// question. Negative points are credit, for lists of good senders. Answers that are not named weigh nothing.
 	Codes map[string]float64 `yaml:"codes"`
 	// Whether IPv4 clients are asked about: on or off. Default: on.
-	IPv4 string `yaml:"ipv4"`
+	IPv4 string `yaml:"ipv4" values:"on off"`
 	// Whether IPv6 clients are asked about: on, off, or auto: if the list passes the test for IPv6. Default: auto.
-	IPv6 string `yaml:"ipv6"`
+	IPv6 string `yaml:"ipv6" values:"on off auto"`
 	// Whether the list must pass the test of RFC 5782, 5 before it counts: on or off. Off is for lists that have no test
 	// points: nothing then protects you from one that answers everything. Default: on.
-	Test string `yaml:"test"`
+	Test string `yaml:"test" values:"on off"`
 }
 
 // Defaults returns the configuration where nothing is configured.

@@ -24,7 +24,7 @@ type Config struct {
 	// How the backend learns the client's address: xclient (Postfix), proxy-v1 or proxy-v2 (PROXY protocol: Postfix, Exim,
 	// OpenSMTPD), transparent (connect from the client's address; Linux, needs CAP_NET_RAW and routing), or none.
 	// none requires domains, since the backend then takes every client for the proxy's machine.
-	ClientAddress ClientAddress `yaml:"client_address"`
+	ClientAddress ClientAddress `yaml:"client_address" values:"xclient proxy-v1 proxy-v2 transparent none"`
 	// How long a backend may be kept waiting for the rest of a message before it is reset and released; it is dialled
 	// again when the message is complete. While nearly all connections are in use it is one second.
 	Hold filters.Duration `yaml:"hold"`
@@ -52,7 +52,7 @@ type Config struct {
 	// TLS towards the backend by STARTTLS: auto (none on loopback and UNIX sockets, else opportunistic), none,
 	// opportunistic (when offered and it works; the certificate is not looked at), required (always, the certificate is
 	// not looked at), verified (always, with a valid certificate for the host in address).
-	TLS TLSMode `yaml:"tls"`
+	TLS TLSMode `yaml:"tls" values:"auto none opportunistic required verified"`
 	// File with the certificates (PEM) that tls: verified trusts. Empty: those of the system.
 	CA string `yaml:"ca"`
 	// Keywords of the backend that are used and offered to clients. STARTTLS, AUTH and XCLIENT are not a matter of this

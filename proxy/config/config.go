@@ -62,11 +62,11 @@ type Config struct {
 	// Bounds on what one client, and all of them, may use.
 	Limits proxy.Limits `yaml:"limits"`
 	// What is done with bare CR, bare LF and NUL in messages: normalize or strict.
-	LineEndings proxy.LineEndings `yaml:"line_endings"`
+	LineEndings proxy.LineEndings `yaml:"line_endings" values:"normalize strict"`
 	// What is done with a message that was delivered before: deliver, or suppress. With suppress it is answered 250 and
 	// thrown away if it comes from the same network (IPv4 /24, IPv6 /64) or SPF domain, with the same envelope and the same
 	// bytes, within 48 hours of a delivery whose client left without a sign that it had read the reply.
-	Duplicates proxy.Duplicates `yaml:"duplicates"`
+	Duplicates proxy.Duplicates `yaml:"duplicates" values:"deliver suppress"`
 	// What happens to Authentication-Results fields that are in a message already. Our own is always added on top.
 	AuthenticationResults policy.AuthenticationResults `yaml:"authentication_results"`
 	// The log on standard error.

@@ -22,8 +22,8 @@ type ruleEntry struct {
 	Then    rules.Source `yaml:"then"`
 	Reply   rules.Source `yaml:"reply"`
 	At      rules.Source `yaml:"at"`
-	Mode    rules.Source `yaml:"mode"`
-	OnError rules.Source `yaml:"on_error"`
+	Mode    rules.Source `yaml:"mode" values:"enforce observe"`
+	OnError rules.Source `yaml:"on_error" values:"pass defer"`
 	Header  rules.Source `yaml:"header"`
 	Points  rules.Source `yaml:"points"`
 	Delay   rules.Source `yaml:"delay"`

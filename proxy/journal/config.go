@@ -18,7 +18,7 @@ type Config struct {
 	// Addresses says how mail addresses are kept: clear; keyed, with the local part replaced by a keyed hash, so that
 	// `gatepost why` still finds an address that it is given; or cut, without the local part. The key is made at the first
 	// start and is the file "key" in the folder.
-	Addresses Addresses `yaml:"addresses"`
+	Addresses Addresses `yaml:"addresses" values:"clear keyed cut"`
 	// Queue bounds the memory in which entries wait for a disk that is slow or full. What does not fit is counted, logged
 	// and lost; mail never waits.
 	Queue filters.Size `yaml:"queue"`

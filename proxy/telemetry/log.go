@@ -17,9 +17,9 @@ import (
 // Config is the section `log:`.
 type Config struct {
 	// Format of the lines on standard error: text (key=value) or json.
-	Format string `yaml:"format"`
+	Format string `yaml:"format" values:"text json"`
 	// Level below which nothing is logged: debug, info, warn or error.
-	Level Level `yaml:"level"`
+	Level Level `yaml:"level" values:"debug info warn error"`
 }
 
 // Level is how much is logged: a slog.Level that is written as in the configuration.
