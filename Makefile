@@ -7,11 +7,15 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 3000x
 FAULTS      ?= 24000
 SEED        ?=
+# The last one whose modules are all on the module proxy.
+NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+PLATFORMS   := linux/amd64 linux/arm64 freebsd/amd64 darwin/arm64
+ARCH        ?= $(shell $(GO) env GOARCH)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin cross package test-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +77,19 @@ test-mta: build ## against Debian's Postfix, Exim, sendmail, OpenSMTPD and Couri
 
 test-admin: ## the admin pages in a headless Chromium; pictures of them in build/admin
 	@GATEPOST_SCREENSHOTS=$(CURDIR)/$(BUILD)/admin .ci/gotest $(BUILD)/admin.log $(GO) test -v -count=1 -tags browser -run InABrowser ./cmd/gatepost
+
+cross: ## build for every system that is supported, into build/cross
+	@for platform in $(PLATFORMS); do \
+		echo "$$platform"; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
+			-o $(BUILD)/cross/gatepost-$${platform%/*}-$${platform#*/} ./cmd/gatepost || exit 1; \
+	done
+
+package: ## a Debian package, in build/ (ARCH=arm64 for another machine)
+	@GO=$(GO) NFPM=$(NFPM) .ci/package $(BUILD) $(ARCH) '$(VERSION)' '$(LDFLAGS)'
+
+test-package: ## install, start, upgrade, remove and purge the package in a folder of its own (root)
+	@GO=$(GO) NFPM=$(NFPM) .ci/test-package $(BUILD) '$(VERSION)'
 
 clean: ## remove what was built
 	rm -rf bin $(BUILD)

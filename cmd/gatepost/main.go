@@ -67,6 +67,7 @@ func command() *cobra.Command {
 		dmarcCommand(),
 		adminCommand(),
 		versionCommand(),
+		manCommand(),
 	)
 	return root
 }
