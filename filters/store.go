@@ -2,6 +2,7 @@ package filters
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -43,4 +44,42 @@ type Terms struct {
 	Delay  time.Duration // how long a first attempt waits
 	Window time.Duration // how long after the first attempt a second one counts
 	Keep   time.Duration // how long a pass is remembered after its last use
+}
+
+// Home is the end of a key that tells where in a cluster its mark lives: what is behind the last "@", else behind the
+// last "|", else behind the first ":", else the whole key. Marks of one home live together, so a decision about keys of
+// one home is atomic everywhere; over several homes it is only as good as one after the other in a cluster. Keys that
+// are often decided together should have the same: "d:example.org" and "n:192.0.2.0/24|alice@example.org" do.
+func Home(key string) string {
+	for _, separator := range [...]string{"@", "|"} {
+		if i := strings.LastIndex(key, separator); i >= 0 && i+1 < len(key) {
+			return key[i+1:]
+		}
+	}
+	if i := strings.IndexByte(key, ':'); i >= 0 && i+1 < len(key) {
+		return key[i+1:]
+	}
+	return key
+}
+
+// Meter is what a [Store] may also be: something that counts for all proxies of a site together. Where the store is
+// none, a filter counts for itself. It is safe for concurrent use.
+//
+// An error tells that the site cannot be asked now. The answer beside it is of what this proxy alone has counted.
+type Meter interface {
+	// Allow takes a token if there is one. It may wait for a round trip, bounded by 100 ms, now and then.
+	Allow(ctx context.Context, b Bucket) (bool, error)
+	// IsEmpty tells whether there is less than a token. It waits as Allow does.
+	IsEmpty(ctx context.Context, b Bucket) (bool, error)
+	// Take takes n tokens, at most a whole bucket of them, and leaves the bucket in debt if it has fewer. It does not
+	// wait.
+	Take(b Bucket, n int64)
+}
+
+// Bucket is a token bucket that is full at first.
+type Bucket struct {
+	Limit     string  // which limit, with all its settings: a changed one starts afresh
+	Of        string  // whose bucket: a client network, a domain, an address
+	PerSecond float64 // tokens that come back
+	Burst     int64   // tokens in a full one; at least 1
 }

@@ -235,6 +235,7 @@ func (c *Config) resolvePaths(folder string) {
 	if c.Journal.Path != journal.Off {
 		names = append(names, &c.Journal.Path)
 	}
+	names = append(names, c.Store.Redis.Files()...)
 	for i := range c.Listen {
 		names = append(names, &c.Listen[i].Certificate, &c.Listen[i].Key)
 	}

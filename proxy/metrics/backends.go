@@ -112,7 +112,7 @@ func eachOperation(read func(st store.OperationStats) int64) func(*moment, *out)
 }
 
 var storeFamilies = []family{
-	{Metric{"gatepost_store_operations_total", Counter, labelled("operation"), "Decisions asked of the store: peek, attempt, pass, forget, range."},
+	{Metric{"gatepost_store_operations_total", Counter, labelled("operation"), "Decisions asked of the store: peek, attempt, pass, forget, range, merge."},
 		eachOperation(func(st store.OperationStats) int64 { return st.Calls })},
 	{Metric{"gatepost_store_operation_errors_total", Counter, labelled("operation"), "Of these, those that failed."},
 		eachOperation(func(st store.OperationStats) int64 { return st.Errors })},

@@ -17,6 +17,9 @@ type Config struct {
 	MaxPending int `yaml:"max_pending"`
 	// Flush is how often changed marks are written: what a crash may forget.
 	Flush filters.Duration `yaml:"flush"`
+	// Redis is a Redis or Valkey that several proxies share. The folder in path is still needed: each proxy falls back
+	// to it while the shared store cannot be used.
+	Redis Redis `yaml:"redis"`
 }
 
 // Defaults returns the configuration that is in force where the file is silent.
@@ -26,6 +29,7 @@ func Defaults() Config {
 		MaxEntries: 5_000_000,
 		MaxPending: 200_000,
 		Flush:      filters.Duration(200 * time.Millisecond),
+		Redis:      redisDefaults(),
 	}
 }
 
@@ -44,5 +48,6 @@ func (c *Config) Validate() error {
 	if flush := time.Duration(c.Flush); flush < 10*time.Millisecond || flush > 900*time.Millisecond {
 		bad.Add("flush", "%s is not between 10ms and 900ms; at most the last second may be forgotten", c.Flush)
 	}
+	c.Redis.validate(&bad)
 	return bad.OrNil()
 }

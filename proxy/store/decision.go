@@ -20,7 +20,7 @@ type decision struct {
 
 // decide locks the keys, reads their marks and lets f decide.
 func decide[T any](ctx context.Context, s *Store, space string, keys []string, f func(d *decision) (T, error)) (T, error) {
-	if err := checkSpace(space); err != nil {
+	if err := CheckSpace(space); err != nil {
 		return *new(T), err
 	}
 	d := &decision{

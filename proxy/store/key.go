@@ -19,10 +19,11 @@ var errSpace = errors.New("store: a space is a name without NUL")
 
 // recordKey is the key on disk: space, NUL, key. The beginning of a hashed key stays, so that Range finds it by prefix.
 func recordKey(space, key string) string {
-	return space + "\x00" + shorten(key)
+	return space + "\x00" + Shorten(key)
 }
 
-func shorten(key string) string {
+// Shorten returns the key as stores keep it: what is longer than 511 bytes ends in a hash.
+func Shorten(key string) string {
 	if len(key) < maxKey {
 		return key
 	}
@@ -30,7 +31,8 @@ func shorten(key string) string {
 	return key[:maxKey-1-2*len(sum)] + "~" + hex.EncodeToString(sum[:])
 }
 
-func checkSpace(space string) error {
+// CheckSpace tells what is wrong with the name of a space.
+func CheckSpace(space string) error {
 	if space == "" || strings.IndexByte(space, 0) >= 0 {
 		return errSpace
 	}

@@ -1,8 +1,8 @@
 package store
 
 import (
+	"context"
 	"fmt"
-	"maps"
 	"math"
 	"sync"
 	"testing"
@@ -13,146 +13,46 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/filtertest"
+	"gatepost/proxy/store/storetest"
 )
-
-// model is what the store must be, said as simply as possible.
-type model struct {
-	now   time.Time
-	marks map[string]filters.Mark
-}
-
-func (m *model) live(key string) filters.Mark {
-	mark := m.marks[key]
-	if !mark.Expires.After(m.now) {
-		return filters.Mark{}
-	}
-	return mark
-}
-
-func (m *model) attempt(keys []string, t filters.Terms) []filters.Mark {
-	after, passed := make([]filters.Mark, len(keys)), false
-	for i, key := range keys {
-		mark := m.live(key)
-		if !mark.Exists() || mark.First.After(m.now) {
-			mark.First, mark.Expires = m.now, m.now.Add(t.Window)
-		}
-		mark.Last, mark.Attempts = m.now, mark.Attempts+1
-		passed = passed || !mark.Passed.IsZero() || !mark.First.Add(t.Delay).After(m.now)
-		after[i] = mark
-	}
-	for i, key := range keys {
-		if passed {
-			after[i] = m.passed(after[i], t.Keep)
-		}
-		m.marks[key] = after[i]
-	}
-	return after
-}
-
-func (m *model) passed(mark filters.Mark, keep time.Duration) filters.Mark {
-	if mark.First.IsZero() {
-		mark.First = m.now
-	}
-	if mark.Passed.IsZero() {
-		mark.Passed = m.now
-	}
-	mark.Last, mark.Expires = m.now, m.now.Add(keep)
-	return mark
-}
-
-func (m *model) sweep() {
-	maps.DeleteFunc(m.marks, func(key string, _ filters.Mark) bool { return !m.live(key).Exists() })
-}
 
 func TestStoreBehavesAsTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		ctx, clock := t.Context(), filtertest.NewClock()
-		fs, config := vfs.NewMem(), Defaults()
+		clock, fs, config := filtertest.NewClock(), vfs.NewMem(), Defaults()
 		s, err := prepare(config, clock, quiet(), fs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { s.shutDown() }()
 		sweep := &sweeper{store: s}
-		m := &model{now: clock.Now(), marks: map[string]filters.Mark{}}
-		someKeys := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "ab", "b", "c", "d\xff", "\x00", ""}), 0, 4, rapid.ID[string])
-
-		t.Repeat(map[string]func(*rapid.T){
-			"attempt": func(t *rapid.T) {
-				keys := someKeys.Draw(t, "keys")
-				got, err := s.Attempt(ctx, "g", keys, terms)
-				if want := m.attempt(keys, terms); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-					t.Fatalf("%q: %v, %v; want %v", keys, got, err, want)
-				}
+		storetest.Run(t, storetest.System{
+			Clock: clock,
+			Store: func() storetest.Mergeable { return s },
+			Merge: func(ctx context.Context, space string, keys []string, marks []filters.Mark) error {
+				return s.Merge(ctx, space, keys, marks)
 			},
-			"pass": func(t *rapid.T) {
-				keys := someKeys.Draw(t, "keys")
-				if err := s.Pass(ctx, "g", keys, terms.Keep); err != nil {
-					t.Fatal(err)
-				}
-				for _, key := range keys {
-					m.marks[key] = m.passed(m.live(key), terms.Keep)
-				}
-			},
-			"forget": func(t *rapid.T) {
-				keys, want := someKeys.Draw(t, "keys"), 0
-				for _, key := range keys {
-					if m.live(key).Exists() {
-						want++
-						delete(m.marks, key)
+			More: map[string]func(*rapid.T){
+				"flush": func(*rapid.T) { s.flush() },
+				"reopen": func(t *rapid.T) {
+					s.shutDown()
+					if s, err = prepare(config, clock, quiet(), fs); err != nil {
+						t.Fatal(err)
 					}
-				}
-				if n, err := s.Forget(ctx, "g", keys); err != nil || n != want {
-					t.Fatalf("%q: %d, %v; want %d", keys, n, err, want)
-				}
+					sweep = &sweeper{store: s}
+				},
 			},
-			"clock": func(t *rapid.T) {
-				step := rapid.SampledFrom([]time.Duration{time.Microsecond, time.Minute, terms.Delay, terms.Window, terms.Keep, -time.Second, -terms.Delay, -2 * terms.Window}).Draw(t, "step")
-				clock.Advance(step)
-				m.now = clock.Now().Truncate(time.Millisecond)
-			},
-			"flush": func(*rapid.T) { s.flush() },
-			"sweep": func(*rapid.T) {
+			Sweep: func() {
 				s.flush()
 				sweep.cursor = nil
 				for sweep.step(time.Second); sweep.cursor != nil; {
 					sweep.step(time.Second)
 				}
 				s.flush()
-				m.sweep()
 			},
-			"reopen": func(t *rapid.T) {
-				s.shutDown()
-				if s, err = prepare(config, clock, quiet(), fs); err != nil {
-					t.Fatal(err)
-				}
-				sweep = &sweeper{store: s}
-			},
-			"": func(t *rapid.T) {
-				want := map[string]filters.Mark{}
-				for key := range m.marks {
-					if mark := m.live(key); mark.Exists() {
-						want[key] = mark
-					}
-					var a filters.Attempt
-					if got, err := s.Peek(&a, "g", []string{key}); !a.Missed() && (err != nil || fmt.Sprint(got[0]) != fmt.Sprint(m.live(key))) {
-						t.Fatalf("peek at hand %q: %v, %v; want %v", key, got, err, m.live(key))
-					}
-					got, err := s.Peek(ctx, "g", []string{key})
-					if err != nil || fmt.Sprint(got[0]) != fmt.Sprint(m.live(key)) {
-						t.Fatalf("peek %q: %v, %v; want %v", key, got, err, m.live(key))
-					}
-				}
-				got := map[string]filters.Mark{}
-				if err := s.Range(ctx, "g", "", func(key string, mark filters.Mark) bool { got[key] = mark; return true }); err != nil {
-					t.Fatal(err)
-				}
-				if fmt.Sprint(got) != fmt.Sprint(want) {
-					t.Fatalf("range: %v; want %v", got, want)
-				}
+			Count: func(t *rapid.T, marks int) {
 				s.flush()
-				if n := s.Stats().Entries; n != int64(len(m.marks)) {
-					t.Fatalf("%d entries counted, %d are there", n, len(m.marks))
+				if n := s.Stats().Entries; n != int64(marks) {
+					t.Fatalf("%d entries counted, %d are there", n, marks)
 				}
 			},
 		})

@@ -2,7 +2,6 @@ package store
 
 import (
 	"math/bits"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -121,19 +120,20 @@ func (s *shards) forgetDisk() {
 	}
 }
 
-// copyPrefix copies the entries whose record key starts with prefix.
-func (s *shards) copyPrefix(prefix string) map[string]entry {
+// copyRange copies the entries whose record key is not before start and before end (empty: no end).
+func (s *shards) copyRange(start, end string) map[string]entry {
+	isIn := func(record string) bool { return record >= start && (end == "" || record < end) }
 	found := make(map[string]entry)
 	for i := range s.all {
 		sh := &s.all[i]
 		sh.mu.Lock()
 		for record, e := range sh.flushing {
-			if strings.HasPrefix(record, prefix) {
+			if isIn(record) {
 				found[record] = e
 			}
 		}
 		for record, e := range sh.dirty {
-			if strings.HasPrefix(record, prefix) {
+			if isIn(record) {
 				found[record] = e
 			}
 		}

@@ -22,7 +22,7 @@ type Stats struct {
 	Operations [operations]OperationStats // by operation, since the start
 }
 
-// Operation is a method of [filters.Store].
+// Operation is a method of [filters.Store], or a merge with another memory.
 type Operation uint8
 
 const (
@@ -31,12 +31,13 @@ const (
 	Pass
 	Forget
 	Range
+	Merge
 	operations
 )
 
 // String is the operation's name in metrics.
 func (o Operation) String() string {
-	return [...]string{Peek: "peek", Attempt: "attempt", Pass: "pass", Forget: "forget", Range: "range"}[o]
+	return [...]string{Peek: "peek", Attempt: "attempt", Pass: "pass", Forget: "forget", Range: "range", Merge: "merge"}[o]
 }
 
 // OperationStats counts calls of an operation, and those that failed.

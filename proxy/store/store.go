@@ -147,20 +147,23 @@ func (s *Store) Forget(ctx context.Context, space string, keys []string) (int, e
 // Range implements [filters.Store]. Keys of 512 bytes and more come with their end hashed; a prefix finds them by
 // their first 447 bytes. Marks that change meanwhile may be missed or come as they were.
 func (s *Store) Range(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
-	return s.counts.called(Range, s.scan(ctx, space, prefix, yield))
+	err := CheckSpace(space)
+	if err == nil {
+		start := []byte(space + "\x00" + prefix)
+		err = s.scan(ctx, start, successor(start), func(record string, m filters.Mark) bool {
+			return yield(record[len(space)+1:], m)
+		})
+	}
+	return s.counts.called(Range, err)
 }
 
-func (s *Store) scan(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
-	if err := checkSpace(space); err != nil {
-		return err
-	}
-	start := []byte(space + "\x00" + prefix)
-	end := successor(start)
+// scan calls yield for every live mark whose record key is not before start and before end (nil: no end).
+func (s *Store) scan(ctx context.Context, start, end []byte, yield func(record string, m filters.Mark) bool) error {
 	now := s.now()
 	// Memory first: what is written between the two steps is then seen once, and what was written before is on disk.
-	inMemory := s.marks.copyPrefix(string(start))
+	inMemory := s.marks.copyRange(string(start), string(end))
 	for record, e := range inMemory {
-		if m := live(e.mark, now); !e.deleted && m.Exists() && !yield(record[len(space)+1:], m) {
+		if m := live(e.mark, now); !e.deleted && m.Exists() && !yield(record, m) {
 			return ctx.Err()
 		}
 	}
@@ -173,7 +176,7 @@ func (s *Store) scan(ctx context.Context, space, prefix string, yield func(key s
 			if _, known := inMemory[f.record]; known {
 				continue
 			}
-			if m := live(f.mark, now); m.Exists() && !yield(f.record[len(space)+1:], m) {
+			if m := live(f.mark, now); m.Exists() && !yield(f.record, m) {
 				return nil
 			}
 		}

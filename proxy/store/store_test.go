@@ -152,8 +152,8 @@ func TestRangeSeesMemoryAndDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(seen) != 1502 || seen["n:memory"] != 1 || seen["n:late"] != 1 || seen["n:0002"] != 0 || seen[shorten(long)] != 1 {
-		t.Errorf("saw %d keys: memory %d, late %d, forgotten %d, long %d", len(seen), seen["n:memory"], seen["n:late"], seen["n:0002"], seen[shorten(long)])
+	if len(seen) != 1502 || seen["n:memory"] != 1 || seen["n:late"] != 1 || seen["n:0002"] != 0 || seen[Shorten(long)] != 1 {
+		t.Errorf("saw %d keys: memory %d, late %d, forgotten %d, long %d", len(seen), seen["n:memory"], seen["n:late"], seen["n:0002"], seen[Shorten(long)])
 	}
 	for key, n := range seen {
 		if n != 1 {
@@ -171,14 +171,14 @@ func TestLongKeysAreHashedWhole(t *testing.T) {
 	s := openTest(t, testConfig(t), filtertest.NewClock())
 	a, b := strings.Repeat("k", 600)+"a", strings.Repeat("k", 600)+"b"
 	must(s.Attempt(ctx, "greylist", []string{a}, terms))(t)
-	m := must(s.Peek(ctx, "greylist", []string{a, b, shorten(a)}))(t)
+	m := must(s.Peek(ctx, "greylist", []string{a, b, Shorten(a)}))(t)
 	if !m[0].Exists() || m[1].Exists() {
 		t.Errorf("long keys are mixed up: %+v", m)
 	}
 	if m[2].Exists() {
 		t.Error("a literal key poses as a hashed one")
 	}
-	if n := len(shorten(a)); n != maxKey {
+	if n := len(Shorten(a)); n != maxKey {
 		t.Errorf("a hashed key has %d bytes", n)
 	}
 }

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"gatepost/filters"
+	"gatepost/proxy/store"
+)
+
+// Engine is a connection to the shared store. It implements [filters.Store]; every error is one of the server, of the
+// way to it, or of the caller's context: nobody stands in. It is safe for concurrent use.
+type Engine struct {
+	client  rueidis.Client
+	keys    keys
+	clock   filters.Clock
+	cluster bool
+
+	trips, cached atomic.Int64
+}
+
+var _ filters.Store = (*Engine)(nil)
+
+// Open connects. It takes seconds at most, and fails if no server answers.
+func Open(c store.Redis, clock filters.Clock) (*Engine, error) {
+	o, err := options(c)
+	if err != nil {
+		return nil, err
+	}
+	client, err := rueidis.NewClient(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{client: client, keys: newKeys(c.Prefix), clock: clock, cluster: c.Cluster}, nil
+}
+
+// Close ends all connections.
+func (e *Engine) Close() { e.client.Close() }
+
+// Trips counts the requests sent, Cached the look-ups that needed none.
+func (e *Engine) Trips() (trips, cached int64) { return e.trips.Load(), e.cached.Load() }
+
+func (e *Engine) now() time.Time { return e.clock.Now().Truncate(time.Millisecond).UTC() }
+
+// Attempt implements [filters.Store].
+func (e *Engine) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
+	now := e.now()
+	arguments := []string{milli(now), span(t.Delay + time.Millisecond - 1), span(t.Window), span(t.Keep)}
+	marks, err := e.decide(ctx, attemptScript, space, keys, now, arguments)
+	if err != nil || !e.cluster {
+		return marks, err
+	}
+	return marks, e.spread(ctx, space, keys, marks, now, t.Keep)
+}
+
+// spread lets the keys pass that live elsewhere than one that has passed.
+func (e *Engine) spread(ctx context.Context, space string, keys []string, marks []filters.Mark, now time.Time, keep time.Duration) error {
+	waits := func(m filters.Mark) bool { return m.Passed.IsZero() }
+	if !slices.ContainsFunc(marks, waits) || slices.IndexFunc(marks, func(m filters.Mark) bool { return !waits(m) }) < 0 {
+		return nil
+	}
+	var waiting []string
+	var places []int
+	for i, m := range marks {
+		if waits(m) {
+			waiting, places = append(waiting, keys[i]), append(places, i)
+		}
+	}
+	passed, err := e.decide(ctx, passScript, space, waiting, now, []string{milli(now), span(keep)})
+	if err != nil {
+		return err
+	}
+	for i, m := range passed {
+		marks[places[i]] = m
+	}
+	return nil
+}
+
+// Pass implements [filters.Store].
+func (e *Engine) Pass(ctx context.Context, space string, keys []string, keep time.Duration) error {
+	_, err := e.PassMarks(ctx, space, keys, keep)
+	return err
+}
+
+// PassMarks is Pass that returns the marks after it.
+func (e *Engine) PassMarks(ctx context.Context, space string, keys []string, keep time.Duration) ([]filters.Mark, error) {
+	now := e.now()
+	return e.decide(ctx, passScript, space, keys, now, []string{milli(now), span(keep)})
+}
+
+// Forget implements [filters.Store].
+func (e *Engine) Forget(ctx context.Context, space string, keys []string) (int, error) {
+	if err := store.CheckSpace(space); err != nil {
+		return 0, err
+	}
+	now, removed := e.now(), atomic.Int64{}
+	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+		n, err := e.exec(ctx, forgetScript, g.names, []string{milli(now)}).AsInt64()
+		removed.Add(n)
+		return err
+	})
+	return int(removed.Load()), err
+}
+
+// Merge joins marks of another memory, one per key, to those that are here (see [store.MergeMarks]). It returns how
+// many of them changed what is here.
+func (e *Engine) Merge(ctx context.Context, space string, keys []string, marks []filters.Mark) (int, error) {
+	if err := store.CheckSpace(space); err != nil {
+		return 0, err
+	}
+	now, changed := e.now(), atomic.Int64{}
+	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+		arguments := []string{milli(now)}
+		for _, place := range g.places {
+			arguments = append(arguments, string(appendMark(nil, marks[place])))
+		}
+		n, err := e.exec(ctx, mergeScript, g.names, arguments).AsInt64()
+		changed.Add(n)
+		return err
+	})
+	return int(changed.Load()), err
+}
+
+// Probe writes a key that lives where home does: a server that is full or read-only answers, but is of no use.
+func (e *Engine) Probe(ctx context.Context, home string) error {
+	e.trips.Add(1)
+	set := e.client.B().Set().Key(e.keys.probe(home)).Value(milli(e.now())).Px(time.Minute).Build()
+	return e.client.Do(ctx, set).Error()
+}
+
+// decide runs a script that answers with the marks of its keys.
+func (e *Engine) decide(ctx context.Context, s *rueidis.Lua, space string, keys []string, now time.Time, arguments []string) ([]filters.Mark, error) {
+	if err := store.CheckSpace(space); err != nil {
+		return nil, err
+	}
+	marks := make([]filters.Mark, len(keys))
+	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+		values, err := e.exec(ctx, s, g.names, arguments).AsStrSlice()
+		if err != nil {
+			return err
+		}
+		if len(values) != len(g.names) {
+			return fmt.Errorf("a script answered %d values for %d keys", len(values), len(g.names))
+		}
+		for i, value := range values {
+			// A mark whose time is over at once (a window of nothing) is one all the same.
+			marks[g.places[i]] = parseMark(value, time.Time{})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return marks, nil
+}
+
+func (e *Engine) exec(ctx context.Context, s *rueidis.Lua, names, arguments []string) rueidis.RedisResult {
+	e.trips.Add(1)
+	return s.Exec(ctx, e.client, names, arguments)
+}
+
+// group is the keys of one decision that one node decides.
+type group struct {
+	names  []string // in the engine
+	places []int    // among the decision's keys
+}
+
+// groups is one group, and in a cluster one for each home.
+func (e *Engine) groups(space string, keys []string) []group {
+	var groups []group
+	homes := make(map[string]int, 1)
+	for i, key := range keys {
+		home := ""
+		if e.cluster {
+			home = filters.Home(store.Shorten(key))
+		}
+		at, known := homes[home]
+		if !known {
+			at = len(groups)
+			homes[home] = at
+			groups = append(groups, group{})
+		}
+		groups[at].names = append(groups[at].names, e.keys.mark(space, key))
+		groups[at].places = append(groups[at].places, i)
+	}
+	return groups
+}
+
+// run does the groups beside each other.
+func (e *Engine) run(ctx context.Context, groups []group, do func(context.Context, group) error) error {
+	switch len(groups) {
+	case 0:
+		return nil
+	case 1:
+		return do(ctx, groups[0])
+	}
+	errs := make([]error, len(groups))
+	var running sync.WaitGroup
+	for i, g := range groups[1:] {
+		running.Go(func() { errs[i+1] = do(ctx, g) })
+	}
+	errs[0] = do(ctx, groups[0])
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+func milli(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+func span(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -1,0 +1,36 @@
+package engine
+
+import (
+	_ "embed"
+
+	"github.com/redis/rueidis"
+)
+
+//go:embed prelude.lua
+var prelude string
+
+//go:embed attempt.lua
+var attemptText string
+
+//go:embed pass.lua
+var passText string
+
+//go:embed forget.lua
+var forgetText string
+
+//go:embed merge.lua
+var mergeText string
+
+//go:embed spend.lua
+var spendText string
+
+// The scripts may be sent again on another connection when one is lost: at worst an attempt counts twice.
+var (
+	attemptScript = script(attemptText)
+	passScript    = script(passText)
+	forgetScript  = script(forgetText)
+	mergeScript   = script(mergeText)
+	spendScript   = script(spendText)
+)
+
+func script(text string) *rueidis.Lua { return rueidis.NewLuaScriptRetryable(prelude + text) }

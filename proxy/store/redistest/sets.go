@@ -1,0 +1,86 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Slots is how many there are in a cluster.
+const Slots = 16384
+
+// StartCluster starts a cluster of masters, each with an equal share of the slots.
+func StartCluster(t testing.TB, masters int) []*Server {
+	t.Helper()
+	nodes := make([]*Server, masters)
+	for i := range nodes {
+		nodes[i] = Start(t, Options{Lines: []string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000"}})
+		nodes[i].Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(Slots*i/masters), strconv.Itoa(Slots*(i+1)/masters-1))
+		nodes[i].Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+	}
+	for _, other := range nodes[1:] {
+		host, port, _ := net.SplitHostPort(other.Address)
+		nodes[0].Must("CLUSTER", "MEET", host, port)
+	}
+	for _, n := range nodes {
+		Eventually(t, 20*time.Second, func() error {
+			info, err := n.Do("CLUSTER", "INFO")
+			if err == nil && (!strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(masters))) {
+				err = errors.New("the cluster is not complete yet")
+			}
+			return err
+		})
+	}
+	return nodes
+}
+
+// StartSentinels starts a master with a replica, and three Sentinels that watch it under the name "marks".
+func StartSentinels(t testing.TB) (servers, sentinels []*Server) {
+	t.Helper()
+	master := Start(t, Options{})
+	host, port, _ := net.SplitHostPort(master.Address)
+	replica := Start(t, Options{Lines: []string{"replicaof " + host + " " + port, "repl-diskless-sync-delay 0"}})
+	Eventually(t, 20*time.Second, func() error {
+		info, err := replica.Do("INFO", "replication")
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("the replica has not caught up")
+		}
+		return err
+	})
+	for range 3 {
+		sentinels = append(sentinels, Start(t, Options{Flags: []string{"--sentinel"}, Lines: []string{
+			fmt.Sprintf("sentinel monitor marks %s %s 2", host, port),
+			"sentinel down-after-milliseconds marks 500",
+			"sentinel failover-timeout marks 3000",
+		}}))
+	}
+	for _, s := range sentinels {
+		Eventually(t, 20*time.Second, func() error {
+			text, err := s.Do("SENTINEL", "CKQUORUM", "marks")
+			if err == nil && !strings.Contains(text, "3 usable") {
+				err = errors.New(text)
+			}
+			if err == nil {
+				text, err = s.Do("SENTINEL", "REPLICAS", "marks")
+			}
+			if err == nil && !strings.Contains(text, replica.Address) {
+				err = errors.New("the Sentinel does not know the replica yet")
+			}
+			return err
+		})
+	}
+	return []*Server{master, replica}, sentinels
+}
+
+// Addresses of servers.
+func Addresses(servers []*Server) []string {
+	list := make([]string, len(servers))
+	for i, s := range servers {
+		list[i] = s.Address
+	}
+	return list
+}
