@@ -148,6 +148,9 @@ type Env struct {
 	Clock    Clock
 	Dialer   Dialer
 	Log      *slog.Logger
+	// DeferOnError tells a filter that answers by halves rather than not at all that its errors shall defer mail
+	// (on_error: defer): it is to fail then.
+	DeferOnError bool
 
 	// Drops tells of fields that do not reach the backend, such as forged Authentication-Results. Who shows the message
 	// to others leaves them out. It is set by the policy.

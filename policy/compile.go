@@ -165,6 +165,7 @@ func (k *compiler) instance(spec *filters.Spec, config FilterConfig, env filters
 		config.Settings = spec.NewConfig()
 	}
 	env.Log = k.engine.log.With("filter", spec.Name)
+	env.DeferOnError = config.Common.OnError == "defer"
 	switch spec.Name {
 	case "greylist":
 		k.engine.settings.Greylist = digest(config.Settings)

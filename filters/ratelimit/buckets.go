@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"context"
 	"hash/maphash"
 	"net/netip"
 	"sync"
@@ -23,7 +24,6 @@ const (
 type buckets struct {
 	seed   maphash.Seed
 	shards [shardCount]bucketShard
-	time   steadyTime
 }
 
 // steadyTime follows a clock but never goes back: a bucket does not fill before the time at which it was last used, so
@@ -79,16 +79,16 @@ func (b *buckets) shard(key bucketKey) *bucketShard {
 // oneToken allows for rounding: after exactly the time of one token there is one.
 const oneToken = 1 - 1e-6
 
-// isEmpty tells whether there is less than one token.
-func (b *buckets) isEmpty(key bucketKey, now time.Time) bool {
+// isEmpty implements counter.
+func (b *buckets) isEmpty(_ context.Context, key bucketKey, _ *limit, now time.Time) (bool, error) {
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	bucket, ok := s.all[key]
-	return ok && bucket.TokensAt(now) < oneToken
+	return ok && bucket.TokensAt(now) < oneToken, nil
 }
 
-// tokens is how many there are.
+// tokens implements counter.
 func (b *buckets) tokens(key bucketKey, l *limit, now time.Time) float64 {
 	s := b.shard(key)
 	s.mu.Lock()
@@ -99,7 +99,7 @@ func (b *buckets) tokens(key bucketKey, l *limit, now time.Time) float64 {
 	return float64(l.burst)
 }
 
-// take takes n tokens, at most a whole bucket of them, and leaves the bucket in debt if it has fewer.
+// take implements counter.
 func (b *buckets) take(key bucketKey, l *limit, n int64, now time.Time) {
 	s := b.shard(key)
 	s.mu.Lock()
@@ -107,12 +107,12 @@ func (b *buckets) take(key bucketKey, l *limit, n int64, now time.Time) {
 	s.get(key, l, now).ReserveN(now, int(min(n, int64(l.burst))))
 }
 
-// allow takes one token if there is one.
-func (b *buckets) allow(key bucketKey, l *limit, now time.Time) bool {
+// allow implements counter.
+func (b *buckets) allow(_ context.Context, key bucketKey, l *limit, now time.Time) (bool, error) {
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.get(key, l, now).AllowN(now, 1)
+	return s.get(key, l, now).AllowN(now, 1), nil
 }
 
 // get returns the bucket of a key, a full one if there was none. s.mu is held.

@@ -13,6 +13,7 @@ package ratelimit
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"net/netip"
 	"slices"
@@ -52,7 +53,9 @@ type RcptFacts struct {
 type Filter struct {
 	limits  []limit
 	clock   filters.Clock
-	buckets *buckets
+	time    *steadyTime
+	counter counter
+	strict  bool // fail rather than know this proxy's part only
 }
 
 var (
@@ -65,6 +68,7 @@ var (
 type limit struct {
 	Limit
 	id        string
+	sharedID  string // short, and the same in every proxy
 	perSecond float64
 	burst     int
 }
@@ -74,7 +78,10 @@ func New(config Config, env filters.Env) (*Filter, error) {
 	if len(config.Limits) == 0 {
 		return nil, nil
 	}
-	f := &Filter{clock: env.Clock, buckets: newBuckets(maxBuckets)}
+	f := &Filter{clock: env.Clock, time: &steadyTime{}, counter: newBuckets(maxBuckets), strict: env.DeferOnError}
+	if meter, ok := env.Store.(filters.Meter); ok {
+		f.counter = siteWide{meter}
+	}
 	for _, l := range config.Limits {
 		if l.Burst.N == 0 {
 			l.Burst = l.Rate.Amount
@@ -85,9 +92,11 @@ func New(config Config, env filters.Env) (*Filter, error) {
 		if l.IPv6Prefix == 0 {
 			l.IPv6Prefix = 64
 		}
+		id := fmt.Sprint(l)
 		f.limits = append(f.limits, limit{
 			Limit:     l,
-			id:        fmt.Sprint(l),
+			id:        id,
+			sharedID:  fmt.Sprintf("%s.%08x", l.Name, crc32.ChecksumIEEE([]byte(id))),
 			perSecond: l.Rate.perSecond(),
 			burst:     int(min(l.Burst.N, math.MaxInt)),
 		})
@@ -97,24 +106,33 @@ func New(config Config, env filters.Env) (*Filter, error) {
 
 // Adopt implements [filters.Adopter]: who was over a limit stays so over a reload, unless the limit was changed.
 func (f *Filter) Adopt(previous any) {
-	if p, ok := previous.(*Filter); ok {
-		f.buckets = p.buckets
+	p, ok := previous.(*Filter)
+	if !ok {
+		return
+	}
+	f.time = p.time
+	if _, local := f.counter.(*buckets); local {
+		f.counter = p.counter
 	}
 }
 
 // Connect counts the connection.
-func (f *Filter) Connect(_ context.Context, v filters.View) (*ConnectFacts, error) {
-	facts, now := &ConnectFacts{}, f.buckets.time.at(f.clock.Now())
+func (f *Filter) Connect(ctx context.Context, v filters.View) (*ConnectFacts, error) {
+	facts, now := &ConnectFacts{}, f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
 		key, ok := l.key(&v)
-		exceeded := false
+		exceeded, err := false, error(nil)
 		switch {
 		case !ok || l.Per != perClient:
 		case l.Count == countConnections:
-			exceeded = !f.buckets.allow(key, l, now)
+			exceeded, err = f.counter.allow(ctx, key, l, now)
+			exceeded = !exceeded
 		case l.Count == countRefused || l.Count == countAbandoned || l.Count == countBytes:
-			exceeded = f.buckets.isEmpty(key, now)
+			exceeded, err = f.counter.isEmpty(ctx, key, l, now)
+		}
+		if err != nil && f.strict {
+			return nil, err
 		}
 		if exceeded && facts.Connection == "" {
 			facts.Connection = l.Name
@@ -124,24 +142,26 @@ func (f *Filter) Connect(_ context.Context, v filters.View) (*ConnectFacts, erro
 }
 
 // Mail looks whether a message may come.
-func (f *Filter) Mail(_ context.Context, v filters.View) (*MailFacts, error) {
-	return &MailFacts{f.usedUp(&v, countMessages, countAbandoned, countBytes)}, nil
+func (f *Filter) Mail(ctx context.Context, v filters.View) (*MailFacts, error) {
+	name, err := f.usedUp(ctx, &v, countMessages, countAbandoned, countBytes)
+	return &MailFacts{name}, err
 }
 
 // Rcpt looks whether a recipient may come.
-func (f *Filter) Rcpt(_ context.Context, v filters.View) (*RcptFacts, error) {
-	return &RcptFacts{f.usedUp(&v, countRecipients, countRefused)}, nil
+func (f *Filter) Rcpt(ctx context.Context, v filters.View) (*RcptFacts, error) {
+	name, err := f.usedUp(ctx, &v, countRecipients, countRefused)
+	return &RcptFacts{name}, err
 }
 
 // Foresees implements [filters.Foreseer]: there is a token for the next recipient, even if all those under way take one.
 func (f *Filter) Foresees(v filters.View, n int) bool {
-	now := f.buckets.time.at(f.clock.Now())
+	now := f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
 		if l.Count != countRecipients && l.Count != countRefused {
 			continue
 		}
-		if key, ok := l.key(&v); ok && f.buckets.tokens(key, l, now) < float64(n)+oneToken {
+		if key, ok := l.key(&v); ok && f.counter.tokens(key, l, now) < float64(n)+oneToken {
 			return false
 		}
 	}
@@ -149,18 +169,26 @@ func (f *Filter) Foresees(v filters.View, n int) bool {
 }
 
 // usedUp names the first limit on one of the counts that has no token left.
-func (f *Filter) usedUp(v *filters.View, counts ...string) string {
-	now := f.buckets.time.at(f.clock.Now())
+func (f *Filter) usedUp(ctx context.Context, v *filters.View, counts ...string) (name string, err error) {
+	now := f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
 		if !slices.Contains(counts, l.Count) {
 			continue
 		}
-		if key, ok := l.key(v); ok && f.buckets.isEmpty(key, now) {
-			return l.Name
+		key, ok := l.key(v)
+		if !ok {
+			continue
+		}
+		empty, err := f.counter.isEmpty(ctx, key, l, now)
+		if err != nil && f.strict {
+			return "", err
+		}
+		if empty {
+			return l.Name, nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // Concluded implements [filters.Witness]: it takes the tokens of what has ended.
@@ -169,7 +197,7 @@ func (f *Filter) Concluded(o *filters.Outcome) {
 	if o.Kind == filters.SessionOutcome || o.Code == 0 && !o.GivenUp || deferredByUs {
 		return
 	}
-	now := f.buckets.time.at(f.clock.Now())
+	now := f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
 		n := l.weight(o)
@@ -177,7 +205,7 @@ func (f *Filter) Concluded(o *filters.Outcome) {
 			continue
 		}
 		if key, ok := l.key(&o.View); ok {
-			f.buckets.take(key, l, n, now)
+			f.counter.take(key, l, n, now)
 		}
 	}
 }

@@ -215,7 +215,8 @@ func TestMemorySurvivesAReload(t *testing.T) {
 func TestTheNumberOfBucketsIsBound(t *testing.T) {
 	f, clock := newFilter(t, Limit{Name: "c", Count: "connections", Per: "client", Rate: rateOf(t, "5/1h")})
 	const most = 1 << 16
-	f.buckets = newBuckets(most)
+	all := newBuckets(most)
+	f.counter = all
 	for range 5 {
 		connect(t, f, "203.0.113.1")
 	}
@@ -223,16 +224,16 @@ func TestTheNumberOfBucketsIsBound(t *testing.T) {
 		addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
 		connect(t, f, addr.String())
 	}
-	if n := f.buckets.size(); n > most || n < most*9/10 {
+	if n := all.size(); n > most || n < most*9/10 {
 		t.Errorf("%d buckets", n)
 	}
 	want(t, "who is over the limit is not pushed out", connect(t, f, "203.0.113.1"), "c")
 	clock.Advance(time.Hour)
-	before := f.buckets.size()
+	before := all.size()
 	for i := range 1000 {
 		connect(t, f, fmt.Sprintf("198.51.%d.%d", i/250, i%250))
 	}
-	if after := f.buckets.size(); after > before-3000 {
+	if after := all.size(); after > before-3000 {
 		t.Errorf("full buckets stay: %d, then %d", before, after)
 	}
 }

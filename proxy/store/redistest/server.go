@@ -95,7 +95,7 @@ func (s *Server) text() string {
 		lines = append(lines, "port "+port)
 	}
 	if s.options.Password != "" {
-		lines = append(lines, "requirepass "+s.options.Password, "masterauth "+s.options.Password)
+		lines = append(lines, `requirepass "`+s.options.Password+`"`)
 	}
 	return strings.Join(append(lines, s.options.Lines...), "\n") + "\n"
 }

@@ -85,7 +85,6 @@ func (m *model) sweep() {
 	maps.DeleteFunc(m.marks, func(key string, _ filters.Mark) bool { return !m.live(key).Exists() })
 }
 
-
 func merged(a, b filters.Mark) filters.Mark {
 	if !a.Exists() || !b.Exists() {
 		return filters.Mark{First: later(a.First, b.First), Last: later(a.Last, b.Last), Passed: later(a.Passed, b.Passed),
