@@ -47,6 +47,7 @@ func (h *house) handleCommands() {
 	})
 	h.handleExceptions()
 	h.handleQuarantine()
+	h.handleStoreCommands()
 	h.control.HandleStream("dmarc.reports", h.dmarcReports)
 	h.control.HandleStream("greylist.list", func(ctx context.Context, arguments json.RawMessage, send func(any) error) error {
 		var r greylistRequest

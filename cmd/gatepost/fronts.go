@@ -67,7 +67,7 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		Limits:      c.Limits,
 		LineEndings: c.LineEndings,
 		Duplicates:  c.Duplicates,
-		Store:       h.store,
+		Store:       h.store, // of duplicates: they come back to where they were delivered
 		Quarantine:  h.quarantine,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,

@@ -65,6 +65,7 @@ func command() *cobra.Command {
 		blockCommand(),
 		quarantineCommand(),
 		dmarcCommand(),
+		storeCommand(),
 		adminCommand(),
 		versionCommand(),
 		manCommand(),

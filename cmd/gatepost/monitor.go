@@ -24,6 +24,9 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 func (h *house) sources() metrics.Sources {
 	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
 		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
+	if h.shared != nil {
+		sources.Shared = h.shared.Stats
+	}
 	if h.journal != nil {
 		sources.Journal = h.journal.Metrics()
 	}
@@ -50,7 +53,7 @@ func (h *house) openAdmin(c *config.Config) (err error) {
 		return nil
 	}
 	h.admin, err = admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
-		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady,
+		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady, Hints: h.hints,
 		House: operator{h}, Traffic: h.traffic})
 	if err != nil {
 		return err
@@ -91,4 +94,16 @@ func (h *house) notReady() (reasons []string) {
 		reasons = append(reasons, "the store is closed")
 	}
 	return reasons
+}
+
+// hints are what operators should know although mail is taken.
+func (h *house) hints() []string {
+	if h.shared == nil {
+		return nil
+	}
+	st := h.shared.Stats()
+	if st.Since.IsZero() {
+		return nil
+	}
+	return []string{st.State()}
 }

@@ -31,7 +31,7 @@ const busiest = 20
 func (o operator) Now() admin.Now {
 	h := o.h
 	m := h.server.Metrics()
-	now := admin.Now{At: h.clock.Now(), Started: h.begun, NotReady: h.notReady(), Bypass: h.runtime.Bypass.Until()}
+	now := admin.Now{At: h.clock.Now(), Started: h.begun, NotReady: h.notReady(), Hints: h.hints(), Bypass: h.runtime.Bypass.Until()}
 	now.Sessions = admin.Sessions{Open: m.Open.Load(), Total: m.Sessions.Load(), TLS: m.TLS.Load(),
 		Refused: m.RefusedFull.Load() + m.RefusedPerClient.Load() + m.RefusedNoBackend.Load()}
 	for _, c := range h.server.Busiest(busiest) {

@@ -54,6 +54,15 @@ func blocked(sender string) string {
 // startServe runs the proxy with settings and more, until the test ends.
 func startServe(t *testing.T, more string) *served {
 	t.Helper()
+	if strings.Contains(more, "admin:") {
+		return startServeWith(t, settingsWithout("admin")+more)
+	}
+	return startServeWith(t, settings+more)
+}
+
+// startServeWith runs the proxy with a configuration, until the test ends.
+func startServeWith(t *testing.T, more string) *served {
+	t.Helper()
 	backend, err := backendtest.Start(backendtest.Behaviour{Domains: []string{"example.org"}})
 	if err != nil {
 		t.Fatal(err)
@@ -65,11 +74,6 @@ func startServe(t *testing.T, more string) *served {
 		more += "listen: {address: '127.0.0.1:0'}\n"
 	}
 	more = strings.Replace(more, "listen: {", "listen:\n  - {", 1)
-	if strings.Contains(more, "admin:") {
-		more = settingsWithout("admin") + more
-	} else {
-		more = settings + more
-	}
 	s.configure(more)
 	s.run()
 	return s

@@ -30,6 +30,7 @@ import (
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
+	"gatepost/proxy/store/shared"
 )
 
 // house is a running proxy: everything that has an owner, put together here and nowhere else.
@@ -40,6 +41,7 @@ type house struct {
 	clock filters.Clock
 
 	store        *store.Store
+	shared       *shared.Store    // nil: this proxy is a site of its own
 	journal      *journal.Journal // nil: journal.path is off
 	quarantine   *quarantine.Quarantine
 	resolver     *resolver.Resolver
@@ -96,6 +98,9 @@ func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock,
 func (h *house) open(c *config.Config) (err error) {
 	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
 		return err
+	}
+	if c.Store.Redis.Enabled() {
+		h.shared = shared.Open(c.Store.Redis, h.store, h.clock, h.log)
 	}
 	if c.Journal.Path != journal.Off {
 		if h.journal, err = journal.Open(c.Journal, journal.Options{Clock: h.clock, Log: h.log}); err != nil {
@@ -175,7 +180,15 @@ func (b *backends) await(ctx context.Context) {
 func controlSocket(c store.Config) string { return filepath.Join(c.Path, control.Name) }
 
 func (h *house) env(c *config.Config) filters.Env {
-	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.store, Clock: h.clock, Dialer: dialer{}, Log: h.log}
+	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.memory(), Clock: h.clock, Dialer: dialer{}, Log: h.log}
+}
+
+// memory is the site's: shared with other proxies, or this proxy's own.
+func (h *house) memory() filters.Store {
+	if h.shared != nil {
+		return h.shared
+	}
+	return h.store
 }
 
 // services compiles a configuration into what sessions work with. Its filters and backends run until its last session
@@ -345,6 +358,9 @@ func (h *house) close() error {
 	}
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())
+	}
+	if h.shared != nil {
+		h.shared.Close()
 	}
 	if h.store != nil {
 		errs = append(errs, h.store.Close())

@@ -13,15 +13,25 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 
 // ready says whether mail can be taken now. The reasons why not are for who may come in: they name machines.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	reasons := s.Options.Ready()
+	reasons, hints := s.Options.Ready(), s.hints()
+	mayKnow := s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now())
 	switch {
+	case len(reasons) == 0 && len(hints) > 0 && mayKnow:
+		plain(w, http.StatusOK, "ready\n"+strings.Join(hints, "\n")+"\n")
 	case len(reasons) == 0:
 		plain(w, http.StatusOK, "ready\n")
-	case s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()):
+	case mayKnow:
 		plain(w, http.StatusServiceUnavailable, "not ready\n"+strings.Join(reasons, "\n")+"\n")
 	default:
 		plain(w, http.StatusServiceUnavailable, "not ready\n")
 	}
+}
+
+func (s *Server) hints() []string {
+	if s.Hints == nil {
+		return nil
+	}
+	return s.Hints()
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

@@ -87,6 +87,7 @@ type Now struct {
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
 	NotReady []string  `json:"not_ready"` // why no mail can be taken; empty: it can
+	Hints    []string  `json:"hints"`     // what to know although mail is taken
 	Bypass   time.Time `json:"bypass,omitzero"`
 	Sessions Sessions  `json:"sessions"`
 	Backends []Backend `json:"backends"`

@@ -50,6 +50,8 @@ type Options struct {
 	Metrics  prometheus.Gatherer
 	// Ready returns the reasons why no mail can be taken now; empty: it can.
 	Ready func() []string
+	// Hints returns what an operator should know although mail is taken; nil: there is never anything.
+	Hints func() []string
 	// House is what the pages show and change.
 	House House
 	// Traffic is told of every transaction.

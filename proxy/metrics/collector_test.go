@@ -23,6 +23,7 @@ import (
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
+	"gatepost/proxy/store/shared"
 )
 
 // sources are those of a house at rest.
@@ -74,7 +75,7 @@ func sources(t testing.TB, r *Recorder) Sources {
 	t.Cleanup(func() { kept.Close() })
 	reloads := &Reloads{}
 	reloads.Loaded(filtertest.Start)
-	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
+	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Shared: func() shared.Stats { return shared.Stats{} }, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
 		Milter: &milter.Metrics{}, PolicyServer: &policyserver.Metrics{},
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }

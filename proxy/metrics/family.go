@@ -9,6 +9,7 @@ import (
 	"gatepost/proxy/backend"
 	"gatepost/proxy/histogram"
 	"gatepost/proxy/store"
+	"gatepost/proxy/store/shared"
 )
 
 // Kind is a metric's type as Prometheus names it.
@@ -38,6 +39,7 @@ type family struct {
 type moment struct {
 	*Sources
 	store    store.Stats
+	shared   shared.Stats
 	backends []backendStats
 }
 
@@ -49,6 +51,9 @@ type backendStats struct {
 
 func (s *Sources) now() *moment {
 	m := &moment{Sources: s, store: s.Store.Stats()}
+	if s.Shared != nil {
+		m.shared = s.Shared()
+	}
 	for _, b := range s.Backends() {
 		if b.Group == nil {
 			continue
@@ -63,7 +68,7 @@ func (s *Sources) now() *moment {
 // families are all metrics, in the order of the manual.
 func families() []family {
 	var all []family
-	for _, part := range [][]family{buildFamilies, sessionFamilies, messageFamilies, calledFamilies, decisionFamilies, backendFamilies, resolverFamilies, storeFamilies, journalFamilies, quarantineFamilies} {
+	for _, part := range [][]family{buildFamilies, sessionFamilies, messageFamilies, calledFamilies, decisionFamilies, backendFamilies, resolverFamilies, storeFamilies, sharedFamilies, journalFamilies, quarantineFamilies} {
 		all = append(all, part...)
 	}
 	return all

@@ -17,6 +17,7 @@ import (
 	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
 	"gatepost/proxy/store"
+	"gatepost/proxy/store/shared"
 )
 
 // Sources is where the numbers come from. All of it is safe for concurrent use.
@@ -25,6 +26,7 @@ type Sources struct {
 	Front    *proxy.Server
 	Spill    *front.Spill
 	Store    *store.Store
+	Shared   func() shared.Stats // nil: there is none
 	Resolver *resolver.Resolver
 	Bypass   *policy.Bypass
 	Recorder *Recorder

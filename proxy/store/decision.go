@@ -20,19 +20,17 @@ type decision struct {
 
 // decide locks the keys, reads their marks and lets f decide.
 func decide[T any](ctx context.Context, s *Store, space string, keys []string, f func(d *decision) (T, error)) (T, error) {
+	return decideRecords(ctx, s, space, recordKeys(space, keys, Shorten), f)
+}
+
+func decideRecords[T any](ctx context.Context, s *Store, space string, records []string, f func(d *decision) (T, error)) (T, error) {
 	if err := CheckSpace(space); err != nil {
 		return *new(T), err
 	}
-	d := &decision{
-		store:   s,
-		records: make([]string, len(keys)),
-		onDisk:  make([]bool, len(keys)),
-		marks:   make([]filters.Mark, len(keys)),
-	}
+	d := &decision{store: s, records: records, onDisk: make([]bool, len(records)), marks: make([]filters.Mark, len(records))}
 	var set shardSet
-	for i, key := range keys {
-		d.records[i] = recordKey(space, key)
-		set = set.with(d.records[i])
+	for _, record := range records {
+		set = set.with(record)
 	}
 	return within(ctx, s, func() (T, error) {
 		s.marks.lock(set)

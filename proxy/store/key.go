@@ -18,8 +18,15 @@ var entriesKey = []byte("\x00entries")
 var errSpace = errors.New("store: a space is a name without NUL")
 
 // recordKey is the key on disk: space, NUL, key. The beginning of a hashed key stays, so that Range finds it by prefix.
-func recordKey(space, key string) string {
-	return space + "\x00" + Shorten(key)
+func recordKey(space, key string) string { return space + "\x00" + Shorten(key) }
+
+// recordKeys are the keys on disk of keys that name has shortened.
+func recordKeys(space string, keys []string, name func(key string) string) []string {
+	records := make([]string, len(keys))
+	for i, key := range keys {
+		records[i] = space + "\x00" + name(key)
+	}
+	return records
 }
 
 // Shorten returns the key as stores keep it: what is longer than 511 bytes ends in a hash.
@@ -29,6 +36,15 @@ func Shorten(key string) string {
 	}
 	sum := sha256.Sum256([]byte(key))
 	return key[:maxKey-1-2*len(sum)] + "~" + hex.EncodeToString(sum[:])
+}
+
+// StoredKey returns a key as it came from Range or Each, which may be one that was shortened: to shorten it again would
+// make another one of it.
+func StoredKey(key string) string {
+	if len(key) == maxKey {
+		return key
+	}
+	return Shorten(key)
 }
 
 // CheckSpace tells what is wrong with the name of a space.

@@ -32,9 +32,10 @@ func MergeMarks(a, b filters.Mark) filters.Mark {
 	return a
 }
 
-// Merge joins marks of another memory, one per key, to those that are here (see [MergeMarks]).
+// Merge joins marks of another memory, one per key, to those that are here (see [MergeMarks]). Keys are as Range and Each
+// of that memory give them.
 func (s *Store) Merge(ctx context.Context, space string, keys []string, marks []filters.Mark) error {
-	_, err := decide(ctx, s, space, keys, func(d *decision) (struct{}, error) {
+	_, err := decideRecords(ctx, s, space, recordKeys(space, keys, StoredKey), func(d *decision) (struct{}, error) {
 		changed := false
 		for i := range d.marks {
 			if merged := MergeMarks(d.marks[i], live(truncated(marks[i]), d.now)); merged != d.marks[i] {

@@ -102,7 +102,7 @@ func (e *Engine) Forget(ctx context.Context, space string, keys []string) (int, 
 		return 0, err
 	}
 	now, removed := e.now(), atomic.Int64{}
-	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+	err := e.run(ctx, e.groups(space, keys, store.Shorten), func(ctx context.Context, g group) error {
 		n, err := e.exec(ctx, forgetScript, g.names, []string{milli(now)}).AsInt64()
 		removed.Add(n)
 		return err
@@ -111,13 +111,13 @@ func (e *Engine) Forget(ctx context.Context, space string, keys []string) (int, 
 }
 
 // Merge joins marks of another memory, one per key, to those that are here (see [store.MergeMarks]). It returns how
-// many of them changed what is here.
+// many of them changed what is here. Keys are as Range and Each of that memory give them.
 func (e *Engine) Merge(ctx context.Context, space string, keys []string, marks []filters.Mark) (int, error) {
 	if err := store.CheckSpace(space); err != nil {
 		return 0, err
 	}
 	now, changed := e.now(), atomic.Int64{}
-	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+	err := e.run(ctx, e.groups(space, keys, store.StoredKey), func(ctx context.Context, g group) error {
 		arguments := []string{milli(now)}
 		for _, place := range g.places {
 			arguments = append(arguments, string(appendMark(nil, marks[place])))
@@ -142,7 +142,7 @@ func (e *Engine) decide(ctx context.Context, s *rueidis.Lua, space string, keys 
 		return nil, err
 	}
 	marks := make([]filters.Mark, len(keys))
-	err := e.run(ctx, e.groups(space, keys), func(ctx context.Context, g group) error {
+	err := e.run(ctx, e.groups(space, keys, store.Shorten), func(ctx context.Context, g group) error {
 		values, err := e.exec(ctx, s, g.names, arguments).AsStrSlice()
 		if err != nil {
 			return err
@@ -173,14 +173,14 @@ type group struct {
 	places []int    // among the decision's keys
 }
 
-// groups is one group, and in a cluster one for each home.
-func (e *Engine) groups(space string, keys []string) []group {
+// groups is one group, and in a cluster one for each home. name is how the keys are to be read.
+func (e *Engine) groups(space string, keys []string, name func(key string) string) []group {
 	var groups []group
 	homes := make(map[string]int, 1)
 	for i, key := range keys {
-		home := ""
+		key, home := name(key), ""
 		if e.cluster {
-			home = filters.Home(store.Shorten(key))
+			home = filters.Home(key)
 		}
 		at, known := homes[home]
 		if !known {
@@ -188,7 +188,7 @@ func (e *Engine) groups(space string, keys []string) []group {
 			homes[home] = at
 			groups = append(groups, group{})
 		}
-		groups[at].names = append(groups[at].names, e.keys.mark(space, key))
+		groups[at].names = append(groups[at].names, e.keys.stored(space, key))
 		groups[at].places = append(groups[at].places, i)
 	}
 	return groups

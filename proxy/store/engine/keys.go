@@ -25,7 +25,11 @@ func newKeys(prefix string) keys { return keys{prefix + layout} }
 
 // mark is the name of a mark's key.
 func (k keys) mark(space, key string) string {
-	key = store.Shorten(key)
+	return k.stored(space, store.Shorten(key))
+}
+
+// stored is mark of a key as Range and Each give it.
+func (k keys) stored(space, key string) string {
 	home := filters.Home(key)
 	return k.prefix + spaceCode(space) + tag(home) + key[:len(key)-len(home)]
 }

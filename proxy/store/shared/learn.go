@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/proxy/store"
 )
 
 const (
@@ -27,8 +28,12 @@ func (s *Store) learn(space string, keys []string, marks []filters.Mark, err err
 	if err != nil {
 		return
 	}
+	stored := make([]string, len(keys))
+	for i, key := range keys {
+		stored[i] = store.Shorten(key)
+	}
 	select {
-	case s.news <- news{space, keys, marks}:
+	case s.news <- news{space, stored, marks}:
 	default:
 		s.counts.unlearned.Add(1)
 	}

@@ -149,7 +149,7 @@ func (s *Store) merge(ctx context.Context, e *engine.Engine, since time.Time) (m
 		n.keys, n.marks = n.keys[:0], n.marks[:0]
 	}
 	scanned := s.local.Each(ctx, func(space, key string, m filters.Mark) bool {
-		if m.Last.Before(since) || space == outageSpace {
+		if m.Last.Before(since) || space == OutageSpace {
 			return true
 		}
 		n := batches[space]
@@ -181,9 +181,9 @@ func (s *Store) forgetIn(ctx context.Context, e *engine.Engine, f forgotten) err
 	return err
 }
 
-// The begin of an outage is a mark, for a successor.
+// The begin of an outage is a mark, for a successor. OutageSpace is not for other proxies.
 const (
-	outageSpace = "shared.outage"
+	OutageSpace = "shared.outage"
 	outageKey   = "since"
 	outageKept  = 90 * 24 * time.Hour
 )
@@ -191,13 +191,13 @@ const (
 func (s *Store) noteOutage(ctx context.Context, o *outage) {
 	m := filters.Mark{First: o.since, Last: o.since, Expires: s.clock.Now().Add(outageKept)}
 	s.keepNote(ctx, func(ctx context.Context) error {
-		return s.local.Merge(ctx, outageSpace, []string{outageKey}, []filters.Mark{m})
+		return s.local.Merge(ctx, OutageSpace, []string{outageKey}, []filters.Mark{m})
 	})
 }
 
 func (s *Store) forgetOutage(ctx context.Context) {
 	s.keepNote(ctx, func(ctx context.Context) error {
-		_, err := s.local.Forget(ctx, outageSpace, []string{outageKey})
+		_, err := s.local.Forget(ctx, OutageSpace, []string{outageKey})
 		return err
 	})
 }
@@ -214,7 +214,7 @@ func (s *Store) keepNote(ctx context.Context, do func(context.Context) error) {
 func (s *Store) interrupted(ctx context.Context) (since time.Time, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	marks, err := s.local.Peek(ctx, outageSpace, []string{outageKey})
+	marks, err := s.local.Peek(ctx, OutageSpace, []string{outageKey})
 	if err != nil || !marks[0].Exists() {
 		return time.Time{}, false
 	}
