@@ -15,7 +15,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin cross package test-package clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin test-redis cross package test-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ package: ## a Debian package, in build/ (ARCH=arm64 for another machine)
 
 test-package: ## install, start, upgrade, remove and purge the package in a folder of its own (root)
 	@GO=$(GO) NFPM=$(NFPM) .ci/test-package $(BUILD) '$(VERSION)'
+
+test-redis: ## the shared store against real redis-servers: outages, failover, a cluster (make test has it where redis-server is)
+	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
+	@.ci/gotest $(BUILD)/redis.log $(GO) test -v -count=1 -timeout 5m ./proxy/store/engine ./proxy/store/shared && \
+		.ci/gotest $(BUILD)/redis-commands.log $(GO) test -v -count=1 -timeout 5m -run 'Site|Copied|Interrupted' ./cmd/gatepost
 
 clean: ## remove what was built
 	rm -rf bin $(BUILD)
