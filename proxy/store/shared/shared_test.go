@@ -112,8 +112,7 @@ func (p *proxy) knowsItself(t testing.TB, so func(filters.Mark) bool, keys ...st
 
 var sender = []string{"d:example.org", "n:192.0.2.0/24|alice@example.org"}
 
-// attempt fails the test if it takes longer than a store may hold up mail; the machine may be busy, so the bound is wide,
-// and quick tells whether all was within 100 ms.
+// attempt is one decision. The log tells which ones waited for the store; the bound is wide, as the machine may be busy.
 func (p *proxy) attempt(t testing.TB, keys ...string) filters.GreylistState {
 	t.Helper()
 	start := time.Now()
@@ -121,7 +120,11 @@ func (p *proxy) attempt(t testing.TB, keys ...string) filters.GreylistState {
 	if err != nil {
 		t.Fatalf("mail would have been held up: %v", err)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	took := time.Since(start)
+	if took > 50*time.Millisecond {
+		t.Logf("a decision took %s", took)
+	}
+	if took > 2*time.Second {
 		t.Errorf("a decision took %s", took)
 	}
 	state := filters.GreylistNew
