@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatepost/filters"
+	"gatepost/policy"
 )
 
 // Schema is a JSON Schema (2020-12) of the configuration file, with which editors complete and check it. It comes from
@@ -24,10 +25,15 @@ func Schema(specs []filters.Spec, comments Comments) ([]byte, error) {
 	top := s.object(reflect.ValueOf(defaults).Elem())
 	properties := top["properties"].(node)
 	every := node{}
-	for name, c := range defaultFilters(specs) {
-		filter := s.object(reflect.ValueOf(c.Common), reflect.ValueOf(c.Settings).Elem())
-		filter["description"] = specOf(specs, name).Summary
-		every[name] = orNull(filter)
+	common := policy.Common{Enabled: true, Timeout: defaultTimeout, OnError: "pass"}
+	for i := range specs {
+		spec := &specs[i]
+		filter := s.object(reflect.ValueOf(common), reflect.ValueOf(spec.NewConfig()).Elem())
+		if spec.Several { // a list, `- name: …` for each
+			filter = node{"type": "array", "items": filter}
+		}
+		filter["description"] = spec.Summary
+		every[spec.Name] = orNull(filter)
 	}
 	properties["filters"] = orNull(node{"type": "object", "properties": every, "additionalProperties": false,
 		"description": "Every filter's configuration by its name."})
@@ -35,6 +41,7 @@ func Schema(specs []filters.Spec, comments Comments) ([]byte, error) {
 		"description": "Rules in the order of the file. The first terminal action wins. Without this key those that come with Gatepost are in force."}
 	top["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	top["title"] = "Gatepost"
+	orNull(top) // a file of comments
 	text, err := json.MarshalIndent(top, "", " ")
 	return append(text, '\n'), err
 }
@@ -43,11 +50,6 @@ func Schema(specs []filters.Spec, comments Comments) ([]byte, error) {
 type node map[string]any
 
 type schemer struct{ comments Comments }
-
-func specOf(specs []filters.Spec, name string) *filters.Spec {
-	i := slices.IndexFunc(specs, func(s filters.Spec) bool { return s.Name == name })
-	return &specs[i]
-}
 
 // object is a mapping with the keys of these structs, which hold the defaults.
 func (s schemer) object(structs ...reflect.Value) node {
