@@ -64,7 +64,7 @@ func nastyEntry() *journal.Entry {
 }
 
 func (f *fakeHouse) Now() Now {
-	return Now{At: filtertest.Start, Started: filtertest.Start, NotReady: []string{nasty}, Bypass: filtertest.Start.Add(time.Hour),
+	return Now{At: filtertest.Start, Started: filtertest.Start, NotReady: []string{nasty}, Hints: []string{nasty}, Bypass: filtertest.Start.Add(time.Hour),
 		Sessions: Sessions{Open: 3, Networks: []ClientNetwork{{"192.0.2.7", 2}}},
 		Backends: []Backend{{Use: "mail", Address: nasty}}, Filters: []Filter{{Name: "spf", OK: 9, Error: 1}, {Name: "dkim"}}}
 }

@@ -123,6 +123,8 @@ func Operations() []Operation {
 
 func (s *Server) apiNow(*http.Request) (any, error) {
 	now := s.House.Now()
+	// Empty lists, not null: programs go through them.
+	now.NotReady, now.Hints = append([]string{}, now.NotReady...), append([]string{}, now.Hints...)
 	over := func(width time.Duration, bars int) series {
 		return series{int(width / time.Second), now.At.Truncate(width).Add(width), s.Traffic.Over(now.At, width, bars)}
 	}
