@@ -238,13 +238,28 @@ func (k *compiler) planPauser() {
 	}
 }
 
+// acceptsBehindGreylisting tells whether a rule at RCPT that is asked only when a greylisting has been passed, and so when
+// the backend has answered, can close rules for other recipients too.
+func (e *Engine) acceptsBehindGreylisting() bool {
+	behind := false
+	for i := e.first[filters.AtRcpt]; i < e.first[filters.AtRcpt+1]; i++ {
+		r := &e.rules[i]
+		if behind && r.Action == rules.Accept && r.scope != recipientLevel {
+			return true
+		}
+		behind = behind || r.Action == rules.Greylist
+	}
+	return false
+}
+
 // planIndependence finds out whether recipients can be judged before the backend has answered about those before them: a
-// filter that looks at each of them may count outcomes, or still be looking, a rule may read how many were accepted, and a
-// greylisting that is spoken without the backend goes by whether there is one.
+// filter that looks at each of them may count outcomes, or still be looking, a rule may read how many were accepted, a
+// greylisting that is spoken without the backend goes by whether there is one, and an acceptance behind a greylisting
+// closes rules for all who follow.
 func (k *compiler) planIndependence() {
 	e := k.engine
 	counts := slices.ContainsFunc(e.rules, func(r plannedRule) bool { return slices.Contains(r.Fields, "rcpt.count") })
-	e.independent = !counts && (e.askBackend || e.greylister == nil)
+	e.independent = !counts && (e.askBackend || e.greylister == nil) && !e.acceptsBehindGreylisting()
 	for _, o := range e.byStage[filters.AtRcpt] {
 		foreseer, ok := o.instance.(filters.Foreseer)
 		if ok && !o.spec.Independent {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -146,8 +145,6 @@ func bytesOf(id string) string { return letter + strings.Repeat(id+"\r\n", 20) }
 // TestPromisesOutlastThePower: whatever fails and whenever the power goes, what Keep has returned nil for is there
 // afterwards, byte for byte and with its envelope; what was deleted is gone; and nothing is taken for damaged.
 func TestPromisesOutlastThePower(t *testing.T) {
-	// A rare case is known and not cured yet; until it is, the same cases are tried each time.
-	flag.Set("rapid.seed", "20251122")
 	root := t.TempDir()
 	runs := 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -103,8 +103,7 @@ func (q *Quarantine) writeAbout(e *Entry) error {
 // the whole message it will be in quarantine then, and its sender will have sent it again: twice is not lost.
 func (q *Quarantine) undo(id string) {
 	c := &q.config
-	err := errors.Join(q.disk.Remove(c.File(id)), q.disk.Remove(c.about(id)),
-		q.disk.Remove(c.temporary(id)), q.disk.Remove(c.temporary(id+aboutSuffix)))
+	err := errors.Join(q.remove(id), q.disk.Remove(c.temporary(id)), q.disk.Remove(c.temporary(id+aboutSuffix)))
 	if err != nil {
 		q.failed("what there is of a message that was not kept cannot be removed", id, err)
 	}
