@@ -174,7 +174,8 @@ func TestSpillLimits(t *testing.T) {
 	}
 }
 
-// waiting runs read and returns once it waits; the result comes by the channel.
+// waiting runs read and returns once it waits; the result comes by the channel. It must be a read that looks at the
+// message once: Header looks, lets go and waits only then.
 func waiting(t *testing.T, m *Message, read func() error) <-chan error {
 	t.Helper()
 	result := make(chan error, 1)
@@ -256,7 +257,7 @@ func TestReleaseUnderAReaderPanics(t *testing.T) {
 	m := NewMessage(1<<20, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	result := waiting(t, m, func() error {
-		_, err := m.Header(ctx)
+		_, err := m.Reader(ctx).Read(make([]byte, 1))
 		return err
 	})
 	func() {
