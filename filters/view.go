@@ -18,8 +18,9 @@ type Session struct {
 	// Submission tells that users hand in their mail here (RFC 6409): what is known about mail servers says nothing
 	// about them.
 	Submission bool
-	// Milter tells that an MTA has asked about the connection: it greets the client, and says itself whom it relays for.
-	Milter bool
+	// AskedByMTA tells that an MTA asks about the client, as a milter or as a policy server: it greets the client, and says
+	// itself whom it relays for.
+	AskedByMTA bool
 }
 
 // Greeting describes EHLO or HELO. It is never written after it is published.

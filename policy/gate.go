@@ -118,7 +118,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 	g.facts.Set(clientGroup, clientFacts(g.session))
 	g.start(ctx, filters.AtConnect)
-	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.session.Milter || g.bypassed() {
+	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.session.AskedByMTA || g.bypassed() {
 		return 0
 	}
 	defer g.recovered("GreetPause", &pause)

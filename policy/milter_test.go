@@ -12,7 +12,7 @@ import (
 func TestBehindAnMTA(t *testing.T) {
 	f := &fakes{early: pauser{on: true, pause: 3 * time.Second}}
 	engine := compile(t, f, f.config("earlytalker.waited >= 0 -> reject; at: connect", "not known(helo.extended) and helo.name == \"sure\" -> reject; at: helo"))
-	c := session(t, engine, &filters.Session{Milter: true}, &Runtime{})
+	c := session(t, engine, &filters.Session{AskedByMTA: true}, &Runtime{})
 	if pause := c.Connect(c.ctx); pause != 0 {
 		t.Errorf("the greeting is held back by %v", pause)
 	}

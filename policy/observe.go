@@ -266,7 +266,7 @@ func (g *Gate) setPauserFacts(talked bool, waited time.Duration) {
 		return
 	}
 	o := g.engine.observations[i]
-	if g.session.Milter { // the client was greeted by the MTA: how that went nobody knows
+	if g.session.AskedByMTA { // the client was greeted by the MTA: how that went nobody knows
 		g.facts.Fail(o.group)
 		return
 	}

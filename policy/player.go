@@ -165,7 +165,7 @@ func (s *playing) playPauser() {
 	if e.pauser == nil || s.session.Trusted || e.slotOf[e.pauserGroup] < 0 {
 		return
 	}
-	if s.session.Milter {
+	if s.session.AskedByMTA {
 		s.facts.Fail(e.pauserGroup)
 		return
 	}

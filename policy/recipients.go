@@ -143,7 +143,7 @@ func (g *Gate) relayVerdict(rc *recipient) Verdict {
 	refused := ""
 	switch {
 	case len(g.engine.domains) == 0 || g.session.Trusted || authenticated:
-	case g.session.Milter: // the MTA relays, and has found that it may before it asked
+	case g.session.AskedByMTA: // the MTA relays, and has found that it may before it asked
 	case !g.engine.domains.has(rc.rcpt.Domain):
 		refused = "we do not relay for " + printable(rc.rcpt.Domain)
 	case g.engine.noRoutes && strings.ContainsAny(rc.rcpt.Local, "@%!"):

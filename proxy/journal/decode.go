@@ -160,7 +160,7 @@ func (k *block) fields(u *unpacker, e *Entry) {
 
 func readSession(u *unpacker, e *Entry) {
 	e.session = filters.Session{ID: u.text(), Client: u.endpoint(), Peer: u.endpoint(), Local: u.endpoint(), Name: u.text(),
-		Trusted: u.flag(), Submission: u.flag(), Accepted: u.time(), Milter: u.flag()}
+		Trusted: u.flag(), Submission: u.flag(), Accepted: u.time(), AskedByMTA: u.flag()}
 	e.Session = &e.session
 }
 

@@ -87,7 +87,7 @@ func (b *builder) session(s *filters.Session) {
 	b.flag(s.Trusted)
 	b.flag(s.Submission)
 	b.time(s.Accepted)
-	b.flag(s.Milter)
+	b.flag(s.AskedByMTA)
 }
 
 // foreign writes a text in which an address may stand.

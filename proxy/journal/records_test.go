@@ -168,7 +168,7 @@ func drawRecord(t *rapid.T) *policy.Record {
 	start := drawTime(t, "start")
 	r := &policy.Record{ID: id, Kind: policy.SessionRecord, Start: start, End: start.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "lasted"))),
 		Session: &filters.Session{ID: id, Client: clients.Draw(t, "client"), Peer: clients.Draw(t, "peer"), Local: clients.Draw(t, "our"),
-			Name: texts.Draw(t, "name"), Trusted: rapid.Bool().Draw(t, "trusted"), Submission: rapid.Bool().Draw(t, "submission"), Milter: rapid.Bool().Draw(t, "milter"), Accepted: start},
+			Name: texts.Draw(t, "name"), Trusted: rapid.Bool().Draw(t, "trusted"), Submission: rapid.Bool().Draw(t, "submission"), AskedByMTA: rapid.Bool().Draw(t, "asked by an MTA"), Accepted: start},
 	}
 	if rapid.Bool().Draw(t, "greeted") {
 		r.Greeting = &filters.Greeting{Name: texts.Draw(t, "helo"), Extended: rapid.Bool().Draw(t, "extended"), Unsure: rapid.Bool().Draw(t, "unsure"), AuthUser: addresses.Draw(t, "user")}

@@ -33,7 +33,7 @@ func (s *session) connect(data []byte) error {
 		Accepted: now,
 		// The MTA's own machine hands in mail too: cron, web applications, and what comes without SMTP (non_smtpd_milters).
 		Submission: client.Addr().IsLoopback() || s.conn.Entry.takesSubmission(s.macros.get(daemonName)),
-		Milter:     true,
+		AskedByMTA: true,
 	}
 	s.serial = 0
 	s.begin()

@@ -29,7 +29,7 @@ func (s *session) connect(ctx context.Context, _ step) (v policy.Verdict, standi
 		Trusted:    s.conn.Service.Engine.Trusts(client.Addr()),
 		Accepted:   now,
 		Submission: submission,
-		Milter:     true,
+		AskedByMTA: true,
 	}
 	s.gate = s.conn.Service.Engine.NewGate(s.info, s.conn.Service.Runtime)
 	s.gate.Connect(ctx)
