@@ -46,6 +46,7 @@ func (h *house) handleCommands() {
 		return h.setBypass(time.Duration(r.For))
 	})
 	h.handleExceptions()
+	h.handleLearned()
 	h.handleQuarantine()
 	h.handleStoreCommands()
 	h.control.HandleStream("dmarc.reports", h.dmarcReports)

@@ -165,3 +165,25 @@ func (o operator) AddException(ctx context.Context, r exception.Request) (*excep
 func (o operator) RemoveException(ctx context.Context, r exception.Request) (int, error) {
 	return o.h.removeException(ctx, r, byPage)
 }
+
+// Memories implements admin.House.
+func (o operator) Memories() (kinds []filters.MemoryKind) {
+	for _, m := range o.h.memories() {
+		kinds = append(kinds, m.Kind())
+	}
+	return kinds
+}
+
+// Learned implements admin.House.
+func (o operator) Learned(ctx context.Context, memory, query string, yield func(filters.Learned) bool) error {
+	m, err := o.h.learned(memory)
+	if err != nil {
+		return err
+	}
+	return m.List(ctx, query, yield)
+}
+
+// ForgetLearned implements admin.House.
+func (o operator) ForgetLearned(ctx context.Context, memory, query string) (int, error) {
+	return o.h.forgetLearned(ctx, memory, query, byPage)
+}

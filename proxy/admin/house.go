@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"gatepost/filters"
 	"gatepost/filters/exception"
 	"gatepost/filters/greylist"
 	"gatepost/policy/replay"
@@ -40,6 +41,13 @@ type House interface {
 	PassGreylist(ctx context.Context, query string) (key string, err error)
 	// ForgetGreylist forgets the marks that the query is about, and returns how many.
 	ForgetGreylist(ctx context.Context, query string) (int, error)
+
+	// Memories are what filters have learned from mail, by kind.
+	Memories() []filters.MemoryKind
+	// Learned calls yield for what a memory has that a query is about, until it returns false; see [filters.Memory].
+	Learned(ctx context.Context, memory, query string, yield func(filters.Learned) bool) error
+	// ForgetLearned forgets what the query is about, and returns how much that was.
+	ForgetLearned(ctx context.Context, memory, query string) (int, error)
 
 	// Exceptions are all that are in force, those that end first at the head.
 	Exceptions(ctx context.Context) ([]*exception.Entry, error)

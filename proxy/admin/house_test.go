@@ -141,6 +141,30 @@ func (f *fakeHouse) ForgetGreylist(_ context.Context, query string) (int, error)
 	return 2, nil
 }
 
+func (f *fakeHouse) Memories() []filters.MemoryKind {
+	return []filters.MemoryKind{
+		{Name: "known", Title: "Known senders", Summary: nasty, What: "Sender", Columns: []string{nasty}, Queries: "an address"},
+		{Name: "pools", Title: "Pools", What: "Domain"},
+	}
+}
+
+func (f *fakeHouse) Learned(_ context.Context, memory, query string, yield func(filters.Learned) bool) error {
+	if query == "bad" {
+		return errors.New(nasty)
+	}
+	l := filters.Learned{What: nasty, Count: 3, First: filtertest.Start, Last: filtertest.Start, Expires: filtertest.Start}
+	if memory == "known" {
+		l.Values = []string{nasty}
+	}
+	yield(l)
+	return nil
+}
+
+func (f *fakeHouse) ForgetLearned(_ context.Context, memory, query string) (int, error) {
+	f.called("forget " + memory + " " + query)
+	return 2, nil
+}
+
 func (f *fakeHouse) Exceptions(context.Context) ([]*exception.Entry, error) {
 	return []*exception.Entry{{Action: exception.Allow, Kind: exception.Sender, Value: nasty, By: nasty, Why: nasty, Added: filtertest.Start, Expires: filtertest.Start}}, nil
 }

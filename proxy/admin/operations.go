@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"gatepost/filters"
 	"gatepost/filters/exception"
 	"gatepost/filters/greylist"
 	"gatepost/proxy/journal"
@@ -51,6 +52,14 @@ type (
 	}
 	countAnswer struct {
 		Count int `json:"count"`
+	}
+	memoriesAnswer struct {
+		Memories []filters.MemoryKind `json:"memories"`
+	}
+	learnedAnswer struct {
+		Memory  filters.MemoryKind `json:"memory"`
+		Entries []filters.Learned  `json:"entries"`
+		More    bool               `json:"more"`
 	}
 	exceptionsAnswer struct {
 		Exceptions []*exception.Entry `json:"exceptions"`
@@ -107,6 +116,11 @@ func Operations() []Operation {
 		}, nil, greylistAnswer{}, (*Server).apiGreylist},
 		{"POST", "/api/greylist/pass", "Let a client's network, a sender or a domain pass from now on.", nil, queryRequest{}, passAnswer{}, (*Server).apiPass},
 		{"POST", "/api/greylist/forget", "Forget marks: their senders are new again.", nil, queryRequest{}, countAnswer{}, (*Server).apiForget},
+		{"GET", "/api/learned", "What filters learn from mail, by kind.", nil, nil, memoriesAnswer{}, (*Server).apiMemories},
+		{"GET", "/api/learned/{memory}", "What is known of one kind.", []Parameter{
+			{Name: "query", Summary: "what it is about; the kind says what that may be"}, limitParameter,
+		}, nil, learnedAnswer{}, (*Server).apiLearned},
+		{"POST", "/api/learned/{memory}/forget", "Forget what a query is about.", nil, queryRequest{}, countAnswer{}, (*Server).apiForgetLearned},
 		{"GET", "/api/exceptions", "The exceptions in force, those that end first at the head.", nil, nil, exceptionsAnswer{}, (*Server).apiExceptions},
 		{"POST", "/api/exceptions", "Make an exception: allow or block a client, a sender or a recipient for a time.", nil, exceptionRequest{}, exceptionAnswer{}, (*Server).apiAddException},
 		{"DELETE", "/api/exceptions", "End an exception before its time.", []Parameter{

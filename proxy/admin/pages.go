@@ -13,7 +13,7 @@ import (
 var web embed.FS
 
 // pages are the templates by the name of their file; each fills in the blocks of layout.html.
-var pages = parsePages("login", "now", "search", "transaction", "rules", "trial", "greylist", "exceptions", "lists", "quarantine", "message",
+var pages = parsePages("login", "now", "search", "transaction", "rules", "trial", "greylist", "learned", "exceptions", "lists", "quarantine", "message",
 	"configuration", "problem")
 
 func parsePages(names ...string) map[string]*template.Template {
@@ -45,7 +45,7 @@ type menuItem struct {
 
 var menu = []menuItem{
 	{Path: "/", Title: "Now"}, {Path: "/search", Title: "Search"}, {Path: "/rules", Title: "Rules"}, {Path: "/greylist", Title: "Greylist"},
-	{Path: "/exceptions", Title: "Exceptions"}, {Path: "/lists", Title: "Lists"}, {Path: quarantinePath, Title: "Quarantine"},
+	{Path: learnedPath, Title: "Learned"}, {Path: "/exceptions", Title: "Exceptions"}, {Path: "/lists", Title: "Lists"}, {Path: quarantinePath, Title: "Quarantine"},
 	{Path: "/configuration", Title: "Configuration"},
 }
 
@@ -55,7 +55,7 @@ const quarantinePath = "/quarantine"
 func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, name, title string, data any) {
 	p := page{Title: title, SignedIn: s.auth != nil, Note: s.notes.find(r.URL.Query().Get("note")), Data: data, Path: wayBack(r)}
 	for _, item := range menu {
-		if item.Path == quarantinePath && s.House.Quarantine() == nil {
+		if item.Path == quarantinePath && s.House.Quarantine() == nil || item.Path == learnedPath && len(s.House.Memories()) == 0 {
 			continue
 		}
 		item.Current = r.URL.Path == item.Path || item.Path != "/" && strings.HasPrefix(r.URL.Path, item.Path+"/")

@@ -24,6 +24,7 @@ import (
 var everyPage = []string{
 	"/", "/search", "/search?where=bad", "/search?where=" + url.QueryEscape(nasty) + "&since=" + url.QueryEscape(nasty), "/transaction/" + entryID, "/transaction/nothing",
 	"/why?about=" + url.QueryEscape(nasty), "/rules", "/greylist", "/greylist?query=bad", "/greylist?query=" + url.QueryEscape(nasty), "/exceptions", "/lists",
+	"/learned", "/learned/pools", "/learned/known?query=bad", "/learned/known?query=" + url.QueryEscape(nasty), "/learned/" + url.PathEscape(nasty),
 	"/quarantine", "/quarantine/" + entryID, "/quarantine/" + url.PathEscape(nasty), "/configuration", "/?note=" + url.QueryEscape(nasty),
 }
 
@@ -171,6 +172,7 @@ func TestRemedies(t *testing.T) {
 		{"/exceptions/end", "action=allow&kind=sender&value=ann@example.net", "remove allow sender ann@example.net", "as all others again"},
 		{"/greylist/pass", "query=192.0.2.7+ann@example.net", "pass 192.0.2.7 ann@example.net", "passes from now on"},
 		{"/greylist/forget", "query=example.net", "forget example.net", "Marks forgotten: 2"},
+		{"/learned/known/forget", "query=example.net", "forget known example.net", "Forgotten: 2"},
 		{"/quarantine/" + entryID + "/release", "next=/quarantine", "release " + entryID, "It is delivered"},
 		{"/quarantine/" + entryID + "/delete", "next=/quarantine", "delete " + entryID, "It is deleted"},
 	} {
