@@ -32,7 +32,7 @@ func (f *Filter) identify(v filters.View) identity {
 	_, domain := filters.SplitAddress(v.Envelope.ReversePath)
 	return identity{
 		network: f.network(v.Session.Client.Addr()),
-		sender:  fold(v.Envelope.ReversePath),
+		sender:  filters.FoldSender(v.Envelope.ReversePath),
 		domain:  domain,
 		proved:  proved(v.Facts),
 	}

@@ -61,7 +61,7 @@ func (f *Filter) keyOf(l Learned) (key string, ok bool) {
 	case l.Sender == nil:
 		return operatorKey + network.String(), true
 	}
-	return networkKey + network.String() + "|" + fold(*l.Sender), true
+	return networkKey + network.String() + "|" + filters.FoldSender(*l.Sender), true
 }
 
 // Known calls yield for every pass that is known, until it returns false: what Learn takes.

@@ -121,7 +121,7 @@ func (f *Filter) parseQuery(text string) (q query, err error) {
 			q.network = prefix
 		case isSender && q.domain == "" && !q.null:
 			address := strings.TrimSuffix(strings.TrimPrefix(word, "<"), ">")
-			q.sender, q.null = fold(address), address == ""
+			q.sender, q.null = filters.FoldSender(address), address == ""
 			_, q.domain = filters.SplitAddress(address)
 		case !isNetwork && !isSender && q.domain == "" && !q.null && looksLikeDomain(word):
 			q.domain = normalDomain(word)
@@ -192,7 +192,7 @@ func (q *query) matches(e *Entry) bool {
 	case q.sender != "" && e.Sender != "":
 		return e.Sender == q.sender
 	case q.domain != "":
-		return e.Domain == q.domain || e.Domain == foldDomain(q.domain)
+		return e.Domain == q.domain || e.Domain == filters.FoldDomain(q.domain)
 	}
 	return true
 }

@@ -1,4 +1,4 @@
-package greylist
+package filters
 
 import (
 	"strings"
@@ -43,9 +43,9 @@ var streams = map[string][]string{
 func TestAStreamHasOneKey(t *testing.T) {
 	owner := map[string]string{}
 	for name, senders := range streams {
-		want := fold(senders[0])
+		want := FoldSender(senders[0])
 		for _, s := range senders[1:] {
-			if got := fold(s); got != want {
+			if got := FoldSender(s); got != want {
 				t.Errorf("%s: %s is %q, but %s is %q", name, s, got, senders[0], want)
 			}
 		}
@@ -66,7 +66,7 @@ func TestPeopleAreKeptApart(t *testing.T) {
 		"SRS0=a=b=example.org=bob@f.example.net", "SRS0=a=b=example.com=bob@f.example.net", "prvs=0123456789=erin@example.org", "talk-bounces+u=example.net@example.org",
 		"dev-bounces+u=example.net@example.org", "user12@example.org", "admin12@example.org",
 	} {
-		key := fold(s)
+		key := FoldSender(s)
 		if other, taken := owner[key]; taken {
 			t.Errorf("%s and %s are both %q", s, other, key)
 		}
@@ -83,8 +83,8 @@ var anySender = rapid.OneOf(
 func TestFoldingTwiceIsFoldingOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySender.Draw(t, "sender")
-		once := fold(s)
-		if twice := fold(once); twice != once {
+		once := FoldSender(s)
+		if twice := FoldSender(once); twice != once {
 			t.Fatalf("%q became %q, then %q", s, once, twice)
 		}
 		if len(once) > len(s)+4*maxWrappers {
@@ -105,7 +105,7 @@ func TestDigitsDoNotMatter(t *testing.T) {
 			}
 			return r
 		}, local)
-		if a, b := fold(local+"@example.org"), fold(other+"@example.org"); a != b {
+		if a, b := FoldSender(local+"@example.org"), FoldSender(other+"@example.org"); a != b {
 			t.Fatalf("%s is %q, but %s is %q", local, a, other, b)
 		}
 	})
@@ -118,8 +118,8 @@ func FuzzFold(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		once := fold(s)
-		if twice := fold(once); twice != once {
+		once := FoldSender(s)
+		if twice := FoldSender(once); twice != once {
 			t.Errorf("%q became %q, then %q", s, once, twice)
 		}
 	})
@@ -128,6 +128,6 @@ func FuzzFold(f *testing.F) {
 func BenchmarkFold(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		fold("bounces-12345-user=example.org@mail.example.com")
+		FoldSender("bounces-12345-user=example.org@mail.example.com")
 	}
 }

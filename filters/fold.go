@@ -1,31 +1,29 @@
-package greylist
+package filters
 
 import (
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
-
-	"gatepost/filters"
 )
 
 // folded stands for whatever differs from message to message. Where it occurs in an address, it counts as a digit, so
 // that folding twice is folding once.
 const folded = "#"
 
-// fold maps all envelope senders of one mailing stream to one text: it takes away what differs per message or per
+// FoldSender maps all envelope senders of one mailing stream to one text: it takes away what differs per message or per
 // recipient (VERP, SRS, BATV, plus tags, digits, random tokens) and keeps people apart. It is a guess by form: where it
 // is wrong, two senders of one domain and network share a pass, or one of them waits again.
-func fold(reversePath string) string {
+func FoldSender(reversePath string) string {
 	if reversePath == "" {
 		return ""
 	}
-	local, domain := filters.SplitAddress(reversePath)
-	return foldLocal(local, 0) + "@" + foldDomain(strings.TrimRight(domain, "."))
+	local, domain := SplitAddress(reversePath)
+	return foldLocal(local, 0) + "@" + FoldDomain(strings.TrimRight(domain, "."))
 }
 
-// foldDomain folds digits in host names below the registered domain: mta17.example.org is mta#.example.org, but
+// FoldDomain folds digits in host names below the registered domain: mta17.example.org is mta#.example.org, but
 // 163.com stays itself.
-func foldDomain(domain string) string {
+func FoldDomain(domain string) string {
 	registered, err := publicsuffix.EffectiveTLDPlusOne(domain)
 	if err != nil || len(registered) >= len(domain) {
 		return domain
@@ -121,7 +119,7 @@ func foldSRS(local string, depth int) (s string, ok bool) {
 			return "", false
 		}
 		s, ok = foldSRS0(part[2][1:], depth)
-		return "srs1=" + folded + "=" + foldDomain(lowerASCII(part[1])) + "==" + s, ok
+		return "srs1=" + folded + "=" + FoldDomain(lowerASCII(part[1])) + "==" + s, ok
 	}
 	return "", false
 }
@@ -131,7 +129,7 @@ func foldSRS0(rest string, depth int) (s string, ok bool) {
 	if len(part) < 4 {
 		return "", false
 	}
-	return folded + "=" + folded + "=" + foldDomain(lowerASCII(part[2])) + "=" + foldLocal(part[3], depth+1), true
+	return folded + "=" + folded + "=" + FoldDomain(lowerASCII(part[2])) + "=" + foldLocal(part[3], depth+1), true
 }
 
 // foldTokens folds each token between delimiters. A row of tokens that are all random counts as one: their number
