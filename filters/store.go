@@ -16,7 +16,8 @@ type Store interface {
 	// the zero Mark.
 	Peek(ctx context.Context, space string, keys []string) ([]Mark, error)
 	// Attempt counts one attempt under every key. A new mark starts its window. If any of the keys has passed, or was
-	// first seen at least delay ago, all of them pass (and are kept for keep). It returns the marks after the change.
+	// first seen at least delay ago, all of them pass (and are kept for keep). It returns the marks after the change, and
+	// behind them those of [Terms.Unless].
 	Attempt(ctx context.Context, space string, keys []string, t Terms) ([]Mark, error)
 	// Pass marks every key as passed and renews it for keep.
 	Pass(ctx context.Context, space string, keys []string, keep time.Duration) error
@@ -44,7 +45,15 @@ type Terms struct {
 	Delay  time.Duration // how long a first attempt waits
 	Window time.Duration // how long after the first attempt a second one counts
 	Keep   time.Duration // how long a pass is remembered after its last use
+	// Times is how many attempts it is, for who counts before he tells; 0 is one.
+	Times uint32
+	// Unless are keys that are only read: if one of them has passed, nothing is counted and nothing changes. Over several
+	// homes in a cluster they are read just before.
+	Unless []string
 }
+
+// Count is how many attempts it is.
+func (t *Terms) Count() uint32 { return max(t.Times, 1) }
 
 // Home is the end of a key that tells where in a cluster its mark lives: what is behind the last "@", else behind the
 // last "|", else behind the first ":", else the whole key. Marks of one home live together, so a decision about keys of

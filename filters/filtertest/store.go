@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,15 +69,22 @@ func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filt
 	if err := s.room(len(keys), now); err != nil {
 		return nil, err
 	}
-	passed := false
-	after := make([]filters.Mark, len(keys))
+	passed, unless := false, false
+	after := make([]filters.Mark, len(keys)+len(t.Unless))
+	for i, key := range slices.Concat(keys, t.Unless) {
+		after[i] = s.live(space, key, now)
+		unless = unless || i >= len(keys) && !after[i].Passed.IsZero()
+	}
+	if unless {
+		return after, nil
+	}
 	for i, key := range keys {
 		m := s.live(space, key, now)
 		if !m.Exists() {
 			m = filters.Mark{First: now, Expires: now.Add(t.Window)}
 		}
 		m.Last = now
-		m.Attempts++
+		m.Attempts += t.Count()
 		passed = passed || !m.Passed.IsZero() || now.Sub(m.First) >= t.Delay
 		after[i] = m
 	}

@@ -103,6 +103,11 @@ func (s *Store) lookup(record string, now time.Time) (m filters.Mark, onDisk boo
 	return live(m, now), onDisk
 }
 
+// first leaves the decision its first n records: the others were only read.
+func (d *decision) first(n int) {
+	d.records, d.onDisk, d.marks = d.records[:n], d.onDisk[:n], d.marks[:n]
+}
+
 // remember keeps the changed marks, all of them or none.
 func (d *decision) remember() error {
 	fresh := 0

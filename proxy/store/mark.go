@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"time"
 
 	"gatepost/filters"
@@ -108,9 +109,7 @@ func attempt(marks []filters.Mark, now time.Time, t filters.Terms) {
 			// The clock was ahead when this mark was made. Left alone, its sender would wait until then.
 			m.First, m.Expires = now, now.Add(t.Window)
 		}
-		if m.Attempts < math.MaxUint32 {
-			m.Attempts++
-		}
+		m.Attempts += min(t.Count(), math.MaxUint32-m.Attempts)
 		m.Last = now
 		passes = passes || !m.Passed.IsZero() || now.Sub(m.First) >= t.Delay
 	}
@@ -120,6 +119,10 @@ func attempt(marks []filters.Mark, now time.Time, t filters.Terms) {
 	for i := range marks {
 		pass(&marks[i], now, t.Keep)
 	}
+}
+
+func hasPassed(marks []filters.Mark) bool {
+	return slices.ContainsFunc(marks, func(m filters.Mark) bool { return !m.Passed.IsZero() })
 }
 
 // pass marks m as passed, unless it is already, and keeps it from now on.

@@ -60,7 +60,7 @@ func (d *decision) dropEmpty() {
 			kept++
 		}
 	}
-	d.records, d.onDisk, d.marks = d.records[:kept], d.onDisk[:kept], d.marks[:kept]
+	d.first(kept)
 }
 
 // truncated is m in the resolution of marks.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,12 +118,17 @@ func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filter
 // Attempt implements [filters.Store]. If the marks cannot be remembered, a sender that passes passes all the same; for
 // one that would have to come back the error is [ErrFull].
 func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
-	marks, err := decide(ctx, s, space, keys, func(d *decision) ([]filters.Mark, error) {
+	marks, err := decide(ctx, s, space, slices.Concat(keys, t.Unless), func(d *decision) ([]filters.Mark, error) {
+		all := d.marks
+		if hasPassed(all[len(keys):]) {
+			return all, nil
+		}
+		d.first(len(keys))
 		attempt(d.marks, d.now, t)
 		if err := d.remember(); err != nil && (len(d.marks) == 0 || d.marks[0].Passed.IsZero()) {
 			return nil, err
 		}
-		return d.marks, nil
+		return all, nil
 	})
 	return marks, s.counts.called(Attempt, err)
 }

@@ -52,14 +52,33 @@ func (e *Engine) now() time.Time { return e.clock.Now().Truncate(time.Millisecon
 
 // Attempt implements [filters.Store].
 func (e *Engine) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
+	if len(t.Unless) == 0 || !e.cluster {
+		return e.attempt(ctx, space, keys, t)
+	}
+	beside, err := e.Peek(ctx, space, t.Unless)
+	if err != nil {
+		return nil, err
+	}
+	t.Unless = nil
+	decide := func() ([]filters.Mark, error) { return e.attempt(ctx, space, keys, t) }
+	if slices.ContainsFunc(beside, hasPassed) {
+		decide = func() ([]filters.Mark, error) { return e.Peek(ctx, space, keys) }
+	}
+	marks, err := decide()
+	return append(marks, beside...), err
+}
+
+func (e *Engine) attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
 	now := e.now()
-	arguments := []string{milli(now), span(t.Delay + time.Millisecond - 1), span(t.Window), span(t.Keep)}
-	marks, err := e.decide(ctx, attemptScript, space, keys, now, arguments)
+	arguments := []string{milli(now), span(t.Delay + time.Millisecond - 1), span(t.Window), span(t.Keep), strconv.FormatUint(uint64(t.Count()), 10), strconv.Itoa(len(t.Unless))}
+	marks, err := e.decide(ctx, attemptScript, space, slices.Concat(keys, t.Unless), now, arguments)
 	if err != nil || !e.cluster {
 		return marks, err
 	}
 	return marks, e.spread(ctx, space, keys, marks, now, t.Keep)
 }
+
+func hasPassed(m filters.Mark) bool { return !m.Passed.IsZero() }
 
 // spread lets the keys pass that live elsewhere than one that has passed.
 func (e *Engine) spread(ctx context.Context, space string, keys []string, marks []filters.Mark, now time.Time, keep time.Duration) error {

@@ -11,8 +11,10 @@ end
 
 local function read(key, now) return unpack_mark(redis.call('GET', key), now) end
 
+local function pack_mark(m) return struct.pack(layout, m.expires, m.first, m.last, m.passed, m.attempts) end
+
 local function write(key, m, now)
-  local value = struct.pack(layout, m.expires, m.first, m.last, m.passed, m.attempts)
+  local value = pack_mark(m)
   redis.call('SET', key, value, 'PX', string.format('%d', math.max(1, m.expires - now)))
   return value
 end

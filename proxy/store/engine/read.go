@@ -37,7 +37,6 @@ func (e *Engine) Peek(ctx context.Context, space string, keys []string) ([]filte
 			hits++
 		}
 	}
-	hasPassed := func(m filters.Mark) bool { return !m.Passed.IsZero() }
 	switch {
 	case hits < len(keys):
 		e.trips.Add(1)

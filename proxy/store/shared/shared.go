@@ -92,7 +92,9 @@ func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filter
 func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
 	return decide(ctx, s, keys, func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
 		marks, err := e.Attempt(ctx, space, keys, t)
-		s.learn(space, keys, marks, err)
+		if err == nil {
+			s.learn(space, keys, marks[:len(keys)], nil)
+		}
 		return marks, err
 	}, func() ([]filters.Mark, error) { return s.local.Attempt(ctx, space, keys, t) })
 }

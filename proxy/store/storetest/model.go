@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -51,13 +52,21 @@ func (m *model) live(key string) filters.Mark {
 }
 
 func (m *model) attempt(keys []string, t filters.Terms) []filters.Mark {
-	after, passed := make([]filters.Mark, len(keys)), false
+	after, passed := make([]filters.Mark, len(keys)+len(t.Unless)), false
+	for i, key := range slices.Concat(keys, t.Unless) {
+		after[i] = m.live(key)
+	}
+	for _, mark := range after[len(keys):] {
+		if !mark.Passed.IsZero() {
+			return after
+		}
+	}
 	for i, key := range keys {
 		mark := m.live(key)
 		if !mark.Exists() || mark.First.After(m.now) {
 			mark.First, mark.Expires = m.now, m.now.Add(t.Window)
 		}
-		mark.Last, mark.Attempts = m.now, uint32(min(uint64(mark.Attempts)+1, math.MaxUint32))
+		mark.Last, mark.Attempts = m.now, uint32(min(uint64(mark.Attempts)+max(uint64(t.Times), 1), math.MaxUint32))
 		passed = passed || !mark.Passed.IsZero() || !mark.First.Add(t.Delay).After(m.now)
 		after[i] = mark
 	}
@@ -114,8 +123,10 @@ func Run(t *rapid.T, s System) {
 	actions := map[string]func(*rapid.T){
 		"attempt": func(t *rapid.T) {
 			keys := someKeys.Draw(t, "keys")
-			got, err := s.Store().Attempt(ctx, "g", keys, Terms)
-			if want := m.attempt(keys, Terms); err != nil || !equal(got, want) {
+			terms := Terms
+			terms.Times, terms.Unless = rapid.Uint32Range(0, 3).Draw(t, "times"), someKeys.Draw(t, "unless")
+			got, err := s.Store().Attempt(ctx, "g", keys, terms)
+			if want := m.attempt(keys, terms); err != nil || !equal(got, want) {
 				t.Fatalf("%q: %v, %v; want %v", keys, got, err, want)
 			}
 		},
