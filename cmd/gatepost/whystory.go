@@ -32,9 +32,6 @@ func (t *teller) title(e *journal.Entry) {
 	if e.Kind == policy.SessionRecord && e.Verdict == telemetry.Abandon.String() {
 		outcome = "ended"
 	}
-	if rule := e.Decisive(); rule != nil && rule.Action == rules.Drop.String() {
-		outcome = "answered by closing the connection"
-	}
 	t.line(0, "%s %s: %s", what, e.ID, outcome)
 	t.line(0, "%s, %s", e.Start.Local().Format("Mon 2006-01-02 15:04:05.000 MST"), rounded(e.End.Sub(e.Start)))
 }
@@ -44,6 +41,7 @@ var outcomes = map[string]string{
 	telemetry.Accept.String(): "accepted", telemetry.Reject.String(): "refused for good", telemetry.Defer.String(): "refused for now",
 	telemetry.Discard.String(): "answered 250 and thrown away", telemetry.Quarantine.String(): "answered 250 and kept in quarantine",
 	telemetry.Duplicate.String(): "answered 250, for it had been delivered before", telemetry.Abandon.String(): "given up by the client",
+	telemetry.Drop.String(): "answered by closing the connection",
 }
 
 // stage tells what happened at one stage, and what was learned there.

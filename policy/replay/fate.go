@@ -22,12 +22,13 @@ const (
 	Quarantined
 	Discarded
 	Refused
+	Dropped // the connection was closed without a reply
 	unknown // in counts
 )
 
 var fateNames = [...]string{
 	Delivered: "delivered", Passed: "passed on", ServerRefused: "refused by the mail server", Abandoned: "given up by the client",
-	Greylisted: "greylisted", Deferred: "deferred", Quarantined: "quarantined", Discarded: "discarded", Refused: "refused", unknown: "cannot be told",
+	Greylisted: "greylisted", Deferred: "deferred", Quarantined: "quarantined", Discarded: "discarded", Refused: "refused", Dropped: "dropped", unknown: "cannot be told",
 }
 
 func (f Fate) String() string { return fateNames[f] }
@@ -56,7 +57,9 @@ func fateOf(d *policy.RecordedDecision) Fate {
 		return Discarded
 	case d.Action == rules.Quarantine:
 		return Quarantined
-	case d.Action == rules.Drop || d.Reply.Code >= 500:
+	case d.Action == rules.Drop:
+		return Dropped
+	case d.Reply.Code >= 500:
 		return Refused
 	default:
 		return Deferred

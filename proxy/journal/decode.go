@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
 
@@ -156,6 +158,15 @@ func (k *block) fields(u *unpacker, e *Entry) {
 			}
 		}
 	}
+	if e.Verdict == telemetry.Abandon.String() && e.dropped() {
+		e.Verdict = telemetry.Drop.String() // earlier releases counted these as given up by the client
+	}
+}
+
+// dropped tells whether a rule closed the connection without a reply.
+func (e *Entry) dropped() bool {
+	drop := rules.Drop.String()
+	return e.Refused != nil && e.Refused.Action == drop || slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.Action == drop })
 }
 
 func readSession(u *unpacker, e *Entry) {

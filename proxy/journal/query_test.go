@@ -211,3 +211,25 @@ func mustGroup(t *testing.T, s *rules.Schema, name string) int {
 	t.Fatal("no group " + name)
 	return 0
 }
+
+// Earlier releases wrote "abandon" where a rule had closed the connection.
+func TestADropOfAnEarlierReleaseIsOne(t *testing.T) {
+	drop := &policy.Decision{Action: rules.Drop, Rule: testRules[0]}
+	records := goldenRecords()[1:]
+	records[0].Refused = drop
+	b := newBuilder(nil)
+	start := b.begin()
+	b.content(records[0], "abandon")
+	b.end(start)
+	b.span(records[0].Start, records[0].End)
+	k, err := parseBlock(b.appendBody(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e Entry
+	u := k.entries
+	p := u.part()
+	if k.entry(&p, &e); e.Verdict != "drop" {
+		t.Error(e.Verdict)
+	}
+}

@@ -19,8 +19,9 @@ type EntryFacts struct {
 	// A transaction, or the session that it was part of.
 	Kind string `fact:"kind" values:"session transaction"`
 	// How it came out: the backend took the message, it was refused for good or for now, thrown away or kept behind a 250
-	// of ours, answered 250 because it had been delivered before, or the client left or gave up.
-	Verdict string `fact:"verdict" values:"accept reject defer discard quarantine duplicate abandon"`
+	// of ours, answered 250 because it had been delivered before, the client left or gave up, or a rule closed the
+	// connection without a reply.
+	Verdict string `fact:"verdict" values:"accept reject defer discard quarantine duplicate abandon drop"`
 	// What the deciding rule did; absent where no rule decided.
 	Action *string `fact:"action" values:"accept reject defer greylist discard quarantine drop"`
 	// The rule that decided; absent where none did.

@@ -9,7 +9,7 @@ import (
 
 var decisionFamilies = []family{
 	{Metric{"gatepost_transactions_total", Counter, labelled("verdict"), "Mail transactions by how they ended: accept, reject, defer, what a rule did instead of delivering (discard, " +
-		"quarantine), duplicate (delivered before), or abandon where the client left or gave up."},
+		"quarantine), duplicate (delivered before), abandon where the client left or gave up, or drop where a rule closed the connection without a reply."},
 		func(s *moment, o *out) {
 			for i, name := range telemetry.Verdicts {
 				o.value(float64(s.Recorder.verdicts[i].Load()), name)

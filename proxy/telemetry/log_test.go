@@ -115,6 +115,16 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatARuleClosedIsDropped(t *testing.T) {
+	refused := &policy.Record{Refused: &policy.Decision{Action: rules.Drop}}
+	atRcpt := &policy.Record{Recipients: []policy.RecipientRecord{{Reply: rules.Reply{Code: 250}}, {Reply: rules.Reply{Code: 550}}, {Action: rules.Drop}}}
+	for _, r := range []*policy.Record{refused, atRcpt} {
+		if got := VerdictOf(r).String(); got != "drop" {
+			t.Error(got)
+		}
+	}
+}
+
 func TestA250OfOursIsNoAcceptance(t *testing.T) {
 	for action, want := range map[rules.Action]string{rules.Discard: "discard", rules.Quarantine: "quarantine"} {
 		r := &policy.Record{Ending: policy.Ending{Reply: rules.Reply{Code: 250}, Ours: true}}

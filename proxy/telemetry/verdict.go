@@ -16,17 +16,21 @@ const (
 	Quarantine // a rule kept it behind a 250 of ours
 	Duplicate  // it was delivered before, and answered 250 for that
 	Abandon    // the client left or gave up
+	Drop       // a rule closed the connection without a reply
 )
 
 // Verdicts are the names of all verdicts.
 var Verdicts = [...]string{Accept: "accept", Reject: "reject", Defer: "defer", Discard: "discard", Quarantine: "quarantine",
-	Duplicate: "duplicate", Abandon: "abandon"}
+	Duplicate: "duplicate", Abandon: "abandon", Drop: "drop"}
 
 // String names the verdict.
 func (v Verdict) String() string { return Verdicts[v] }
 
 // VerdictOf tells how a record ended.
 func VerdictOf(rec *policy.Record) Verdict {
+	if dropped(rec) {
+		return Drop
+	}
 	code := rec.Ending.Reply.Code
 	if rec.Refused != nil && code == 0 { // a session, or a transaction that was refused before its recipients
 		code = rec.Refused.Reply.Code
@@ -51,6 +55,19 @@ func VerdictOf(rec *policy.Record) Verdict {
 		}
 	}
 	return Abandon
+}
+
+// dropped tells whether a rule hung up: no reply can tell that.
+func dropped(rec *policy.Record) bool {
+	if rec.Refused != nil && rec.Refused.Action == rules.Drop {
+		return true
+	}
+	for i := range rec.Recipients {
+		if rec.Recipients[i].Action == rules.Drop {
+			return true
+		}
+	}
+	return false
 }
 
 // instead tells why a 250 was ours: the exceptions from the rule that it is the backend's.
