@@ -106,6 +106,7 @@ const (
 	sessionEntry      = 1
 	transactionEntry  = 2
 	confirmationEntry = 3
+	changeEntry       = 4
 )
 
 // confirmation adds that a client has read its final reply.

@@ -13,6 +13,7 @@ const (
 	idKey      = 'i'
 	mailKey    = 'm'
 	addressKey = 'a'
+	changeKey  = 'c' // of all changes alike: a network or a domain cannot be looked up
 )
 
 // hashKey is FNV-1a: it must be the same in every release.

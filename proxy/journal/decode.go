@@ -88,8 +88,8 @@ type confirmation struct {
 	at time.Time
 }
 
-// next reads one entry into e, whose memory it uses again. kind is that of the entry; only of a session's or a
-// transaction's entry is e filled, only of a confirmation c.
+// next reads one entry into e, whose memory it uses again. kind is that of the entry; of all but a
+// confirmation is e filled, only of a confirmation c.
 func (k *block) entry(u *unpacker, e *Entry) (kind int, c confirmation) {
 	kind = u.small()
 	switch kind {
@@ -98,6 +98,9 @@ func (k *block) entry(u *unpacker, e *Entry) (kind int, c confirmation) {
 		k.fields(u, e)
 	case transactionEntry:
 		e.reset(policy.TransactionRecord)
+		k.fields(u, e)
+	case changeEntry:
+		e.reset(ChangeEntry)
 		k.fields(u, e)
 	case confirmationEntry:
 		c.id = u.text()
@@ -152,6 +155,8 @@ func (k *block) fields(u *unpacker, e *Entry) {
 			readEnding(&p, e)
 		case courseField:
 			k.course(&p, e)
+		case changeField:
+			k.change(&p, e)
 		case headersField:
 			for range p.count() {
 				e.Headers = append(e.Headers, Header{Name: p.text(), Known: p.flag(), Value: p.text()})

@@ -8,7 +8,7 @@ import (
 	"gatepost/rules"
 )
 
-// The fields of a session's or a transaction's entry. Each has its number and its length before it, so that a reader
+// The fields of an entry. Each has its number and its length before it, so that a reader
 // passes over those it does not know; what an older release did not write is zero. Within a field values are in a fixed
 // order, to which new ones are added at the end. A number is never used again for something else.
 const (
@@ -24,6 +24,7 @@ const (
 	endingField     = 10
 	courseField     = 11 // how far it came, and what a replay needs
 	headersField    = 12
+	changeField     = 13
 )
 
 // field writes one field; one that has nothing to say is left out by the caller.

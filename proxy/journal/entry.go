@@ -14,9 +14,9 @@ import (
 // reader may be others than the writer's. What the reader yields is good until it yields the next; Clone keeps one.
 type Entry struct {
 	ID         string
-	Kind       string // policy.SessionRecord or policy.TransactionRecord
+	Kind       string // policy.SessionRecord, policy.TransactionRecord or ChangeEntry, which has nothing but a Change
 	Start, End time.Time
-	Verdict    string // one of telemetry.Verdicts, as in the log
+	Verdict    string // one of telemetry.Verdicts, as in the log; empty for a change
 	Session    *filters.Session
 	Greeting   *filters.Greeting // nil: none was given
 	Envelope   *filters.Envelope // nil for a session
@@ -34,6 +34,8 @@ type Entry struct {
 	Headers    []Header // that rules read
 	// Transactions is how many a session had.
 	Transactions int
+	// Change is what was changed; nil for a session or a transaction.
+	Change *Change
 	// Confirmed is when the client had certainly read the final reply; zero: not known. Queries fill it in that ask for it.
 	Confirmed time.Time
 
@@ -47,6 +49,7 @@ type Entry struct {
 	refused  Decision
 	attempt  policy.Attempt
 	settings policy.Settings
+	change   Change
 	params   []filters.Param // of all recipients
 	looked   []Filter        // at all recipients
 }

@@ -15,6 +15,7 @@ func FuzzBlock(f *testing.F) {
 	for _, r := range goldenRecords() {
 		b.record(r, "accept")
 	}
+	b.change(&Change{ID: "38G29KFPR000V", At: time.Unix(3, 0), What: Block, Kind: "client", About: "192.0.2.0/24"}, testRules)
 	b.confirmation("38G29KFPR000V.1", time.Unix(1, 2))
 	f.Add(b.appendBody(nil))
 	f.Add([]byte{})
@@ -30,13 +31,17 @@ func FuzzBlock(f *testing.F) {
 		for range min(k.count, 1000) {
 			p := u.part()
 			raw := p.buf
-			if kind, _ := k.entry(&p, &e); kind != sessionEntry && kind != transactionEntry {
+			if kind, _ := k.entry(&p, &e); kind != sessionEntry && kind != transactionEntry && kind != changeEntry {
 				continue
 			}
 			e.source, e.raw = k, raw
 			binder.Reset()
 			binder.Entry(facts, &e)
 			e.Clone()
+			if e.Change != nil {
+				e.Change.Text(time.Time.String)
+				e.Change.ConcernsEntry(&e)
+			}
 			e.Decisive()
 			e.Lookup("dnsbl.score")
 			for i := range e.Facts {

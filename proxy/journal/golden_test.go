@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -116,5 +117,58 @@ func TestWhatIsNewIsPassedOver(t *testing.T) {
 	}
 	for _, d := range differences(records[0], &e) {
 		t.Error(d)
+	}
+}
+
+// goldenChanges must never change: the file in testdata was written from them.
+func goldenChanges() []Change {
+	at := time.Date(2026, 11, 22, 7, 24, 44, 123456789, time.UTC)
+	return []Change{{ID: "38G29KFPR000V", At: at, What: Block, By: "root", Kind: "client", About: "192.0.2.0/24", Until: at.Add(time.Hour), Why: "why", Note: "note"},
+		{At: at.Add(time.Second), What: Start}}
+}
+
+// Changes that the release which brought them wrote are read by every later one.
+func TestChangesAreReadForever(t *testing.T) {
+	golden := filepath.Join("testdata", "v1-changes.journal")
+	folder := t.TempDir()
+	if *writeGolden {
+		b := newBuilder(nil)
+		b.change(&goldenChanges()[0], nil)
+		b.change(&goldenChanges()[1], testRules)
+		body := b.appendBody(nil)
+		open, err := newSegment(osDisk{}, t.TempDir(), 1, time.Now(), body)
+		if err == nil {
+			err = open.append(b.appendHead(nil, len(body)), body, time.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(open.path)
+		if err == nil {
+			err = os.WriteFile(golden, text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, segmentName(1, time.Now())), text, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	entries := readAll(t, folder, Query{Changes: ChangesOnly})
+	if len(entries) != 2 || len(entries[1].Change.Rules) != len(testRules) || entries[1].Change.Rules[2].When != testRules[2].When {
+		t.Fatalf("%+v", entries)
+	}
+	for i, want := range goldenChanges() {
+		got := *entries[i].Change
+		if got.At.Equal(want.At) && got.Until.Equal(want.Until) {
+			got.At, got.Until, got.Rules = want.At, want.Until, nil
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("wrote %+v, read %+v", want, got)
+		}
 	}
 }

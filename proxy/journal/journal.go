@@ -13,6 +13,7 @@ import (
 	"gatepost/policy"
 	"gatepost/proxy/front"
 	"gatepost/proxy/telemetry"
+	"gatepost/rules"
 )
 
 // Journal keeps what was decided and why. It is a policy.Recorder and a policy.Confirmer, safe for concurrent use.
@@ -34,6 +35,9 @@ type Journal struct {
 	queued  int64    // bytes in waiting
 	closed  bool
 	dropped int64 // since the writer last said so
+	// The rules in force, and when they were written last.
+	rules     []*rules.Rule
+	rulesTold time.Time
 
 	wake    chan struct{} // capacity 1: the first entry of a block is in, or a block is full
 	closing chan struct{}

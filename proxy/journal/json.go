@@ -17,11 +17,11 @@ type EntryJSON struct {
 	Kind       string                    `json:"kind"`
 	Start      time.Time                 `json:"start"`
 	End        time.Time                 `json:"end"`
-	Verdict    string                    `json:"verdict"`
+	Verdict    string                    `json:"verdict,omitempty"`
 	Rule       *MatchJSON                `json:"rule,omitempty"`
 	Reply      *ReplyJSON                `json:"reply,omitempty"`
-	Client     string                    `json:"client"`
-	Local      string                    `json:"local"`
+	Client     string                    `json:"client,omitempty"`
+	Local      string                    `json:"local,omitempty"`
 	Helo       string                    `json:"helo,omitempty"`
 	TLS        string                    `json:"tls,omitempty"`
 	User       string                    `json:"user,omitempty"`
@@ -40,6 +40,28 @@ type EntryJSON struct {
 	Score      float64                   `json:"score"`
 	Filters    []FilterJSON              `json:"filters,omitempty"`
 	Rules      []MatchJSON               `json:"rules,omitempty"`
+	Change     *ChangeJSON               `json:"change,omitempty"`
+}
+
+// ChangeJSON is what was changed beside the mail.
+type ChangeJSON struct {
+	What  string       `json:"what"`
+	By    string       `json:"by,omitempty"`
+	Kind  string       `json:"kind,omitempty"`
+	About string       `json:"about,omitempty"`
+	Until time.Time    `json:"until,omitzero"`
+	Why   string       `json:"why,omitempty"`
+	Note  string       `json:"note,omitempty"`
+	Rules []RuleInJSON `json:"rules,omitempty"`
+}
+
+// RuleInJSON is a rule that came into force.
+type RuleInJSON struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	Mode   string `json:"mode"`
+	Place  string `json:"place"`
+	When   string `json:"when"`
 }
 
 // ReplyJSON is a reply that was sent.
@@ -109,6 +131,7 @@ func NewEntryJSON(e *Entry) EntryJSON {
 		at := e.Confirmed
 		out.Confirmed = &at
 	}
+	out.Change = newChangeJSON(e.Change)
 	out.lists(e)
 	return out
 }
@@ -147,6 +170,17 @@ func (out *EntryJSON) lists(e *Entry) {
 	for _, m := range e.Matched {
 		out.Rules = append(out.Rules, newMatchJSON(m))
 	}
+}
+
+func newChangeJSON(c *Change) *ChangeJSON {
+	if c == nil {
+		return nil
+	}
+	out := &ChangeJSON{What: c.What, By: c.By, Kind: c.Kind, About: c.About, Until: c.Until, Why: c.Why, Note: c.Note}
+	for _, r := range c.Rules {
+		out.Rules = append(out.Rules, RuleInJSON{r.Name, r.Action, r.Mode, r.Place(), r.When})
+	}
+	return out
 }
 
 func newMatchJSON(m Match) MatchJSON {

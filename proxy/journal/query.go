@@ -20,6 +20,9 @@ type Query struct {
 	Follow bool
 	// Confirmations fills in Entry.Confirmed. It costs a second look at everything in question.
 	Confirmations bool
+	// Changes says whether entries that tell a change are wanted: a query for an address or a client takes those that
+	// concern it, one for an id also those about the message of that id.
+	Changes Wanted
 
 	// At most one of these is set.
 
@@ -27,6 +30,16 @@ type Query struct {
 	Address string     // a sender's or a recipient's as it was kept: see Reader.Disguise
 	Client  netip.Addr // a client's
 }
+
+// Wanted says whether changes are wanted beside mail.
+type Wanted uint8
+
+// What is wanted.
+const (
+	MailOnly Wanted = iota
+	MailAndChanges
+	ChangesOnly
+)
 
 // confirmTime bounds for how long after its end a confirmation of a transaction is looked for: clients that are silent
 // for longer have been sent away.
@@ -81,6 +94,16 @@ func (s *search) prepare() error {
 		s.Client = s.Client.Unmap().WithZone("")
 		s.keys = []uint64{hashKey(addressKey, s.Client.String())}
 	}
+	switch s.Changes {
+	case ChangesOnly:
+		if s.ID == "" {
+			s.keys = []uint64{hashKey(changeKey, "")}
+		}
+	case MailAndChanges:
+		if s.ID == "" && len(s.keys) > 0 {
+			s.keys = append(s.keys, hashKey(changeKey, ""))
+		}
+	}
 	if set > 1 || s.Follow && s.Newest {
 		return errors.New("journal: a query is for an id, an address or a client, and what is to come has no newest first")
 	}
@@ -98,12 +121,28 @@ func (s *search) wants(e *Entry) bool {
 	switch {
 	case !s.Since.IsZero() && e.End.Before(s.Since), !s.Until.IsZero() && !e.End.Before(s.Until):
 		return false
+	case e.Change == nil && s.Changes == ChangesOnly, e.Change != nil && s.Changes == MailOnly:
+		return false
+	case e.Change != nil:
+		return s.wantsChange(e.Change)
 	case s.ID != "":
 		return e.ID == s.ID || strings.HasPrefix(e.ID, s.ID) && e.ID[len(s.ID)] == '.'
 	case s.Client.IsValid():
 		return e.Session != nil && e.Session.Client.Addr().Unmap().WithZone("") == s.Client
 	case s.Address != "":
 		return e.Concerns(s.Address)
+	}
+	return true
+}
+
+func (s *search) wantsChange(c *Change) bool {
+	switch {
+	case s.ID != "":
+		return c.ID == s.ID || c.About != "" && (c.About == s.ID || sessionOf(c.About) == s.ID)
+	case s.Client.IsValid():
+		return c.Concerns(s.Client)
+	case s.Address != "":
+		return c.Concerns(netip.Addr{}, s.Address)
 	}
 	return true
 }
@@ -233,12 +272,12 @@ func (s *search) blockBackwards(k *block) (more bool) {
 }
 
 func (s *search) one(k *block, p unpacker) (more bool) {
-	if p.peekKind() == confirmationEntry {
+	if kind := p.peekKind(); kind == confirmationEntry || kind == changeEntry && s.Changes == MailOnly {
 		return true
 	}
 	raw := p.buf
 	kind, _ := k.entry(&p, &s.entry)
-	if kind != sessionEntry && kind != transactionEntry || k.garbled || !s.wants(&s.entry) {
+	if kind != sessionEntry && kind != transactionEntry && kind != changeEntry || k.garbled || !s.wants(&s.entry) {
 		return true
 	}
 	s.entry.source, s.entry.raw = k, raw

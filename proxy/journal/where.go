@@ -16,12 +16,12 @@ type EntryFacts struct {
 	ID string `fact:"id"`
 	// The id of its session.
 	Session string `fact:"session"`
-	// A transaction, or the session that it was part of.
-	Kind string `fact:"kind" values:"session transaction"`
+	// A transaction, the session that it was part of, or what an operator changed.
+	Kind string `fact:"kind" values:"session transaction change"`
 	// How it came out: the backend took the message, it was refused for good or for now, thrown away or kept behind a 250
 	// of ours, answered 250 because it had been delivered before, the client left or gave up, or a rule closed the
 	// connection without a reply.
-	Verdict string `fact:"verdict" values:"accept reject defer discard quarantine duplicate abandon drop"`
+	Verdict *string `fact:"verdict" values:"accept reject defer discard quarantine duplicate abandon drop"`
 	// What the deciding rule did; absent where no rule decided.
 	Action *string `fact:"action" values:"accept reject defer greylist discard quarantine drop"`
 	// The rule that decided; absent where none did.
@@ -46,6 +46,15 @@ type EntryFacts struct {
 	Took float64 `fact:"took" unit:"s"`
 	// The client has certainly read the final reply.
 	Confirmed bool `fact:"confirmed"`
+	// What was changed (start, reload and rules: which rules were in force); absent where nothing was.
+	Change *string `fact:"change" values:"allow block allow-end block-end pass forget learn release delete bypass bypass-end merge start reload rules"`
+	// Who changed it: a user of this machine, or the admin page and the address that it was used from; empty where nobody
+	// knows, absent where nothing was changed.
+	By *string `fact:"by"`
+	// What the change concerns: an address, a network, a domain, the id of a message; absent where nothing was changed.
+	About *string `fact:"about"`
+	// Why, in the operator's words; absent where nothing was changed.
+	Why *string `fact:"why"`
 	// SHA-256 of the message, in hexadecimal; absent where it is not known.
 	Digest *string `fact:"digest"`
 }
@@ -119,8 +128,13 @@ func (w *Where) Match(e *Entry) bool {
 
 func (v *entryValues) fill(e *Entry) {
 	f := &v.entry
-	*f = EntryFacts{ID: e.ID, Session: sessionOf(e.ID), Kind: e.Kind, Verdict: e.Verdict, Backend: e.Ending.Backend, QueueID: e.Ending.QueueID,
+	*f = EntryFacts{ID: e.ID, Session: sessionOf(e.ID), Kind: e.Kind, Backend: e.Ending.Backend, QueueID: e.Ending.QueueID,
 		Note: e.Ending.Note, Took: e.End.Sub(e.Start).Seconds(), Confirmed: !e.Confirmed.IsZero()}
+	if c := e.Change; c != nil {
+		f.Change, f.By, f.About, f.Why = &c.What, &c.By, &c.About, &c.Why
+	} else {
+		f.Verdict = &e.Verdict
+	}
 	if rule := e.Decisive(); rule != nil {
 		v.action, v.rule = rule.Action, rule.Name
 		f.Action, f.Rule = &v.action, &v.rule

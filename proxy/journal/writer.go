@@ -32,7 +32,9 @@ func (j *Journal) write() {
 				flush.Reset(retryInterval)
 			}
 		case <-keep.C:
-			j.retire(j.clock.Now())
+			now := j.clock.Now()
+			j.retire(now)
+			j.repeatRules(now)
 		case <-j.closing:
 			flush.Stop()
 			if !j.flush() {
