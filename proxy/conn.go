@@ -41,6 +41,7 @@ type conn struct {
 	session  *session // whose it is
 	received uint32   // times that input was taken from the socket
 	patient  bool     // Read waits for input until the read deadline
+	dry      bool     // the latest read took all there was: whoever waits next need not look first
 	ahead    *ahead   // what Read returns first; nil: nothing
 
 	readUntil, writeUntil moment // deadlines of a descriptor; zero: none
@@ -81,7 +82,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	case c.fd < 0:
 		return 0, errAgain
 	}
-	return c.count(readNow(c.fd, p))
+	n, err := c.count(readNow(c.fd, p))
+	c.dry = n < len(p)
+	return n, err
 }
 
 func (c *conn) count(n int, err error) (int, error) {

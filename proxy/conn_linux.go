@@ -23,10 +23,13 @@ func (c *conn) own() net.Conn { return (*descriptor)(c) }
 // Read waits for input until the deadline.
 func (d *descriptor) Read(p []byte) (int, error) {
 	for {
-		n, err := readNow(d.fd, p)
-		if err != errAgain {
-			return n, err
+		if !d.dry {
+			n, err := readNow(d.fd, p)
+			if d.dry = n < len(p); err != errAgain {
+				return n, err
+			}
 		}
+		d.dry = false
 		if !d.session.await(syscall.EPOLLIN|syscall.EPOLLRDHUP, d.readUntil) {
 			return 0, os.ErrDeadlineExceeded
 		}

@@ -252,6 +252,7 @@ func (s *session) more(p *pace) bool {
 	}
 	if !s.b.dry && s.b.w == len(s.b.input) {
 		s.b.grow()
+		s.server.lot.hush(s)
 	}
 	limits := &s.service.Limits
 	s.conn.patient = true
@@ -278,7 +279,8 @@ func (s *session) more(p *pace) bool {
 			}
 		}
 		s.conn.SetReadDeadline(deadline)
-		if s.server.killed.Load() { // its interruption may have come before our deadline
+		s.conn.dry = s.conn.dry && !s.b.bulk // more of a large message has mostly come since the latest read
+		if s.server.killed.Load() {          // its interruption may have come before our deadline
 			return s.giveUp(errKilled)
 		}
 		n, err := s.read()

@@ -382,5 +382,5 @@ func (h *house) until(ready func(waits, holding bool) bool) {
 func (p *threads) state(s *session) (waits, holding bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return s.place.waits, s.place.waits && s.holding
+	return s.place.waits != forNothing, s.place.waits != forNothing && s.holding
 }

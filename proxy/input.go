@@ -142,7 +142,7 @@ func (s *session) waitForCommand() wait {
 	if s.backend != nil && !s.personal() {
 		limit = min(limit, s.hold()-s.idle.since())
 	}
-	return wait{input: true, limit: max(limit, 0)}
+	return wait{input: true, again: true, limit: max(limit, 0)}
 }
 
 // read takes input that is at hand, or the next that comes if the connection is patient.

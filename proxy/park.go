@@ -19,6 +19,7 @@ const (
 // wait tells what a session waits for.
 type wait struct {
 	input bool          // for the client; else for the time alone
+	again bool          // and it is going to do so time and again
 	limit time.Duration // at most this long
 	over  bool          // for nothing: the session is at its end
 }
@@ -32,15 +33,46 @@ type parker interface {
 	// rouse wakes the session if it waits. After a rouse of a session that does not, the next park returns at once
 	// if the server is closing: sessions look at that before they wait.
 	rouse(s *session)
+	// hush is called when much is about to be read without waiting.
+	hush(s *session)
+	// forget is called before the session's descriptor is closed.
+	forget(s *session)
 	// run serves until ctx ends. No session may wait then.
 	run(ctx context.Context)
 }
 
 // place is a session's own part of the parker. Guarded by the parker's mutex.
 type place struct {
-	waits      bool
-	armed      bool   // the descriptor is known to the poller
-	generation uint32 // of the wait; tells events of this one from those of an earlier owner of the descriptor
+	waits waitKind
+	watch watchKind // how the kernel watches the descriptor
+	ready bool      // something has come since the session waited last
+	ended bool      // nothing comes any more but what has come: it never has to wait for input
+	name  uint32    // of the watch; tells its events from those of an earlier one
+}
+
+// waitKind is what a session waits for.
+type waitKind uint8
+
+const (
+	forNothing waitKind = iota
+	forTime
+	forInput // or room for output, or the time
+)
+
+// watchKind is how the kernel watches a descriptor.
+type watchKind uint8
+
+const (
+	watchNever  watchKind = iota // it does not know the descriptor
+	watchOnce                    // the next event is told, if at all
+	watchAlways                  // all are
+)
+
+// take tells whether there may be input that the session has not seen, and forgets it.
+func (p *place) take() bool {
+	ready := p.ready
+	p.ready = false
+	return ready || p.ended
 }
 
 // threads is the parker for systems without epoll: every waiting session keeps its goroutine.
@@ -52,11 +84,11 @@ func (p *threads) park(s *session, w wait) (wake, bool) {
 	deadline := time.Now().Add(w.limit)
 	interrupted := make(chan wake, 1)
 	p.mu.Lock()
-	s.place.waits, s.interrupt = true, interrupted
+	s.place.waits, s.interrupt = forTime, interrupted
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
-		s.place.waits, s.interrupt = false, nil
+		s.place.waits, s.interrupt = forNothing, nil
 		p.mu.Unlock()
 		s.conn.SetReadDeadline(time.Time{})
 	}()
@@ -88,11 +120,15 @@ func (p *threads) park(s *session, w wait) (wake, bool) {
 func (p *threads) rouse(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.place.waits && s.interrupt != nil {
+	if s.place.waits != forNothing && s.interrupt != nil {
 		s.interrupt <- wakeShutdown
 		s.interrupt = nil
 		s.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+func (p *threads) hush(*session) {}
+
+func (p *threads) forget(*session) {}
 
 func (p *threads) run(ctx context.Context) { <-ctx.Done() }

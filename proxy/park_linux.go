@@ -21,9 +21,10 @@ type lot struct {
 	raw  syscall.RawConn
 	fd   int
 
-	mu     sync.Mutex // guards all below, and the place and timer of every session
-	wheel  wheel
-	places []*session // who waits, by descriptor
+	mu      sync.Mutex // guards all below, and the place and timer of every session
+	wheel   wheel
+	places  []*session // whose descriptor is watched, by that
+	watches uint32     // how many there have been
 }
 
 func newParker() (parker, error) {
@@ -52,16 +53,17 @@ func (l *lot) park(s *session, w wait) (wake, bool) {
 	if s.mustNotWait() {
 		return wakeShutdown, true
 	}
-	l.enter(s, w.limit)
-	if !w.input {
-		return 0, false
+	if w.input {
+		if s.place.take() {
+			return wakeInput, true
+		}
+		if err := l.watch(s, clientInput, w.again); err != nil {
+			s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
+			s.broken, s.note = true, "socket error"
+			return wakeTime, true
+		}
 	}
-	if err := l.arm(s, clientInput); err != nil {
-		l.leave(s)
-		s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
-		s.broken, s.note = true, "socket error"
-		return wakeTime, true
-	}
+	l.enter(s, w)
 	return 0, false
 }
 
@@ -81,54 +83,110 @@ func (l *lot) await(s *session, events uint32, limit time.Duration) wake {
 		}
 		limit = min(limit, lastWords)
 	}
-	l.enter(s, limit)
-	s.interrupt = bell
-	if err := l.arm(s, events); err != nil {
-		l.leave(s)
+	if events == clientInput && s.place.take() {
+		l.mu.Unlock()
+		return wakeInput
+	}
+	if err := l.watch(s, events, events == clientInput && s.place.watch == watchAlways); err != nil {
 		l.mu.Unlock()
 		s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
 		return wakeShutdown
 	}
+	l.enter(s, wait{input: true, limit: limit})
+	s.interrupt = bell
 	l.mu.Unlock()
 	return <-bell
 }
 
 // enter lets the session wait; the caller holds the mutex.
-func (l *lot) enter(s *session, limit time.Duration) {
-	s.place.generation++
-	s.place.waits = true
-	for s.conn.fd >= len(l.places) {
-		l.places = append(l.places, nil)
+func (l *lot) enter(s *session, w wait) {
+	s.place.waits = forTime
+	if w.input {
+		s.place.waits = forInput
 	}
-	l.places[s.conn.fd] = s
-	l.wheel.set(s, time.Now(), limit)
+	l.wheel.set(s, time.Now(), w.limit)
 }
 
 // clientInput is what a session waits for between commands: input, or the end of it.
 const clientInput = syscall.EPOLLIN | syscall.EPOLLRDHUP
 
-// arm asks for one event. EPOLLONESHOT, because edge-triggered events hide a FIN that comes with the last data.
-func (l *lot) arm(s *session, events uint32) error {
+// edge is EPOLLET, which package syscall has with the wrong sign.
+const edge = 1 << 31
+
+// watch has the kernel tell of the events; the caller holds the mutex. Who waits again and again, as between commands, is
+// watched from then on: what comes while the session runs is noted for its next wait. That saves a system call for each
+// command, and costs one for each piece of a large message:
+// so those are read without ([lot.hush]).
+func (l *lot) watch(s *session, events uint32, always bool) error {
+	how := watchOnce
+	if always {
+		how = watchAlways
+	}
+	if how == watchAlways && s.place.watch == watchAlways {
+		return nil
+	}
 	fd := s.conn.fd
-	event := syscall.EpollEvent{
-		Events: events | syscall.EPOLLONESHOT,
-		Fd:     int32(fd),
-		Pad:    int32(s.place.generation),
+	for fd >= len(l.places) {
+		l.places = append(l.places, nil)
 	}
+	l.places[fd] = s
+	l.watches++
+	s.place.name = l.watches
+	event := syscall.EpollEvent{Events: events | how.flag(), Fd: int32(fd), Pad: int32(s.place.name)}
 	op := syscall.EPOLL_CTL_MOD
-	if !s.place.armed {
-		op, s.place.armed = syscall.EPOLL_CTL_ADD, true
+	if s.place.watch == watchNever {
+		op = syscall.EPOLL_CTL_ADD
 	}
+	s.place.watch = how
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.fd, op, fd, &event))
+}
+
+func (w watchKind) flag() uint32 {
+	if w == watchAlways {
+		return edge
+	}
+	return syscall.EPOLLONESHOT
+}
+
+// hush ends watchAlways until the session waits next: each piece that comes would wake the watcher.
+func (l *lot) hush(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.place.watch == watchAlways {
+		l.watch(s, 0, false)
+	}
+}
+
+// note takes note of an event, and lets the session go on if that is what it waits for. The caller holds the mutex.
+func (l *lot) note(e syscall.EpollEvent) (r roused, wakes bool) {
+	s := l.places[e.Fd]
+	// A batch may hold events of a descriptor that was closed, and used again, since the kernel filled it.
+	if s == nil || int32(s.place.name) != e.Pad {
+		return roused{}, false
+	}
+	// The end of the stream is told once, and may be so together with the last input, which is read first.
+	s.place.ended = s.place.ended || e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0
+	if s.place.waits != forInput {
+		s.place.ready = true
+		return roused{}, false
+	}
+	return roused{s, l.leave(s)}, true
 }
 
 // leave takes the session out; the caller holds the mutex and lets the session go on next.
 func (l *lot) leave(s *session) (bell chan wake) {
-	s.place.waits = false
-	l.places[s.conn.fd] = nil
+	s.place.waits = forNothing
 	l.wheel.clear(s)
 	bell, s.interrupt = s.interrupt, nil
 	return bell
+}
+
+func (l *lot) forget(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.place.watch != watchNever {
+		l.places[s.conn.fd] = nil
+	}
 }
 
 // roused is a session that has left, and how it goes on.
@@ -148,7 +206,7 @@ func (r roused) goOn(why wake) {
 
 func (l *lot) rouse(s *session) {
 	l.mu.Lock()
-	waits := s.place.waits && (s.interrupt == nil || s.server.killed.Load())
+	waits := s.place.waits != forNothing && (s.interrupt == nil || s.server.killed.Load())
 	var r roused
 	if waits {
 		r = roused{s, l.leave(s)}
@@ -169,32 +227,29 @@ func (l *lot) run(ctx context.Context) {
 	loops.Wait()
 }
 
+// watchSockets never returns from its callback with true: then the runtime would forget, before the next look, what has
+// come meanwhile, and each batch of events would take a second look that finds nothing.
 func (l *lot) watchSockets() {
 	events := make([]syscall.EpollEvent, 256)
 	ready := make([]roused, 0, len(events))
-	for {
-		n := 0
-		err := l.raw.Read(func(fd uintptr) bool {
+	l.raw.Read(func(fd uintptr) bool {
+		for n := len(events); n == len(events); {
 			n = nowait.Events(fd, events)
-			return n > 0
-		})
-		if err != nil { // closed
-			return
-		}
-		l.mu.Lock()
-		for _, e := range events[:n] {
-			// A batch may hold events of a descriptor that was closed, and used again, since the kernel filled it.
-			if s := l.places[e.Fd]; s != nil && int32(s.place.generation) == e.Pad {
-				ready = append(ready, roused{s, l.leave(s)})
+			l.mu.Lock()
+			for _, e := range events[:n] {
+				if r, wakes := l.note(e); wakes {
+					ready = append(ready, r)
+				}
 			}
+			l.mu.Unlock()
+			for _, r := range ready {
+				r.goOn(wakeInput)
+			}
+			clear(ready)
+			ready = ready[:0]
 		}
-		l.mu.Unlock()
-		for _, r := range ready {
-			r.goOn(wakeInput)
-		}
-		clear(ready)
-		ready = ready[:0]
-	}
+		return false // until the descriptor is closed
+	})
 }
 
 func (l *lot) watchTime(ctx context.Context) {

@@ -2,17 +2,24 @@ package proxy
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"gatepost/proxy/backend/backendtest"
 )
 
 func (l *lot) state(s *session) (waits, holding bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.place.waits, s.place.waits && s.holding
+	waits = s.place.waits != forNothing
+	return waits, waits && s.holding
 }
 
 // TestSessionSize: there are thousands of them, and 320 bytes is a size that Go allocates without waste.
@@ -58,7 +65,7 @@ func TestIdleMemory(t *testing.T) {
 		defer l.mu.Unlock()
 		n := 0
 		for _, s := range l.places {
-			if s != nil {
+			if s != nil && s.place.waits == forInput {
 				n++
 			}
 		}
@@ -75,4 +82,96 @@ func TestIdleMemory(t *testing.T) {
 		t.Fatalf("an idle connection costs %d bytes, more than 2 KiB", each)
 	}
 	runtime.KeepAlive(clients)
+}
+
+// What comes while a session runs is told once, and must be there for its next wait: so are commands that come while the
+// backend is asked, and the end of the stream, together with the last command or behind it.
+func TestNothingIsMissedThatComesWhileTheSessionRuns(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	h := start(t, setup{backend: backendtest.Behaviour{Answer: func(_ *backendtest.Session, line string) string {
+		if strings.HasPrefix(line, "MAIL FROM:<slow@") {
+			asked <- struct{}{}
+			<-answer
+		}
+		return ""
+	}}})
+	const slow = "MAIL FROM:<slow@example.org>\r\n"
+	for _, test := range []struct {
+		name          string
+		first, behind string
+		ends          bool
+		codes         []string
+	}{
+		{"a command behind", slow, "RSET\r\n", false, []string{"250", "250"}},
+		{"the end behind", slow, "", true, []string{"250"}},
+		{"a command and the end behind", slow, "RSET\r\n", true, []string{"250", "250"}},
+		{"half a command behind, and the end", slow, "RS", true, []string{"250"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := h.hello()
+			c.say("NOOP", "250") // it has waited for a command before
+			c.send(test.first)
+			<-asked
+			c.send(test.behind)
+			if test.ends {
+				c.Conn.(*net.TCPConn).CloseWrite()
+			}
+			answer <- struct{}{}
+			for _, code := range test.codes {
+				c.expect(code)
+			}
+			if !test.ends {
+				c.say("QUIT", "221")
+			}
+			if rest, err := io.ReadAll(c.r); len(rest) > 0 || err != nil {
+				t.Errorf("%q, %v; want the end", rest, err)
+			}
+		})
+	}
+	t.Run("together with a command", func(t *testing.T) {
+		c := h.hello()
+		raw, _ := c.Conn.(*net.TCPConn).SyscallConn()
+		raw.Control(func(fd uintptr) { // the segment with the command has the FIN
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 0)
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1)
+		})
+		c.send("NOOP\r\n")
+		c.Conn.(*net.TCPConn).CloseWrite()
+		c.expect("250")
+		if rest, err := io.ReadAll(c.r); len(rest) > 0 || err != nil {
+			t.Errorf("%q, %v; want the end", rest, err)
+		}
+	})
+}
+
+// A large message does not wake the watcher for each of its pieces, and its client is watched all the time afterwards.
+func TestLargeMessagesAreReadWithoutTheWatcher(t *testing.T) {
+	h := start(t, setup{})
+	c := h.hello()
+	watch := func() (watch watchKind) {
+		h.server.eachSession(func(s *session) {
+			l := h.server.lot.(*lot)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			watch = s.place.watch
+		})
+		return watch
+	}
+	await := func(want watchKind) {
+		for limit := time.Now().Add(10 * time.Second); watch() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatalf("the session is watched in way %d, not %d", watch(), want)
+			}
+		}
+	}
+	for range 2 {
+		c.say("MAIL FROM:<a@example.org>", "250")
+		c.say("RCPT TO:<b@example.com>", "250")
+		c.say("DATA", "354")
+		c.send("Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 5000))
+		await(watchOnce)
+		c.say(".", "250")
+		c.say("NOOP", "250")
+		await(watchAlways)
+	}
 }

@@ -111,8 +111,7 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 
 // recycle keeps the struct for a session to come. The caller holds the mutex.
 func (s *Server) recycle(ended *session) {
-	// The generation goes on counting: an event of the old session must not wake a new one.
-	*ended = session{place: place{generation: ended.place.generation}}
+	*ended = session{}
 	if len(s.free) < maxFree {
 		s.free = append(s.free, ended)
 	}

@@ -202,6 +202,7 @@ func (s *session) end() {
 	if s.tls != nil && !s.broken {
 		s.tls.CloseWrite() // close_notify: the end is no truncation
 	}
+	s.server.lot.forget(s)
 	if s.broken || s.note == "quit" {
 		s.conn.Close()
 	} else {
