@@ -94,7 +94,7 @@ func TestAllocations(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
 		most float64
-	}{"unsigned": {fromField + "\r\n" + plainBody, 1}, "signed": {signed, byLibrary + 40}} {
+	}{"unsigned": {fromField + "\r\n" + plainBody, 1}, "signed": {signed, byLibrary + 30}} {
 		f, err := New(Config{}, filtertest.NewEnv(plainZone()))
 		if err != nil {
 			t.Fatal(err)

@@ -35,7 +35,8 @@ const (
 type check struct {
 	resolver filters.Resolver
 	now      time.Time
-	testKeys bool // keys in test mode count like others
+	testKeys bool      // keys in test mode count like others
+	keys     *keyCache // nil: none
 
 	count      int // DKIM-Signature fields
 	signatures []*signature
@@ -185,7 +186,7 @@ func (c *check) judge(ctx context.Context, s *signature, a *answer) (verdict, er
 
 // usableKey reads a record. What go-msgauth does not ask of a key, or asks and does not say, is asked here.
 func (c *check) usableKey(record string, s *signature) (*key, verdict) {
-	k, failed := readKey(record, s)
+	k, failed := c.keys.read(record, s)
 	switch {
 	case failed.result != "":
 		return k, failed

@@ -25,10 +25,13 @@ func Defaults() Config { return Config{} }
 type Filter struct {
 	config Config
 	env    filters.Env
+	keys   *keyCache
 }
 
 // New makes the filter.
-func New(config Config, env filters.Env) (*Filter, error) { return &Filter{config, env}, nil }
+func New(config Config, env filters.Env) (*Filter, error) {
+	return &Filter{config, env, &keyCache{}}, nil
+}
 
 // Facts is what the signatures say. The lists about single signatures have one entry for each that was looked at, the
 // first five from the top, in the message's order.
@@ -72,7 +75,7 @@ type Facts struct {
 
 // Message checks the signatures while the message arrives. For an unsigned message it is done when the header is.
 func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
-	c := check{resolver: f.env.Resolver, now: f.env.Clock.Now(), testKeys: f.config.AcceptTestKeys}
+	c := check{resolver: f.env.Resolver, now: f.env.Clock.Now(), testKeys: f.config.AcceptTestKeys, keys: f.keys}
 	if err := c.run(ctx, v.Message); err != nil {
 		return nil, err
 	}
