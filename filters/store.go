@@ -28,6 +28,23 @@ type Store interface {
 	Range(ctx context.Context, space, prefix string, yield func(key string, m Mark) bool) error
 }
 
+// PeekNow is Peek on a session's own goroutine: it tries without waiting first, and waits only for what is not at hand.
+func PeekNow(ctx context.Context, s Store, space string, keys []string) ([]Mark, error) {
+	if ctx.Err() == nil {
+		if marks, ok := PeekAtHand(s, space, keys); ok {
+			return marks, nil
+		}
+	}
+	return s.Peek(ctx, space, keys)
+}
+
+// PeekAtHand is Peek without waiting; false: the store would have to.
+func PeekAtHand(s Store, space string, keys []string) ([]Mark, bool) {
+	var a Attempt
+	marks, err := s.Peek(&a, space, keys)
+	return marks, err == nil && !a.Missed()
+}
+
 // Mark is what the store remembers under a key.
 type Mark struct {
 	First    time.Time // first attempt

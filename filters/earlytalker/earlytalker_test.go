@@ -100,6 +100,22 @@ func TestDeliveryMakesKnown(t *testing.T) {
 	}
 }
 
+func TestWhatIsKnownIsRenewedNowAndThen(t *testing.T) {
+	f, env := newFilter(t)
+	if err := env.Store.Pass(t.Context(), "client", []string{"192.0.2.0/24"}, time.Duration(Defaults().Keep)); err != nil {
+		t.Fatal(err)
+	}
+	f.Concluded(delivered("192.0.2.1"))
+	if len(f.passed) != 0 {
+		t.Error("what was written a moment ago is written again")
+	}
+	env.Clock.(*filtertest.Clock).Advance(2 * 24 * time.Hour)
+	f.Concluded(delivered("192.0.2.1"))
+	if len(f.passed) != 1 {
+		t.Error("what was written days ago is not renewed")
+	}
+}
+
 func TestConcludedNeverWaits(t *testing.T) {
 	f, env := newFilter(t)
 	for i := range 2 * maxWaiting {
