@@ -183,19 +183,6 @@ const browserRules = `rules:
   - {name: watched, when: 'mail.domain == "example.com"', then: reject, reply: 550 5.7.1 not you, mode: observe}
 `
 
-// handIn hands in a message.
-func (s *served) handIn(helo, from, subject string) {
-	s.t.Helper()
-	c := s.dial()
-	defer c.conn.Close()
-	c.say("EHLO "+helo, "250")
-	c.say("MAIL FROM:<"+from+">", "250")
-	c.say("RCPT TO:<alice@example.org>", "250")
-	c.say("DATA", "354")
-	c.say("Subject: "+subject+"\r\n\r\nHello.\r\n.", "250")
-	c.say("QUIT", "221")
-}
-
 func TestPagesInABrowser(t *testing.T) {
 	s := startServe(t, "admin: 127.0.0.1:0\n"+browserRules)
 	base := s.adminBase()

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"gatepost/filters"
 	"gatepost/filters/greylist"
 	"gatepost/proxy/control"
+	"gatepost/proxy/journal"
 )
 
 // bypassRequest is the argument of the call "bypass".
@@ -38,12 +40,12 @@ const maxBypass = 7 * 24 * time.Hour
 
 // handleCommands registers what the commands of this program ask of a running proxy.
 func (h *house) handleCommands() {
-	h.control.Handle("bypass", func(_ context.Context, arguments json.RawMessage) (any, error) {
+	h.control.Handle("bypass", func(ctx context.Context, arguments json.RawMessage) (any, error) {
 		var r bypassRequest
 		if err := json.Unmarshal(arguments, &r); err != nil {
 			return nil, err
 		}
-		return h.setBypass(time.Duration(r.For))
+		return h.setBypass(time.Duration(r.For), control.Caller(ctx))
 	})
 	h.handleExceptions()
 	h.handleLearned()
@@ -89,6 +91,9 @@ func (h *house) handleCommands() {
 		}
 		added, invalid, err := filter.Learn(ctx, r.Passes)
 		h.log.Debug("greylist: learned by command", "passes", len(r.Passes), "added", added, "invalid", invalid)
+		if added > 0 {
+			h.changed(journal.Change{What: journal.Learn, By: control.Caller(ctx), Note: counted(added, "pass") + " of " + strconv.Itoa(len(r.Passes))})
+		}
 		return learned{Added: added, Invalid: invalid}, err
 	})
 	h.control.Handle("greylist.pass", func(ctx context.Context, arguments json.RawMessage) (any, error) {
@@ -115,6 +120,7 @@ func (h *house) passGreylist(ctx context.Context, query, by string) (key string,
 	}
 	if key, err = filter.Pass(ctx, query); err == nil {
 		h.log.Info("greylist: passed by command", "key", key, "by", by)
+		h.changed(journal.Change{What: journal.Pass, By: by, About: query})
 	}
 	return key, err
 }
@@ -127,22 +133,27 @@ func (h *house) forgetGreylist(ctx context.Context, query, by string) (int, erro
 	}
 	keys, err := filter.Forget(ctx, query)
 	h.log.Info("greylist: forgotten by command", "query", query, "marks", len(keys), "by", by)
+	if len(keys) > 0 {
+		h.changed(journal.Change{What: journal.Forget, By: by, About: query, Note: counted(len(keys), "mark") + " of greylisting"})
+	}
 	return len(keys), err
 }
 
 // setBypass switches the panic button and returns until when it is on.
-func (h *house) setBypass(span time.Duration) (time.Time, error) {
+func (h *house) setBypass(span time.Duration, by string) (time.Time, error) {
 	if span > maxBypass {
 		return time.Time{}, fmt.Errorf("a bypass lasts %s at most; ask again when it ends", filters.Duration(maxBypass))
 	}
 	if span <= 0 {
 		h.runtime.Bypass.Set(time.Time{})
-		h.log.Warn("bypass is off: rules are enforced again")
+		h.log.Warn("bypass is off: rules are enforced again", "by", by)
+		h.changed(journal.Change{What: journal.BypassEnd, By: by})
 		return time.Time{}, nil
 	}
 	until := h.clock.Now().Add(span)
 	h.runtime.Bypass.Set(until)
-	h.log.Warn("bypass is on: rules are recorded and not enforced", "until", until.Format(time.RFC3339))
+	h.log.Warn("bypass is on: rules are recorded and not enforced", "until", until.Format(time.RFC3339), "by", by)
+	h.changed(journal.Change{What: journal.Bypass, By: by, Until: until})
 	return until, nil
 }
 

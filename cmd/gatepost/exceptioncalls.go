@@ -8,6 +8,7 @@ import (
 
 	"gatepost/filters/exception"
 	"gatepost/proxy/control"
+	"gatepost/proxy/journal"
 )
 
 // exceptionAdded is the answer to the call "exception.add".
@@ -69,9 +70,12 @@ func (h *house) addException(ctx context.Context, r exception.Request, by string
 		return nil, err
 	}
 	h.log.Info("exception: added by command", "action", entry.Action, "kind", entry.Kind, "value", entry.Value, "until", entry.Expires,
-		"by", entry.By, "why", entry.Why)
+		"by", by, "why", entry.Why)
+	h.changed(journal.Change{What: string(entry.Action), By: by, Kind: string(entry.Kind), About: entry.Value, Until: entry.Expires, Why: entry.Why})
 	return &exceptionAdded{entry, !h.isRead("exception." + string(entry.Kind))}, nil
 }
+
+var exceptionEnded = map[exception.Action]string{exception.Allow: journal.AllowEnd, exception.Block: journal.BlockEnd}
 
 // removeException ends some, and returns how many there were.
 func (h *house) removeException(ctx context.Context, r exception.Request, by string) (int, error) {
@@ -82,6 +86,7 @@ func (h *house) removeException(ctx context.Context, r exception.Request, by str
 	n, err := filter.Remove(ctx, r)
 	if n > 0 {
 		h.log.Info("exception: removed by command", "action", r.Action, "value", r.Value, "by", by)
+		h.changed(journal.Change{What: exceptionEnded[r.Action], By: by, Kind: string(r.Kind), About: r.Value})
 	}
 	return n, err
 }

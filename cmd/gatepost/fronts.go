@@ -117,21 +117,21 @@ func (s *services) retire() {
 
 // openFronts makes the front ends. Names of sessions, and the bounds on memory and files, are for both together.
 func (h *house) openFronts(s *services) (err error) {
-	ids, memory := &front.IDs{}, &front.Memory{}
-	h.server, err = proxy.New(proxy.Options{Service: s.smtp, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: ids, Memory: memory})
+	memory := &front.Memory{}
+	h.server, err = proxy.New(proxy.Options{Service: s.smtp, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: h.ids, Memory: memory})
 	if err != nil {
 		return err
 	}
 	s.smtp.Retired = nil
 	if h.filtersForMTA() {
-		h.milter, err = milter.New(milter.Options{Service: s.milter, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: ids, Memory: memory})
+		h.milter, err = milter.New(milter.Options{Service: s.milter, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: h.ids, Memory: memory})
 		if err != nil {
 			return err
 		}
 		s.milter.Retired = nil
 	}
 	if h.advisesMTA() {
-		h.policyServer, err = policyserver.New(policyserver.Options{Service: s.policyServer, Log: h.log, Clock: h.clock, IDs: ids})
+		h.policyServer, err = policyserver.New(policyserver.Options{Service: s.policyServer, Log: h.log, Clock: h.clock, IDs: h.ids})
 		if err != nil {
 			return err
 		}

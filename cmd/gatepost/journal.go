@@ -31,14 +31,15 @@ type listing struct {
 func journalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
-		Short: "Search what was decided: sessions and transactions, a line each",
-		Long: `Search what was decided: sessions and transactions, a line each, the oldest first. Without --since and -n these are the
+		Short: "Search what was decided, and what operators changed: a line each",
+		Long: `Search what was decided: sessions and transactions, and what operators changed, a line each, the oldest first. Without --since and -n these are the
 last 50.
 
 --where takes a condition as rules have them, over all facts (docs/facts.md) and over the entry itself (docs/journal.md):
 
   gatepost journal --since 2d --where 'dnsbl.score > 0 and verdict == "accept"'
   gatepost journal -f --where 'rule == "listed" or reply.code == 421'
+  gatepost journal --since 30d --where 'change == "block" and by == "root"'
   gatepost journal --since 1h --where 'spf.result == "fail"' --json | jq .id
 
 It reads the journal in its folder, whether a proxy is running or not. "gatepost why ID" tells all about one of them.`,
@@ -91,6 +92,7 @@ func (l *listing) query(now time.Time) (q journal.Query, err error) {
 	if q.Until, err = pointInTime(l.until, now); err != nil {
 		return q, fmt.Errorf("--until: %w", err)
 	}
+	q.Changes = journal.MailAndChanges
 	switch {
 	case l.last < 0:
 		return q, errors.New("-n: a number from 1 on belongs here")
@@ -153,7 +155,7 @@ func (l *listing) list(ctx context.Context, r *journal.Reader, q journal.Query, 
 		if err != nil || !l.follow {
 			return err
 		}
-		q = journal.Query{Since: now.Add(-onTheWay)}
+		q = journal.Query{Since: now.Add(-onTheWay), Changes: journal.MailAndChanges}
 	}
 	q.Follow, q.Confirmations = l.follow, !l.follow
 	err := r.Each(ctx, q, func(e *journal.Entry) bool {
@@ -181,6 +183,9 @@ func (l *listing) print(out *bufio.Writer, e *journal.Entry) error {
 
 // entryLine is an entry on one line.
 func entryLine(e *journal.Entry) string {
+	if e.Change != nil {
+		return changeLine(e)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %-16s %-8s", local(e.End), e.ID, e.Verdict)
 	if e.Session != nil {

@@ -101,8 +101,8 @@ func idsIn(text string) (ids []string) {
 // behind them.
 func (s subject) entries(ctx context.Context, r *journal.Reader, q journal.Query, limit int) (found []*journal.Entry, err error) {
 	keep := func(e *journal.Entry) bool {
-		if len(s.ids) == 0 && e.Transactions > 0 && e.Ending.Reply.Code == 0 {
-			return true // its transactions tell more
+		if e.Change != nil && e.ID != q.ID || len(s.ids) == 0 && e.Transactions > 0 && e.Ending.Reply.Code == 0 {
+			return true // its transactions tell more, and changes are told with them
 		}
 		found = append(found, e.Clone())
 		return len(found) < limit
@@ -113,7 +113,7 @@ func (s subject) entries(ctx context.Context, r *journal.Reader, q journal.Query
 		return found, r.Each(ctx, q, keep)
 	}
 	for _, id := range s.ids {
-		q.ID = id
+		q.ID, q.Changes = id, journal.MailAndChanges
 		if err := r.Each(ctx, q, keep); err != nil {
 			return nil, err
 		}

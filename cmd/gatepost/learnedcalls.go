@@ -8,6 +8,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy/control"
+	"gatepost/proxy/journal"
 )
 
 // learnedRequest is the argument of the calls "learned.…".
@@ -85,6 +86,7 @@ func (h *house) forgetLearned(ctx context.Context, memory, query, by string) (in
 	n, err := m.Forget(ctx, query)
 	if n > 0 {
 		h.log.Info("learned: forgotten by command", "memory", memory, "query", query, "count", n, "by", by)
+		h.changed(journal.Change{What: journal.Forget, By: by, About: query, Note: fmt.Sprintf("%d of %s", n, memory)})
 	}
 	return n, err
 }

@@ -21,9 +21,6 @@ type operator struct{ h *house }
 
 var _ admin.House = operator{}
 
-// byPage is who has made an exception on the admin pages: nobody there has a name.
-const byPage = "admin page"
-
 // busiest is how many clients are shown.
 const busiest = 20
 
@@ -128,12 +125,12 @@ func (o operator) Greylist(ctx context.Context, query string, yield func(greylis
 
 // PassGreylist implements admin.House.
 func (o operator) PassGreylist(ctx context.Context, query string) (string, error) {
-	return o.h.passGreylist(ctx, query, byPage)
+	return o.h.passGreylist(ctx, query, admin.Visitor(ctx))
 }
 
 // ForgetGreylist implements admin.House.
 func (o operator) ForgetGreylist(ctx context.Context, query string) (int, error) {
-	return o.h.forgetGreylist(ctx, query, byPage)
+	return o.h.forgetGreylist(ctx, query, admin.Visitor(ctx))
 }
 
 // Exceptions implements admin.House.
@@ -154,7 +151,7 @@ func (o operator) Exceptions(ctx context.Context) ([]*exception.Entry, error) {
 
 // AddException implements admin.House.
 func (o operator) AddException(ctx context.Context, r exception.Request) (*exception.Entry, bool, error) {
-	added, err := o.h.addException(ctx, r, byPage)
+	added, err := o.h.addException(ctx, r, admin.Visitor(ctx))
 	if err != nil {
 		return nil, false, err
 	}
@@ -163,7 +160,7 @@ func (o operator) AddException(ctx context.Context, r exception.Request) (*excep
 
 // RemoveException implements admin.House.
 func (o operator) RemoveException(ctx context.Context, r exception.Request) (int, error) {
-	return o.h.removeException(ctx, r, byPage)
+	return o.h.removeException(ctx, r, admin.Visitor(ctx))
 }
 
 // Memories implements admin.House.
@@ -185,5 +182,5 @@ func (o operator) Learned(ctx context.Context, memory, query string, yield func(
 
 // ForgetLearned implements admin.House.
 func (o operator) ForgetLearned(ctx context.Context, memory, query string) (int, error) {
-	return o.h.forgetLearned(ctx, memory, query, byPage)
+	return o.h.forgetLearned(ctx, memory, query, admin.Visitor(ctx))
 }

@@ -127,3 +127,16 @@ func TestTheAPIOfARunningProxy(t *testing.T) {
 	s.ask("POST", "/api/greylist/pass", `{"query":"127.0.0.1 ann@new.example.net"}`, &done)
 	s.recipient("ann@new.example.net", "250")
 }
+
+// handIn hands in a message.
+func (s *served) handIn(helo, from, subject string) {
+	s.t.Helper()
+	c := s.dial()
+	defer c.conn.Close()
+	c.say("EHLO "+helo, "250")
+	c.say("MAIL FROM:<"+from+">", "250")
+	c.say("RCPT TO:<alice@example.org>", "250")
+	c.say("DATA", "354")
+	c.say("Subject: "+subject+"\r\n\r\nHello.\r\n.", "250")
+	c.say("QUIT", "221")
+}

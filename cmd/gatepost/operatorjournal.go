@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (o operator) openJournal() (*journal.Reader, error) {
 
 // Search implements admin.House.
 func (o operator) Search(ctx context.Context, s admin.Search) (*admin.Found, error) {
-	q := journal.Query{Newest: true, Confirmations: strings.Contains(s.Where, "confirmed")} // it costs a second look at everything
+	q := journal.Query{Newest: true, Changes: journal.MailAndChanges, Confirmations: strings.Contains(s.Where, "confirmed")} // it costs a second look at everything
 	now := time.Now()
 	var err error
 	if q.Since, err = pointInTime(s.Since, now); err != nil {
@@ -83,6 +84,13 @@ func (o operator) Why(ctx context.Context, text string, limit int) ([]admin.Stor
 	if err != nil && (len(found) == 0 || ctx.Err() == nil) {
 		return nil, err
 	}
+	changes, err := changesAbout(ctx, reader, wanted, found)
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	if len(wanted.ids) == 0 {
+		found = withChanges(found, changes, limit)
+	}
 	force := o.h.inForce().config
 	schema, err := journal.SearchSchema(policy.Instances(all.Specs(), force.Filters))
 	if err != nil {
@@ -94,9 +102,19 @@ func (o operator) Why(ctx context.Context, text string, limit int) ([]admin.Stor
 		teller := newTeller(told, schema, config.Lists{Folder: force.Lists})
 		teller.greylist, _ = force.Filters[greylist.Spec.Name].Settings.(*greylist.Config)
 		teller.tell(e)
+		if e.Change == nil {
+			teller.changes(slices.DeleteFunc(slices.Clone(changes), func(c *journal.Entry) bool { return !c.Change.ConcernsEntry(e) }), time.Now())
+		}
 		stories[i] = admin.Story{Entry: e, Chapters: told.chapters}
 	}
 	return stories, nil
+}
+
+// withChanges puts changes among entries, the newest first.
+func withChanges(found, changes []*journal.Entry, limit int) []*journal.Entry {
+	found = append(found, changes...)
+	slices.SortStableFunc(found, func(a, b *journal.Entry) int { return b.End.Compare(a.End) })
+	return found[:min(len(found), limit)]
 }
 
 // bookStory keeps a story in chapters.

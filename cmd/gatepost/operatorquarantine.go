@@ -56,7 +56,7 @@ func (k keptMessages) Show(ctx context.Context, id string) (m admin.QuarantinedM
 
 // Release implements admin.Quarantine.
 func (k keptMessages) Release(ctx context.Context, id string) (string, error) {
-	o, err := k.h.releaseMessage(ctx, id, byPage)
+	o, err := k.h.releaseMessage(ctx, id, admin.Visitor(ctx))
 	if o == nil {
 		return "", notThere(err)
 	}
@@ -83,7 +83,7 @@ func (k keptMessages) Release(ctx context.Context, id string) (string, error) {
 
 // Delete implements admin.Quarantine.
 func (k keptMessages) Delete(ctx context.Context, id string) error {
-	return notThere(k.h.deleteMessage(ctx, id, byPage))
+	return notThere(k.h.deleteMessage(ctx, id, admin.Visitor(ctx)))
 }
 
 // notThere makes what the quarantine says of an unknown id what the pages know it by.

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"gatepost/proxy/control"
+	"gatepost/proxy/journal"
 	"gatepost/proxy/quarantine"
 )
 
@@ -50,6 +52,7 @@ func (h *house) releaseMessage(ctx context.Context, id, by string) (*quarantine.
 	o, err := h.quarantine.Release(ctx, id)
 	if o != nil {
 		h.log.Info("quarantine: released by command", "id", id, "delivered", o.Delivered, "reply", o.Reply, "backend", o.Backend, "left", o.Left, "by", by)
+		h.changed(journal.Change{What: journal.Release, By: by, About: id, Note: releaseNote(o)})
 	}
 	return o, err
 }
@@ -59,8 +62,27 @@ func (h *house) deleteMessage(ctx context.Context, id, by string) error {
 	err := h.quarantine.Delete(ctx, id)
 	if err == nil {
 		h.log.Info("quarantine: deleted by command", "id", id, "by", by)
+		h.changed(journal.Change{What: journal.Delete, By: by, About: id})
 	}
 	return err
+}
+
+// releaseNote is what came of a release.
+func releaseNote(o *quarantine.Outcome) string {
+	delivered := 0
+	for _, r := range o.Recipients {
+		if r.Delivered {
+			delivered++
+		}
+	}
+	text := fmt.Sprintf("delivered to %d", delivered)
+	if o.Left > 0 {
+		text += fmt.Sprintf(", not to %d", o.Left)
+	}
+	if o.Reply != "" {
+		text += fmt.Sprintf("; %s said: %s", o.Backend, o.Reply)
+	}
+	return text
 }
 
 // handleKept registers a call that is about one message.

@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"gatepost/filters"
+	"gatepost/proxy/control"
+	"gatepost/proxy/journal"
 )
 
 // storeStatus answers the call "store.status".
@@ -57,6 +59,10 @@ func (h *house) handleStoreCommands() {
 		for i, key := range r.Keys {
 			keys[i] = string(key)
 		}
-		return nil, h.store.Merge(ctx, r.Space, keys, r.Marks)
+		if err := h.store.Merge(ctx, r.Space, keys, r.Marks); err != nil {
+			return nil, err
+		}
+		h.changed(journal.Change{What: journal.Merge, By: control.Caller(ctx), Note: counted(len(keys), "mark") + " of " + r.Space})
+		return nil, nil
 	})
 }

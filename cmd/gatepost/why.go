@@ -80,10 +80,14 @@ func why(cmd *cobra.Command, file, text string, since time.Time) error {
 	if err != nil {
 		return err
 	}
-	if len(found) == 0 {
+	changes, err := changesAbout(cmd.Context(), reader, wanted, found[:min(len(found), fullStories)])
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 && len(changes) == 0 {
 		return notFound(wanted, section)
 	}
-	return tellAll(cmd.OutOrStdout(), found, file)
+	return tellAll(cmd.OutOrStdout(), found, changes, file)
 }
 
 // notFound says what may have become of an entry that is not there.
@@ -97,8 +101,8 @@ func notFound(s subject, c journal.Config) error {
 	return fmt.Errorf("the journal in %s has nothing on that (entries are kept for %s)", c.Path, c.Keep)
 }
 
-// tellAll tells the latest in full and names the others.
-func tellAll(w io.Writer, found []*journal.Entry, file string) error {
+// tellAll tells the latest in full and names the others, and what was changed about any of it.
+func tellAll(w io.Writer, found, changes []*journal.Entry, file string) error {
 	schema, err := journal.SearchSchema(config.Instances(file, all.Specs()))
 	if err != nil {
 		return err
@@ -123,6 +127,7 @@ func tellAll(w io.Writer, found []*journal.Entry, file string) error {
 			fmt.Fprintln(w, "… and perhaps more: `gatepost journal` has them all.")
 		}
 	}
+	teller.changes(changes, time.Now())
 	return out.err
 }
 

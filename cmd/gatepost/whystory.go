@@ -15,6 +15,10 @@ import (
 
 // tell writes the story of one entry.
 func (t *teller) tell(e *journal.Entry) {
+	if e.Change != nil {
+		t.changeStory(e)
+		return
+	}
 	t.title(e)
 	for stage := filters.AtConnect; stage <= filters.AtMessage; stage++ {
 		t.stage(e, stage)

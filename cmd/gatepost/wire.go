@@ -52,6 +52,7 @@ type house struct {
 	policyServer *policyserver.Server // nil: nothing is under `policy_server`
 	spill        *front.Spill
 	runtime      *policy.Runtime
+	ids          *front.IDs     // of sessions, and of changes
 	running      sync.WaitGroup // what runs beside the sessions
 	started      *config.Config // what it was started with; some of it no reload changes
 
@@ -87,7 +88,7 @@ const spillTotal = 4 << 30
 
 // build opens everything that a configuration names. On error nothing is left open.
 func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
-	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c, begun: clock.Now()}
+	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c, begun: clock.Now(), ids: &front.IDs{}}
 	h.runtime = &policy.Runtime{Bypass: &policy.Bypass{}, Clock: clock}
 	if err := errors.Join(h.monitor(recorder), h.open(c)); err != nil {
 		return nil, errors.Join(err, h.close())
@@ -130,6 +131,7 @@ func (h *house) open(c *config.Config) (err error) {
 		return err
 	}
 	h.enforce(next)
+	h.rulesInForce(journal.Start)
 	if h.control, err = control.Listen(controlSocket(c.Store), h.log); err != nil {
 		return err
 	}
@@ -297,6 +299,7 @@ func (h *house) reload() error {
 		h.running.Go(func() { previous.users.Wait(); previous.stop() })
 	}
 	h.enforce(next)
+	h.rulesInForce(journal.Reload)
 	return nil
 }
 

@@ -23,7 +23,7 @@ const (
 	// maxWhy is how many bytes a reason may have.
 	maxWhy = 120
 	// maxBy bounds the name of who made it.
-	maxBy = 32
+	maxBy = 64
 )
 
 // Request is what an operator wants.

@@ -18,7 +18,7 @@ import (
 var templateFuncs = template.FuncMap{
 	"when": when, "clock": clock, "ago": ago, "number": grouped, "bytes": byteSize, "percent": percent, "join": strings.Join,
 	"replyLines": journal.ReplyLines, "millis": millis, "seconds": seconds, "iso": iso, "value": valueText, "isTransaction": isTransaction,
-	"lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention],
+	"changeText": changeText, "lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention],
 	"difference": func(was, is int) string { return fmt.Sprintf("%+d", is-was) },
 }
 
@@ -134,8 +134,14 @@ func lastReply(e *journal.Entry) string {
 	return lines[len(lines)-1]
 }
 
+// changeText is a change in a sentence.
+func changeText(c *journal.Change) string { return c.Text(when) }
+
 // verdictOf is an entry's verdict. A session that nobody refused has none: it just ended.
 func verdictOf(e *journal.Entry) string {
+	if e.Change != nil {
+		return e.Kind
+	}
 	if !isTransaction(e) && e.Verdict == telemetry.Abandon.String() {
 		return "ended"
 	}

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 )
@@ -48,7 +50,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, clientOf(r))))
 	})
 }
 
@@ -63,6 +65,16 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Log.Error("panic in an admin page; please report it", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	http.Error(w, "Internal error; the log has more.", http.StatusInternalServerError)
+}
+
+type visitorKey struct{}
+
+// Visitor names who makes a request of the pages or the API: nobody has a name there, but an address.
+func Visitor(ctx context.Context) string {
+	if a, ok := ctx.Value(visitorKey{}).(netip.Addr); ok && a.IsValid() {
+		return "admin page, " + a.String()
+	}
+	return "admin page"
 }
 
 // hostOf is the host that the client believes it talks to.

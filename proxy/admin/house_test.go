@@ -26,6 +26,9 @@ const entryID = "38G29KFPP00XD.1"
 // oldID is of a transaction of the same session that is not among its latest.
 const oldID = "38G29KFPP00XD.2"
 
+// changeID is that of what somebody changed.
+const changeID = "38G29KFPR000V"
+
 // fakeHouse has one of everything, all of it nasty. It is safe for concurrent use.
 type fakeHouse struct {
 	quarantine bool
@@ -63,6 +66,12 @@ func nastyEntry() *journal.Entry {
 	}
 }
 
+// nastyChange is what somebody changed.
+func nastyChange() *journal.Entry {
+	return &journal.Entry{ID: changeID, Kind: journal.ChangeEntry, Start: filtertest.Start, End: filtertest.Start,
+		Change: &journal.Change{What: journal.Block, By: nasty, Kind: "sender", About: nasty, Why: nasty, Note: nasty, Until: filtertest.Start}}
+}
+
 func (f *fakeHouse) Now() Now {
 	return Now{At: filtertest.Start, Started: filtertest.Start, NotReady: []string{nasty}, Hints: []string{nasty}, Bypass: filtertest.Start.Add(time.Hour),
 		Sessions: Sessions{Open: 3, Networks: []ClientNetwork{{"192.0.2.7", 2}}},
@@ -93,12 +102,15 @@ func (f *fakeHouse) Search(ctx context.Context, s Search) (*Found, error) {
 	if s.Where == "bad" {
 		return nil, errors.New(nasty)
 	}
-	return &Found{Entries: []*journal.Entry{nastyEntry()}, More: true}, nil
+	return &Found{Entries: []*journal.Entry{nastyChange(), nastyEntry()}, More: true}, nil
 }
 
 func (f *fakeHouse) Why(_ context.Context, text string, _ int) ([]Story, error) {
 	if text == nasty {
 		return nil, errors.New(nasty)
+	}
+	if text == changeID {
+		return []Story{{Entry: nastyChange()}}, nil
 	}
 	if !strings.HasPrefix(entryID, text) && text != oldID {
 		return nil, nil

@@ -195,6 +195,9 @@ func isID(text string) bool {
 }
 
 func titleOf(e *journal.Entry) string {
+	if e.Change != nil {
+		return "Change " + e.ID
+	}
 	if isTransaction(e) {
 		return "Transaction " + e.ID
 	}

@@ -44,7 +44,7 @@ const (
 	AllowEnd  = "allow-end"
 	BlockEnd  = "block-end"
 	Pass      = "pass"   // a greylist mark
-	Forget    = "forget" // greylist marks
+	Forget    = "forget" // greylist marks, or what a filter has learned
 	Learn     = "learn"  // greylist passes from elsewhere
 	Release   = "release"
 	Delete    = "delete" // from quarantine
@@ -239,7 +239,7 @@ func (c *Change) Text(when func(time.Time) string) string {
 
 var sentences = map[string]string{
 	Allow: "%s was allowed", Block: "%s was blocked", AllowEnd: "%s is not allowed any more: ended", BlockEnd: "%s is not blocked any more: ended",
-	Pass: "greylisting: %s was let pass", Forget: "greylisting: %s was forgotten", Learn: "greylisting: passes were taught",
+	Pass: "greylisting: %s was let pass", Forget: "%s was forgotten", Learn: "greylisting: passes were taught",
 	Release: "the message %s was released from quarantine", Delete: "the message %s was deleted from quarantine",
 	Bypass: "bypass: rules were only watched", BypassEnd: "bypass: ended", Merge: "marks were put into the store",
 	Start: "gatepost started", Reload: "the configuration was loaded anew", Rules: "no change",
