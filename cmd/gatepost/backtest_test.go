@@ -215,7 +215,7 @@ func TestPromoteCommand(t *testing.T) {
 	if text, status := s.command("promote", "nonsense"); status != 1 || !strings.Contains(text, `there is no rule "nonsense"`) {
 		t.Errorf("status %d\n%s", status, text)
 	}
-	if text, _ := s.command("observe"); !strings.Contains(text, "lottery (defer, at "+s.file) || !strings.Contains(text, "first seen ") {
+	if text, _ := s.command("observe"); !strings.Contains(text, "lottery (defer, at "+s.file) || !strings.Contains(text, "watched since ") || !strings.Contains(text, "; first match ") {
 		t.Errorf("observe:\n%s", text)
 	}
 }

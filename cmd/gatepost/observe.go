@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"gatepost/policy"
 	"gatepost/policy/replay"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
 	"gatepost/rules"
@@ -34,7 +37,7 @@ edit that enforces one.`,
 		if err != nil {
 			return err
 		}
-		watched, err := watch(cmd, c, *file, &p, "")
+		watched, err := watch(c, p.of(cmd, *file), "", time.Now())
 		if err != nil {
 			return err
 		}
@@ -45,19 +48,14 @@ edit that enforces one.`,
 
 // watchedRule is a rule that only observes, and what it would have done.
 type watchedRule struct {
-	Name    string         `json:"rule"`
-	Action  string         `json:"action"`
-	Place   string         `json:"place"`
-	Matched int            `json:"matched"`             // transactions, in the replay
-	First   time.Time      `json:"first_seen,omitzero"` // the first match that was recorded as observed
-	Report  *replay.Report `json:"enforced"`
+	*admin.Observed
 
 	definition *rules.Definition
 	trial      *replay.Backtest
 }
 
 // watch runs the journal again with each observed rule enforced, or with that of a name.
-func watch(cmd *cobra.Command, c *config.Config, file string, p *past, name string) ([]*watchedRule, error) {
+func watch(c *config.Config, from recorded, name string, now time.Time) ([]*watchedRule, error) {
 	base, err := newTrial(c, "")
 	if err != nil {
 		return nil, err
@@ -74,14 +72,17 @@ func watch(cmd *cobra.Command, c *config.Config, file string, p *past, name stri
 		}
 		at := d.Name.At(0)
 		list = append(list, &watchedRule{
-			Name: d.Name.Text, Action: d.Then.Text, Place: fmt.Sprintf("%s:%d", at.File, at.Line),
+			Observed:   &admin.Observed{Name: d.Name.Text, Action: d.Then.Text, Place: fmt.Sprintf("%s:%d", at.File, at.Line)},
 			definition: d, trial: trial.Against(base),
 		})
 	}
 	if len(list) == 0 {
 		return nil, nil
 	}
-	err = p.each(cmd, file, func(e *journal.Entry, r *policy.Recording) {
+	if err := watchedSince(list, from); err != nil {
+		return nil, err
+	}
+	err = from.mail(func(e *journal.Entry, r *policy.Recording) {
 		base.Add(r)
 		for _, w := range list {
 			w.trial.Add(r)
@@ -90,11 +91,51 @@ func watch(cmd *cobra.Command, c *config.Config, file string, p *past, name stri
 	})
 	for _, w := range list {
 		w.Report = w.trial.Report()
+		if w.Longer && !w.First.IsZero() && w.First.Before(w.Watched) {
+			w.Watched = w.First
+		}
+		w.Warnings = w.warnings(now)
+		var edit strings.Builder
+		if err := w.edit(&edit); err != nil {
+			w.EditProblem = err.Error()
+		}
+		w.Edit = edit.String()
 	}
 	return list, err
 }
 
-// count notes whether the rule matches, and since when it has been watched.
+// watchedSince finds since when each rule has been observed as it is now: with its name, condition and action. Whoever
+// changes one of them watches another rule.
+func watchedSince(list []*watchedRule, from recorded) error {
+	first := true
+	return from.changes(func(c *journal.Change) {
+		if len(c.Rules) == 0 {
+			return
+		}
+		for _, w := range list {
+			switch {
+			case !slices.ContainsFunc(c.Rules, w.is):
+				w.Watched, w.Longer = time.Time{}, false
+			case w.Watched.IsZero():
+				w.Watched, w.Longer = c.At, first
+			}
+		}
+		first = false
+	})
+}
+
+// is tells whether a rule that was in force is this one, as it is now.
+func (w *watchedRule) is(r *journal.Rule) bool {
+	return r.Mode == rules.Observe.String() && w.same(r)
+}
+
+func (w *watchedRule) same(r *journal.Rule) bool {
+	return r.Name == w.Name && r.Action == w.Action && oneLine(r.When) == oneLine(w.definition.When.Text)
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// count notes whether the rule matches, and when it did so first while it was watched.
 func (w *watchedRule) count(e *journal.Entry, play *policy.Play) {
 	if e.Kind == policy.TransactionRecord && play.Matches(w.Name) {
 		w.Matched++
@@ -103,7 +144,7 @@ func (w *watchedRule) count(e *journal.Entry, play *policy.Play) {
 		return
 	}
 	for i := range e.Matched {
-		if m := &e.Matched[i]; m.Observed && m.Rule != nil && m.Rule.Name == w.Name {
+		if m := &e.Matched[i]; m.Observed && m.Rule != nil && w.same(m.Rule) {
 			w.First = e.Start
 		}
 	}
@@ -147,10 +188,17 @@ func (w *watchedRule) write(out io.Writer, now time.Time) {
 }
 
 func (w *watchedRule) since(now time.Time) string {
-	if w.First.IsZero() {
-		return "no match has been recorded while it was watched"
+	text := "the journal does not know it as watched yet"
+	if watched := w.Watched; !watched.IsZero() {
+		text = fmt.Sprintf("watched since %s, %s", local(watched), spanText(now.Sub(watched)))
+		if w.Longer {
+			text += " or longer"
+		}
 	}
-	return fmt.Sprintf("first seen %s, %s ago", local(w.First), spanText(now.Sub(w.First)))
+	if w.First.IsZero() {
+		return text + "; no match has been recorded while it was watched"
+	}
+	return text + "; first match " + local(w.First)
 }
 
 func spanText(d time.Duration) string {

@@ -68,6 +68,36 @@ func (p *past) each(cmd *cobra.Command, file string, yield func(*journal.Entry, 
 	return err
 }
 
+// recorded is a part of a journal to be run again, and what was changed meanwhile.
+type recorded struct {
+	// mail hands on what was recorded, in the order in which it was written. It is good until yield returns.
+	mail func(yield func(*journal.Entry, *policy.Recording)) error
+	// changes hands on all changes that the journal knows, those before the part among them, the oldest first.
+	changes func(yield func(*journal.Change)) error
+}
+
+// of is the part of the journal as commands read it.
+func (p *past) of(cmd *cobra.Command, file string) recorded {
+	return recorded{
+		mail: func(yield func(*journal.Entry, *policy.Recording)) error { return p.each(cmd, file, yield) },
+		changes: func(yield func(*journal.Change)) error {
+			reader, err := p.open(cmd, file)
+			if err != nil {
+				return err
+			}
+			defer reader.Close()
+			return eachChange(cmd.Context(), reader, yield)
+		},
+	}
+}
+
+func eachChange(ctx context.Context, r *journal.Reader, yield func(*journal.Change)) error {
+	return r.Each(ctx, journal.Query{Changes: journal.ChangesOnly}, func(e *journal.Entry) bool {
+		yield(e.Change)
+		return ctx.Err() == nil
+	})
+}
+
 func (p *past) open(cmd *cobra.Command, file string) (*journal.Reader, error) {
 	if p.folder == "" {
 		reader, _, err := openJournal(cmd, file)

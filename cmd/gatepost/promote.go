@@ -37,7 +37,7 @@ func promote(cmd *cobra.Command, file string, p *past, name string) error {
 	if err != nil {
 		return err
 	}
-	list, err := watch(cmd, c, file, p, name)
+	list, err := watch(c, p.of(cmd, file), name, time.Now())
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func promote(cmd *cobra.Command, file string, p *past, name string) error {
 	}
 	rule := list[0]
 	rule.write(cmd.ErrOrStderr(), time.Now())
-	for _, warning := range rule.warnings(time.Now()) {
+	for _, warning := range rule.Warnings {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", warning)
 	}
 	if err := rule.edit(cmd.OutOrStdout()); err != nil {
@@ -80,7 +80,7 @@ func (w *watchedRule) warnings(now time.Time) []string {
 	if w.Matched < fewMatches {
 		list = append(list, fmt.Sprintf("the sample is small: it matches %s, and fewer than %d say little", counted(w.Matched, "transaction"), fewMatches))
 	}
-	if w.First.IsZero() || now.Sub(w.First) < shortWatch {
+	if w.Watched.IsZero() || now.Sub(w.Watched) < shortWatch {
 		list = append(list, "it has been watched for less than 3 days: not all mail comes every day")
 	}
 	if w.Report.Untold > w.Report.Told {

@@ -11,6 +11,7 @@ import (
 	"gatepost/policy"
 	"gatepost/policy/recommend"
 	"gatepost/policy/replay"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
 )
@@ -39,7 +40,7 @@ docs/recommend.md says how each is found.`,
 		if err != nil {
 			return err
 		}
-		advice, err := advise(cmd, c, *file, &p)
+		advice, err := advise(c, p.of(cmd, *file))
 		if err != nil {
 			return err
 		}
@@ -64,15 +65,7 @@ type advice struct {
 
 // recommendation is one change, with its figures and what it would have done.
 type recommendation struct {
-	Kind    string   `json:"kind"`    // greylist, pool, limit, rule, list
-	Subject string   `json:"subject"` // what it is about
-	Text    string   `json:"text"`
-	Figures any      `json:"figures"`
-	Reasons []string `json:"-"` // the figures in words
-	Change  string   `json:"change"`
-	// Backtest is what adopting it would have changed. Without one Untried says why.
-	Backtest *replay.Report `json:"backtest,omitempty"`
-	Untried  string         `json:"untried,omitempty"`
+	admin.Recommendation
 
 	adopt func(*config.Config)                      // nil: it cannot be tried
 	as    func(*policy.Recording) *policy.Recording // how filters would have found it then; nil: as they did
@@ -80,14 +73,14 @@ type recommendation struct {
 }
 
 // advise reads the journal twice: for what can be recommended, and for what that would have changed.
-func advise(cmd *cobra.Command, c *config.Config, file string, p *past) (*advice, error) {
+func advise(c *config.Config, from recorded) (*advice, error) {
 	a := &advice{Recommendations: []*recommendation{}, Fits: []string{}}
 	survey := recommend.New(surveyed(c))
 	matches, err := newRuleSurvey(c)
 	if err != nil {
 		return nil, err
 	}
-	err = p.each(cmd, file, func(e *journal.Entry, r *policy.Recording) {
+	err = from.mail(func(e *journal.Entry, r *policy.Recording) {
 		if r.Envelope == nil {
 			a.Sessions++
 		} else {
@@ -104,7 +97,7 @@ func advise(cmd *cobra.Command, c *config.Config, file string, p *past) (*advice
 	a.limits(c, survey)
 	a.lists(c, survey)
 	a.rules(matches)
-	return a, a.try(cmd, c, file, p)
+	return a, a.try(c, from)
 }
 
 func surveyed(c *config.Config) recommend.Config {
@@ -134,7 +127,7 @@ func listName(z dnsbl.Zone) string {
 }
 
 // try runs the journal again with each recommendation adopted, and compares with the configuration as it is.
-func (a *advice) try(cmd *cobra.Command, c *config.Config, file string, p *past) error {
+func (a *advice) try(c *config.Config, from recorded) error {
 	base, err := newTrial(c, "")
 	if err != nil {
 		return err
@@ -157,7 +150,7 @@ func (a *advice) try(cmd *cobra.Command, c *config.Config, file string, p *past)
 	if len(tried) == 0 {
 		return nil
 	}
-	err = p.each(cmd, file, func(_ *journal.Entry, recording *policy.Recording) {
+	err = from.mail(func(_ *journal.Entry, recording *policy.Recording) {
 		base.Add(recording)
 		for _, r := range tried {
 			if r.as != nil {

@@ -12,6 +12,7 @@ import (
 	"gatepost/filters/greylist"
 	"gatepost/filters/ratelimit"
 	"gatepost/policy/recommend"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/rules"
 )
@@ -47,7 +48,7 @@ func (a *advice) greylisting(c *config.Config, s *recommend.Survey) {
 	}
 	fitting := now
 	fitting.Delay, fitting.Window, fitting.Keep = g.Delay, g.Window, max(now.Keep, g.Window)
-	a.add(&recommendation{
+	a.add(&recommendation{Recommendation: admin.Recommendation{
 		Kind: "greylist", Subject: "greylist", Figures: g,
 		Text: fmt.Sprintf("Greylist for %s instead of %s, with a window of %s instead of %s.", g.Delay, now.Delay, g.Window, now.Window),
 		Reasons: []string{
@@ -56,18 +57,17 @@ func (a *advice) greylisting(c *config.Config, s *recommend.Survey) {
 			fmt.Sprintf("With this delay half of them pass after %s (now %s), 99 %% after %s; %d would not have passed.", g.Pass.P50, g.HeldUp, g.Pass.P99, g.KeptOut),
 		},
 		Change: fmt.Sprintf("filters:\n  greylist: {delay: %s, window: %s}\n", g.Delay, g.Window),
-		adopt:  func(c *config.Config) { setFilter(c, "greylist", &fitting) },
-	})
+	}, adopt: func(c *config.Config) { setFilter(c, "greylist", &fitting) }})
 }
 
 func (a *advice) pools(c *config.Config, s *recommend.Survey) {
 	for _, p := range s.Pools() {
-		r := &recommendation{
+		r := &recommendation{Recommendation: admin.Recommendation{
 			Kind: "pool", Subject: p.Domain, Figures: p,
 			Text: fmt.Sprintf("Do not greylist %s: it comes back from other addresses.", p.Domain),
 			Reasons: []string{fmt.Sprintf("%s came back from elsewhere; %s in all, held up for %s at most, %d never seen to be delivered.",
 				counted(p.Waits, "first attempt"), counted(len(p.Networks), "network"), p.HeldUp, p.Lost)},
-		}
+		}}
 		condition := notIn(p.Networks)
 		r.Change = "# in each rule with `then: greylist`:\n#   when: (…) " + condition + "\n"
 		if !slices.ContainsFunc(c.Rules, greylists) {
@@ -113,7 +113,7 @@ func (a *advice) limits(c *config.Config, s *recommend.Survey) {
 		limit := &fitting.Limits[i]
 		limit.Rate.Amount.N, limit.Burst = l.Amount, ratelimit.Amount{}
 		limit.Rate.Amount.Bytes = limit.Count == "bytes"
-		r := &recommendation{
+		r := &recommendation{Recommendation: admin.Recommendation{
 			Kind: "limit", Subject: l.Name, Figures: l,
 			Text: fmt.Sprintf("Limit %s (%s per %s) to %s/%s instead of %s/%s.", l.Name, l.Count, owners[l.Per], amount(l.Amount, l.Count), l.Span, amount(l.Now, l.Count), l.Span),
 			Reasons: []string{
@@ -122,8 +122,7 @@ func (a *advice) limits(c *config.Config, s *recommend.Survey) {
 				fmt.Sprintf("%d of them came above what is allowed now; %d would come above this, and %d others.", l.OverNow, l.Over, l.OverBad),
 			},
 			Change: "filters:\n  ratelimit:\n    limits:   # naming any replaces all\n      - " + limitText(*limit) + "\n",
-			adopt:  func(c *config.Config) { setFilter(c, "ratelimit", &fitting) },
-		}
+		}, adopt: func(c *config.Config) { setFilter(c, "ratelimit", &fitting) }}
 		if len(l.Exceeding) > 0 {
 			r.Reasons = append(r.Reasons, "Above it, and so to be looked at: "+strings.Join(l.Exceeding, ", "))
 		}
@@ -150,7 +149,7 @@ func limitText(l ratelimit.Limit) string {
 
 func (a *advice) lists(c *config.Config, s *recommend.Survey) {
 	for _, z := range s.Zones() {
-		r := &recommendation{Kind: "list", Subject: z.Name, Figures: z, Change: "# filters.dnsbl.zones: without " + z.Name + "\n",
+		r := &recommendation{Recommendation: admin.Recommendation{Kind: "list", Subject: z.Name, Figures: z, Change: "# filters.dnsbl.zones: without " + z.Name + "\n"},
 			adopt: func(c *config.Config) { removeList(c, z.Name) }}
 		switch z.Verdict {
 		case "never":

@@ -11,6 +11,7 @@ import (
 	"gatepost/filters/filtertest"
 	"gatepost/policy"
 	"gatepost/policy/replay"
+	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
 )
@@ -119,20 +120,19 @@ func (a *advice) rules(s *ruleSurvey) {
 			}
 		}
 		slices.Sort(found.Unknown)
-		r := &recommendation{
+		r := &recommendation{Recommendation: admin.Recommendation{
 			Kind: "rule", Subject: name, Figures: found,
 			Text:    fmt.Sprintf("Look after the rule %s at %s:%d, or do without it: it never matches.", name, at.File, at.Line),
 			Reasons: []string{fmt.Sprintf("Of %d sessions and transactions it matched none.", s.seen)},
 			Change:  "# rules: without " + name + "\n",
-			adopt: func(c *config.Config) {
-				for i := range c.Rules {
-					if c.Rules[i].Name.Text == name {
-						c.Rules = slices.Delete(slices.Clone(c.Rules), i, i+1)
-						return
-					}
+		}, adopt: func(c *config.Config) {
+			for i := range c.Rules {
+				if c.Rules[i].Name.Text == name {
+					c.Rules = slices.Delete(slices.Clone(c.Rules), i, i+1)
+					return
 				}
-			},
-		}
+			}
+		}}
 		if len(found.Unknown) > 0 {
 			r.Reasons = append(r.Reasons, "It reads what was never known: "+strings.Join(found.Unknown, ", "))
 		}

@@ -15,6 +15,7 @@ import (
 var apiCalls = map[string]struct{ path, body string }{
 	"GET /api/now": {}, "GET /api/journal": {path: "/api/journal?where=x&since=2d&limit=5"}, "GET /api/journal/{id}": {path: "/api/journal/" + entryID},
 	"GET /api/why": {path: "/api/why?about=" + entryID}, "GET /api/rules": {}, "POST /api/rules/try": {path: "/api/rules/try?since=1d", body: "rules: []"},
+	"GET /api/rules/observed": {path: "/api/rules/observed?since=1d"}, "GET /api/rules/recommended": {},
 	"GET /api/greylist": {}, "POST /api/greylist/pass": {body: `{"query":"192.0.2.7"}`}, "POST /api/greylist/forget": {body: `{"query":"192.0.2.7"}`},
 	"GET /api/learned": {}, "GET /api/learned/{memory}": {path: "/api/learned/known?query=x&limit=5"},
 	"POST /api/learned/{memory}/forget": {path: "/api/learned/known/forget", body: `{"query":"example.net"}`},

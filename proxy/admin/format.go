@@ -18,7 +18,7 @@ import (
 var templateFuncs = template.FuncMap{
 	"when": when, "clock": clock, "ago": ago, "number": grouped, "bytes": byteSize, "percent": percent, "join": strings.Join,
 	"replyLines": journal.ReplyLines, "millis": millis, "seconds": seconds, "iso": iso, "value": valueText, "isTransaction": isTransaction,
-	"changeText": changeText, "lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention],
+	"changeText": changeText, "lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention], "reportOf": reportOf,
 	"difference": func(was, is int) string { return fmt.Sprintf("%+d", is-was) },
 }
 
@@ -191,6 +191,14 @@ func (r Rule) Shares() (list []legendItem) {
 	}
 	return list
 }
+
+// shownReport is a report, and how many transactions of each group are named.
+type shownReport struct {
+	Report *replay.Report
+	Shown  int
+}
+
+func reportOf(r *replay.Report, shown int) shownReport { return shownReport{r, shown} }
 
 // first is the beginning of a list.
 func first[T any](list []T, n int) []T { return list[:min(len(list), n)] }

@@ -35,6 +35,13 @@ type House interface {
 	// changes nothing. When ctx ends, the report is about what was looked at until then.
 	Try(ctx context.Context, text []byte, since time.Duration) (*Trial, error)
 
+	// Observe runs what was recorded again with each rule enforced that only observes. When ctx ends, it is about what was
+	// looked at until then.
+	Observe(ctx context.Context, since time.Duration) ([]*Observed, error)
+	// Recommend looks for settings that would fit what was recorded better. When ctx ends, it is about what was looked at
+	// until then.
+	Recommend(ctx context.Context, since time.Duration) (*Advice, error)
+
 	// Greylist calls yield for the marks that a query is about until it returns false; see greylist.Filter.List.
 	Greylist(ctx context.Context, query string, yield func(greylist.Entry) bool) error
 	// PassGreylist lets what the query names pass, and returns the key of its mark.

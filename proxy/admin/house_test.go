@@ -128,11 +128,32 @@ func (f *fakeHouse) Try(_ context.Context, text []byte, since time.Duration) (*T
 	if strings.HasPrefix(string(text), "bad") {
 		return &Trial{Problems: []string{nasty}, Warnings: []string{nasty}}, nil
 	}
+	return &Trial{Report: nastyReport()}, nil
+}
+
+func nastyReport() *replay.Report {
 	mention := []replay.Mention{{ID: entryID, Time: filtertest.Start, Client: "192.0.2.7", From: nasty, Recipients: []string{nasty}, Mail: true}}
-	return &Trial{Report: &replay.Report{From: filtertest.Start, To: filtertest.Start, Transactions: 2, Differ: 1, Untold: 1,
+	return &replay.Report{From: filtertest.Start, To: filtertest.Start, Transactions: 2, Differ: 1, Untold: 1,
 		Rules:   []replay.RuleCount{{Rule: "blocked", Fate: replay.Refused, Is: 1}},
 		Changes: []replay.Group{{Was: replay.Delivered, Is: replay.Refused, IsBy: "blocked", IsCode: 550, Count: 1, Transactions: mention}},
-		Unknown: []replay.Untold{{Missing: "dkim.result", Was: replay.Refused, WasCode: 550, Count: 1, Transactions: mention}}}}, nil
+		Unknown: []replay.Untold{{Missing: "dkim.result", Was: replay.Refused, WasCode: 550, Count: 1, Transactions: mention}}}
+}
+
+func (f *fakeHouse) Observe(_ context.Context, since time.Duration) ([]*Observed, error) {
+	f.called("observe " + since.String())
+	if since == time.Hour {
+		return nil, errors.New(nasty)
+	}
+	return []*Observed{{Name: nasty, Action: "reject", Place: nasty, Watched: filtertest.Start, First: filtertest.Start, Report: nastyReport(), Warnings: []string{nasty}, Edit: nasty, EditProblem: nasty}}, nil
+}
+
+func (f *fakeHouse) Recommend(_ context.Context, since time.Duration) (*Advice, error) {
+	f.called("recommend " + since.String())
+	if since == time.Hour {
+		return nil, errors.New(nasty)
+	}
+	return &Advice{Transactions: 2, Fits: []string{nasty}, Recommendations: []*Recommendation{
+		{Kind: "rule", Subject: nasty, Text: nasty, Reasons: []string{nasty}, Change: nasty, Backtest: nastyReport()}, {Untried: nasty}}}, nil
 }
 
 func (f *fakeHouse) Greylist(_ context.Context, query string, yield func(greylist.Entry) bool) error {

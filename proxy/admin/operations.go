@@ -111,6 +111,10 @@ func Operations() []Operation {
 		{"GET", "/api/rules", "The rules in force, in order of evaluation.", nil, nil, rulesAnswer{}, (*Server).apiRules},
 		{"POST", "/api/rules/try", "Check a configuration, or a section `rules:` alone, and run what was recorded again under it. Nothing is changed.",
 			[]Parameter{{Name: "since", Summary: "a span; 7d if it is not given"}}, Text(""), Trial{}, (*Server).apiTry},
+		{"GET", "/api/rules/observed", "What each rule that only observes would have changed, and the edit that enforces it.",
+			[]Parameter{{Name: "since", Summary: "a span; 7d if it is not given"}}, nil, observedAnswer{}, (*Server).apiObserved},
+		{"GET", "/api/rules/recommended", "Settings that would fit the recorded mail better, with what each would have changed.",
+			[]Parameter{{Name: "since", Summary: "a span; 7d if it is not given"}}, nil, adviceAnswer{}, (*Server).apiRecommended},
 		{"GET", "/api/greylist", "What is remembered of senders.", []Parameter{
 			{Name: "query", Summary: "a client, a network, a sender, a domain, or a client and a sender"}, limitParameter,
 		}, nil, greylistAnswer{}, (*Server).apiGreylist},
@@ -211,16 +215,7 @@ func (s *Server) apiTry(r *http.Request) (any, error) {
 		return nil, err
 	}
 	trial.Problems, trial.Warnings = notNil(trial.Problems), notNil(trial.Warnings)
-	if trial.Report != nil {
-		for i := range trial.Report.Changes {
-			g := &trial.Report.Changes[i]
-			g.Transactions = first(g.Transactions, toldExamples)
-		}
-		for i := range trial.Report.Unknown {
-			u := &trial.Report.Unknown[i]
-			u.Transactions = first(u.Transactions, toldExamples)
-		}
-	}
+	shorten(trial.Report, toldExamples)
 	return trial, nil
 }
 

@@ -13,7 +13,7 @@ import (
 var web embed.FS
 
 // pages are the templates by the name of their file; each fills in the blocks of layout.html.
-var pages = parsePages("login", "now", "search", "transaction", "rules", "trial", "greylist", "learned", "exceptions", "lists", "quarantine", "message",
+var pages = parsePages("login", "now", "search", "transaction", "rules", "observed", "recommended", "trial", "greylist", "learned", "exceptions", "lists", "quarantine", "message",
 	"configuration", "problem")
 
 func parsePages(names ...string) map[string]*template.Template {

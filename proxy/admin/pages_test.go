@@ -23,7 +23,7 @@ import (
 // everyPage is all that a browser can be shown with GET.
 var everyPage = []string{
 	"/", "/search", "/search?where=bad", "/search?where=" + url.QueryEscape(nasty) + "&since=" + url.QueryEscape(nasty), "/transaction/" + entryID, "/transaction/" + changeID, "/transaction/nothing",
-	"/why?about=" + url.QueryEscape(nasty), "/rules", "/greylist", "/greylist?query=bad", "/greylist?query=" + url.QueryEscape(nasty), "/exceptions", "/lists",
+	"/why?about=" + url.QueryEscape(nasty), "/rules", "/rules/observed", "/rules/observed?since=1h", "/rules/observed?since=" + url.QueryEscape(nasty), "/rules/recommended", "/rules/recommended?since=1h", "/greylist", "/greylist?query=bad", "/greylist?query=" + url.QueryEscape(nasty), "/exceptions", "/lists",
 	"/learned", "/learned/pools", "/learned/known?query=bad", "/learned/known?query=" + url.QueryEscape(nasty), "/learned/" + url.PathEscape(nasty),
 	"/quarantine", "/quarantine/" + entryID, "/quarantine/" + url.PathEscape(nasty), "/configuration", "/?note=" + url.QueryEscape(nasty),
 }

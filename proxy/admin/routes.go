@@ -11,6 +11,8 @@ func (s *Server) pageRoutes() {
 		"GET /why":                      s.whyPage,
 		"GET /transaction/{id}":         s.transactionPage,
 		"GET /rules":                    s.rulesPage,
+		"GET /rules/observed":           s.observedPage,
+		"GET /rules/recommended":        s.recommendedPage,
 		"POST /rules/try":               s.tryPage,
 		"POST /rules/download":          s.download,
 		"GET /greylist":                 s.greylistPage,
