@@ -14,6 +14,7 @@ import (
 type Spec struct {
 	Name         string // the key under `filters:` and the first part of the names of its facts
 	Several      bool   // there is a list under the key, of instances that have names: facts are called NAME.instance.fact
+	Alias        string // of an instance: its name alone, by which rules may call its facts, too
 	Summary      string // one line for `ls`-like overviews
 	Observations []Observation
 
@@ -76,7 +77,7 @@ type Named interface {
 // Instance describes one instance, called NAME.name.
 func (s *Spec) Instance(c Named) Spec {
 	instance := *s
-	instance.Name, instance.Several = s.Name+"."+c.InstanceName(), false
+	instance.Name, instance.Alias, instance.Several = s.Name+"."+c.InstanceName(), c.InstanceName(), false
 	instance.Observations = slices.Clone(s.Observations)
 	for i := range instance.Observations {
 		o := &instance.Observations[i]

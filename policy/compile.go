@@ -128,6 +128,9 @@ func (k *compiler) build(env filters.Env) {
 	for i := range k.specs {
 		spec := &k.specs[i]
 		known[spec.Name] = true
+		if k.isTaken(spec.Alias) {
+			k.problem("filters."+spec.Name, "there are facts called %s.… already: rules could not tell them apart; take another name", spec.Alias)
+		}
 		config, ok := k.config.Filters[spec.Name]
 		if !ok {
 			config.Common.Enabled = true
@@ -151,6 +154,15 @@ func (k *compiler) build(env filters.Env) {
 		}
 	}
 	k.greylister()
+}
+
+// isTaken tells whether a name that rules may use for an instance means something else.
+func (k *compiler) isTaken(alias string) bool {
+	return alias != "" && (slices.ContainsFunc(builtins(), func(g rules.Group) bool { return g.Name == alias }) ||
+		slices.ContainsFunc(k.specs, func(s filters.Spec) bool {
+			first, _, _ := strings.Cut(s.Name, ".")
+			return first == alias
+		}))
 }
 
 func (k *compiler) instance(spec *filters.Spec, config FilterConfig, env filters.Env) any {
@@ -207,6 +219,7 @@ func (k *compiler) declare(spec *filters.Spec, common Common, instance any) {
 		k.declared = append(k.declared, &observation{
 			spec:         o,
 			filter:       spec.Name,
+			alias:        spec.Alias,
 			instance:     instance,
 			stage:        o.Stage,
 			level:        levelOf(o.Stage),
@@ -234,7 +247,7 @@ func (k *compiler) greylister() {
 func (k *compiler) schema() bool {
 	k.groups = builtins()
 	for _, o := range k.declared {
-		k.groups = append(k.groups, rules.Group{Name: o.filter, Type: o.spec.Facts, Stage: int(o.stage)})
+		k.groups = append(k.groups, rules.Group{Name: o.filter, Alias: o.alias, Type: o.spec.Facts, Stage: int(o.stage)})
 	}
 	schema, err := rules.NewSchema(filters.Stages[:], int(filters.AtRcpt), k.groups)
 	if err != nil {

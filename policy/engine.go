@@ -59,6 +59,7 @@ type Engine struct {
 type observation struct {
 	spec         *filters.Observation
 	filter       string
+	alias        string // rules may call its facts so, too; or empty
 	instance     any
 	stage        filters.Stage
 	level        level

@@ -40,7 +40,7 @@ func Groups(specs []filters.Spec) []rules.Group {
 			continue
 		}
 		for _, o := range specs[i].Observations {
-			groups = append(groups, rules.Group{Name: specs[i].Name, Type: o.Facts, Stage: int(o.Stage)})
+			groups = append(groups, rules.Group{Name: specs[i].Name, Alias: specs[i].Alias, Type: o.Facts, Stage: int(o.Stage)})
 		}
 	}
 	return groups

@@ -137,8 +137,10 @@ func (v *namesIn) Visit(n *ast.Node) {
 	case *ast.MemberNode:
 		group, isGroup := groupIn(n.Node)
 		property, isText := n.Property.(*ast.StringNode)
-		if isGroup && isText && v.schema.byName[group+"."+property.Value] != nil {
-			name = group + "." + property.Value
+		if isGroup && isText {
+			if x := v.schema.byName[group+"."+property.Value]; x != nil {
+				name = x.Name
+			}
 		}
 	case *ast.IdentifierNode:
 		if n.Value == "score" || v.schema.byName[n.Value] != nil {

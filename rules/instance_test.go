@@ -61,6 +61,43 @@ func TestInstances(t *testing.T) {
 	}
 }
 
+// TestAliases: the facts of an instance may be called by its name alone, and mean the same.
+func TestAliases(t *testing.T) {
+	group := func(name, alias string) Group {
+		return Group{Name: name, Alias: alias, Type: reflect.TypeFor[instanceFacts](), Stage: len(testStages) - 1}
+	}
+	client := Group{Name: "client", Type: reflect.TypeFor[clientFacts](), Stage: 0}
+	s, err := NewSchema(testStages, atRcpt, []Group{client, group("milter.a", "a"), group("milter.b", "b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := mustCompile(t, s, nil, defineAll("name: r; when: a.rejects and milter.a.rejects and not b.rejects; then: reject; reply: {a.reply}")...)
+	r, f := set.Rules()[0], s.NewFacts()
+	own := "550 5.7.0 no"
+	f.Set(1, &instanceFacts{Rejects: true, Reply: &own})
+	f.Set(2, &instanceFacts{})
+	if got, _ := r.Reply(f); r.Match(f) != True || got.Text != "no" {
+		t.Errorf("%v, %q", r.Match(f), got.Text)
+	}
+	if got := strings.Join(r.Fields, " "); got != "milter.a.rejects milter.b.rejects" {
+		t.Errorf("reads %s", got)
+	}
+	if v, ok := f.Lookup("a.rejects"); !ok || v != true {
+		t.Error(v, ok)
+	}
+	if _, problems := Compile(s, defineAll("name: r; when: a.rejecs; then: accept"), nil); len(problems) == 0 || !strings.Contains(problems[0].Message, "did you mean a.rejects?") {
+		t.Error(problems)
+	}
+	for _, alias := range []string{"client", "milter", "score", "not", "A", "a.b"} {
+		if _, err := NewSchema(testStages, atRcpt, []Group{client, group("milter.a", alias)}); err == nil {
+			t.Errorf("%s means two things", alias)
+		}
+	}
+	if _, err := NewSchema(testStages, atRcpt, []Group{group("milter.a", "a"), group("milter.b", "a")}); err == nil {
+		t.Error("two groups are called a")
+	}
+}
+
 // TestForeignReplies: a reply that is not the operator's own is checked when it is given.
 func TestForeignReplies(t *testing.T) {
 	s, err := instanceSchema(t, "milter.a")

@@ -19,10 +19,14 @@ import (
 // absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals, and
 // `reply:"smtp"` marks a text that is a whole SMTP reply, "550 5.7.1 text", which a rule may give in place of its own. A field
 // of type [HeaderSource] with the tag `fact:"header"` is what header() reads.
+//
+// With an Alias, which no group can be called beside it, the facts may be written alias.fact, too. Rules know them by
+// their Name however they are written.
 type Group struct {
 	Name  string
 	Type  reflect.Type
 	Stage int
+	Alias string
 }
 
 // HeaderSource is implemented by the field tagged `fact:"header"` of the message group.
@@ -93,9 +97,10 @@ type Schema struct {
 	recipient int // the stage at which facts differ from recipient to recipient
 	groups    []Group
 	fields    []*field
-	columns   [][]Column // by group
-	byName    map[string]*field
-	header    *field // nil when no group has a HeaderSource
+	columns   [][]Column        // by group
+	byName    map[string]*field // by their aliases, too
+	aliases   []string          // of facts
+	header    *field            // nil when no group has a HeaderSource
 }
 
 // recipientStage names the stage that is run through once for each recipient.
@@ -143,7 +148,39 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 			return nil, fmt.Errorf("rules: facts of %s: %w", g.Name, err)
 		}
 	}
+	if err := s.alias(); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// alias adds the second names of facts.
+func (s *Schema) alias() error {
+	for i, g := range s.groups {
+		if g.Alias == "" {
+			continue
+		}
+		if !IsInstanceName(g.Alias) || s.takes(g.Alias) {
+			return fmt.Errorf("rules: facts of %s cannot be called %s as well: that is the name of others, or has a meaning of its own", g.Name, g.Alias)
+		}
+		for _, c := range s.columns[i] {
+			name := g.Alias + strings.TrimPrefix(c.field.Name, g.Name)
+			if s.byName[name] != nil {
+				return fmt.Errorf("rules: there are two facts %s", name)
+			}
+			s.byName[name] = c.field
+			s.aliases = append(s.aliases, name)
+		}
+	}
+	return nil
+}
+
+// takes tells whether a name stands at the head of a fact's.
+func (s *Schema) takes(name string) bool {
+	return slices.ContainsFunc(s.groups, func(g Group) bool {
+		first, _, _ := strings.Cut(g.Name, ".")
+		return first == name
+	}) || s.byName[name] != nil
 }
 
 func (s *Schema) add(group int, g Group) error {
@@ -238,11 +275,11 @@ func (s *Schema) Fact(name string) (Fact, bool) {
 }
 
 func (s *Schema) names() []string {
-	names := make([]string, len(s.fields))
+	names := make([]string, len(s.fields), len(s.fields)+len(s.aliases))
 	for i, x := range s.fields {
 		names[i] = x.Name
 	}
-	return names
+	return append(names, s.aliases...)
 }
 
 // Stages are the names of the stages in order.

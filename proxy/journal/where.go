@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"gatepost/filters"
 	"gatepost/policy"
@@ -73,7 +74,13 @@ type ReplyFacts struct {
 
 // SearchSchema is all that a search can ask for: the facts of filters and of the gate, and those of the entry itself.
 func SearchSchema(specs []filters.Spec) (*rules.Schema, error) {
-	groups := append(policy.Groups(specs),
+	groups := policy.Groups(specs)
+	for i := range groups {
+		if _, taken := reflect.TypeFor[EntryFacts]().FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, groups[i].Alias) }); taken || groups[i].Alias == "reply" {
+			groups[i].Alias = "" // it is written out here
+		}
+	}
+	groups = append(groups,
 		rules.Group{Name: "", Type: reflect.TypeFor[EntryFacts](), Stage: int(filters.AtConnect)},
 		rules.Group{Name: "reply", Type: reflect.TypeFor[ReplyFacts](), Stage: int(filters.AtConnect)})
 	return rules.NewSchema(filters.Stages[:], int(filters.AtRcpt), groups)
