@@ -12,10 +12,30 @@ type Changes struct {
 	Fields []FieldEdit // in order: each counts what the ones before it have left
 	// Body replaces the message's body if it is not nil.
 	Body []byte
+	// Envelope is in order, too.
+	Envelope []EnvelopeEdit
 }
 
 // Empty tells whether nothing is to be changed.
-func (c *Changes) Empty() bool { return c == nil || len(c.Fields) == 0 && c.Body == nil }
+func (c *Changes) Empty() bool {
+	return c == nil || len(c.Fields) == 0 && c.Body == nil && len(c.Envelope) == 0
+}
+
+// EnvelopeEdit is one change to whom a message is from, or for.
+type EnvelopeEdit struct {
+	Kind    EnvelopeEditKind
+	Address string  // without angle brackets; empty for the null reverse-path
+	Params  []Param // of AddRecipient: ESMTP parameters
+}
+
+// EnvelopeEditKind is what is done to an envelope.
+type EnvelopeEditKind uint8
+
+const (
+	ChangeSender    EnvelopeEditKind = iota
+	AddRecipient                     // nothing happens if it is one already
+	DeleteRecipient                  // nothing happens if it is none
+)
 
 // EditKind is what is done to a header field.
 type EditKind uint8

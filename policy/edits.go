@@ -7,13 +7,15 @@ import (
 	"gatepost/filters"
 )
 
-// Edits are the changes to the message that go to the backend.
+// Edits are the changes to the message, and to its envelope, that go to the backend.
 type Edits struct {
 	Prepend []byte      // complete header fields with CRLF, our Authentication-Results first
 	Cut     []Span      // fields to leave out, in order
 	Insert  []Insertion // complete header fields with CRLF among those of the message, in order
 	Body    []byte      // what stands in place of the empty line and the body behind it; nil: those themselves
 	BodyAt  int64       // where they begin, if Body is not nil
+
+	Envelope []filters.EnvelopeEdit // in order
 }
 
 // Insertion is text that goes before the byte at a place of the original message.
@@ -77,6 +79,9 @@ func (g *Gate) editMessage(e *Edits) {
 		draft.Apply(changes)
 		if changes.Body != nil {
 			e.Body, e.BodyAt = append([]byte("\r\n"), changes.Body...), int64(g.tx.header.Size)
+		}
+		if !g.tx.bypassed { // who gets the message is a decision, and those are only recorded then
+			e.Envelope = append(e.Envelope, changes.Envelope...)
 		}
 	}
 	if draft == nil {

@@ -124,6 +124,9 @@ func (s *session) answer(r wire.Reply, e policy.Ending) {
 	if found := in.decoder.Found(); found.BareLF+found.BareCR > 0 && in.failed.Code == 0 {
 		e.Normalized = fmt.Sprintf("%d bare LF, %d bare CR", found.BareLF, found.BareCR)
 	}
+	if s.tx.readdressed != "" {
+		e.Note = strings.TrimSuffix(s.tx.readdressed+"; "+e.Note, "; ")
+	}
 	if r.Code != 0 {
 		s.relay(r)
 	}
@@ -136,6 +139,10 @@ func (s *session) answer(r wire.Reply, e policy.Ending) {
 // deliver hands the message to the backend, whose final reply is the client's. There is no other way to a 250.
 func (s *session) deliver(edits policy.Edits) {
 	const attempts = 3
+	if err := s.readdress(edits.Envelope); err != nil {
+		s.unaddressed(err)
+		return
+	}
 	note := ""
 	for n := range attempts {
 		s.renew()
@@ -144,6 +151,11 @@ func (s *session) deliver(edits policy.Edits) {
 		switch {
 		case err != nil:
 			s.answer(s.lossReply(err), policy.Ending{Ours: true, Note: note})
+			return
+		case refused && s.tx.readdressed != "":
+			s.log().Error("the backend does not take a message as filters have readdressed it", "transaction", s.tx.envelope.ID, "reply", r.String())
+			s.answer(s.failure(451, "4.4.0", "The mail server behind this one does not take the message as it is readdressed here, please try again later"),
+				policy.Ending{Ours: true, Note: "refused: " + r.String()})
 			return
 		case refused:
 			s.log().Warn("the backend takes the transaction no more", "transaction", s.tx.envelope.ID, "reply", r.String())

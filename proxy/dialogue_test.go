@@ -75,6 +75,7 @@ type dialogueConfig struct {
 	NoBackend   bool                `yaml:"no_backend"`
 	Spill       filters.Size        `yaml:"spill"`
 	Quarantine  filters.Size        `yaml:"quarantine"` // 0: there is none
+	Editor      bool                `yaml:"editor"`     // see editor
 	Rules       []map[string]string `yaml:"rules"`
 }
 
@@ -185,7 +186,7 @@ func (d *dialogue) setup(config dialogueConfig, script string, threads bool) set
 	u := setup{
 		threads: threads, ending: config.LineEndings, domains: config.Domains, trusted: config.Trusted,
 		hold: time.Duration(config.Hold), pause: time.Duration(config.Pause), backend: behaviour, traceField: config.None,
-		limits: func(l *Limits) { *l = config.Limits },
+		limits: func(l *Limits) { *l = config.Limits }, editor: config.Editor,
 		group: func(c *backend.Config) {
 			if config.None {
 				c.ClientAddress = backend.NoAddress

@@ -42,6 +42,7 @@ type setup struct {
 	notSeen    bool                    // do not wait until the backends were probed
 	traceField bool
 	pause      time.Duration // of the greeting; facts early.talked
+	editor     bool          // a filter wants the envelope changed as the message says; see editor
 	dirty      bool          // the test makes it panic, or be killed
 	spill      filters.Spill
 	clock      filters.Clock
@@ -121,6 +122,11 @@ func compile(t testing.TB, u setup) *policy.Engine {
 			func(earlyConfig, filters.Env) (*early, error) { return &early{u.pause}, nil },
 			filters.On(filters.AtConnect, (*early).never)))
 	}
+	if u.editor {
+		specs = append(specs, filters.Define("editor", "Whom shall it go to?", func() editorConfig { return editorConfig{} },
+			func(editorConfig, filters.Env) (*editor, error) { return &editor{}, nil },
+			filters.On(filters.AtMessage, (*editor).look)))
+	}
 	engine, problems := policy.Compile(config, specs, filters.Env{Hostname: "mx.test", Clock: filters.SystemClock{}, Log: slog.New(slog.DiscardHandler)}, nil)
 	if engine == nil {
 		t.Fatalf("policy does not compile: %v", problems)
@@ -144,6 +150,44 @@ func (e *early) Greeted(talked bool, _ time.Duration) any { return &earlyFacts{t
 
 func (e *early) never(context.Context, filters.View) (*earlyFacts, error) {
 	return nil, errors.New("the facts come from Greeted")
+}
+
+// editor is a filter that wants the envelope changed as fields of the message say: Sender-Is, Also-To, Not-To.
+type editor struct{}
+
+type editorConfig struct{}
+
+type editorFacts struct {
+	// Edits is how many changes it wants.
+	Edits   int `fact:"edits"`
+	changes filters.Changes
+}
+
+func (f *editorFacts) Changes() *filters.Changes { return &f.changes }
+
+func (*editor) MayEdit() bool { return true }
+
+func (*editor) look(ctx context.Context, v filters.View) (*editorFacts, error) {
+	header, err := v.Message.Header(ctx)
+	if err != nil {
+		return nil, err
+	}
+	facts := &editorFacts{}
+	for _, field := range header.Fields {
+		kind, known := map[string]filters.EnvelopeEditKind{"Sender-Is": filters.ChangeSender, "Also-To": filters.AddRecipient, "Not-To": filters.DeleteRecipient}[field.Name]
+		if !known {
+			continue
+		}
+		_, value, _ := strings.Cut(string(field.Raw), ":")
+		address, param, hasParam := strings.Cut(strings.TrimSpace(value), " ")
+		edit := filters.EnvelopeEdit{Kind: kind, Address: address}
+		if key, value, _ := strings.Cut(param, "="); hasParam {
+			edit.Params = []filters.Param{{Key: key, Value: value, HasValue: true}}
+		}
+		facts.changes.Envelope = append(facts.changes.Envelope, edit)
+	}
+	facts.Edits = len(facts.changes.Envelope)
+	return facts, nil
 }
 
 // start builds and runs a house; it is torn down with the test.

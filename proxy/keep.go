@@ -47,6 +47,9 @@ func (s *session) preserve(v policy.Verdict, edits policy.Edits) error {
 	if s.service.Quarantine == nil {
 		return errNoQuarantine
 	}
+	if err := s.readdress(edits.Envelope); err != nil && !errors.Is(err, errNobodyLeft) { // then it is kept for all of them
+		return err
+	}
 	e, err := s.keptEntry(v, edits)
 	if err != nil {
 		return err
@@ -62,6 +65,10 @@ func (s *session) keptEntry(v policy.Verdict, edits policy.Edits) (*quarantine.E
 	ctx := s.budget(s.service.Limits.EnvelopeBudget)
 	client := s.client(ctx)
 	facts := s.gate.Facts()
+	sender, _, err := wire.ParseMail(string(s.tx.mail[len("MAIL "):]))
+	if err != nil {
+		return nil, err
+	}
 	e := &quarantine.Entry{
 		ID:    s.tx.envelope.ID,
 		Copy:  v.Action == rules.Reject,
@@ -69,7 +76,7 @@ func (s *session) keptEntry(v policy.Verdict, edits policy.Edits) (*quarantine.E
 		Reply: wire.NewReply(v.Reply.Code, v.Reply.Enhanced, v.Reply.Text).String(),
 		Client: quarantine.Client{Address: client.Addr, Local: client.Local, Name: client.Name, ReverseName: client.ReverseName,
 			Helo: client.Helo, Extended: client.Extended},
-		ReversePath: s.tx.envelope.ReversePath,
+		ReversePath: sender.Address,
 		Params:      s.tx.envelope.Params,
 		Facts:       factsToKeep(facts),
 		Score:       facts.Score(),

@@ -27,6 +27,8 @@ type transaction struct {
 	memory    front.Claim // of the message
 	incoming  incoming    // its message
 
+	readdressed string // how mail and rcpts differ from what the client said; empty: not at all
+
 	answered  bool         // its message was
 	delivered bool         // and taken by the backend
 	queueID   string       // there

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
+	"gatepost/filters/milter"
 	"gatepost/policy"
 	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
@@ -23,7 +26,7 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 // sources is where the metrics come from.
 func (h *house) sources() metrics.Sources {
 	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
-		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce}
+		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce, Asked: h.milters}
 	if h.shared != nil {
 		sources.Shared = h.shared.Stats
 	}
@@ -37,6 +40,17 @@ func (h *house) sources() metrics.Sources {
 		sources.PolicyServer = h.policyServer.Metrics()
 	}
 	return sources
+}
+
+// milters are those that are asked, by name.
+func (h *house) milters() (states []milter.State) {
+	force := h.inForce()
+	for _, name := range slices.Sorted(maps.Keys(force.config.Filters)) {
+		if f, ok := force.engine.Filter(name).(*milter.Filter); ok {
+			states = append(states, f.State())
+		}
+	}
+	return states
 }
 
 func (h *house) backendsInForce() []metrics.Backends {

@@ -16,16 +16,26 @@ func (f *Filter) attempt(ctx context.Context, v filters.View) (*Facts, error) {
 	}
 	defer f.pool.leave()
 	if l := f.pool.take(v.Session, v.Greeting); l != nil {
+		count := &f.counts.kept
+		if l.handedOn {
+			count = &f.counts.handedOn
+		}
+		count.Add(1)
 		facts, err := f.over(ctx, l, v)
 		var theirs *fault
 		if err == nil || l.count > 0 || !errors.As(err, &theirs) {
 			return facts, err
+		}
+		if l.handedOn && f.pool.stopHandingOn() {
+			f.env.Log.Warn("the milter does not go on with another client over the same connection: each gets one of its own from now on",
+				"milter", f.config.Name, "error", err)
 		}
 	}
 	l, err := f.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	f.counts.opened.Add(1)
 	return f.over(ctx, l, v)
 }
 
@@ -47,6 +57,7 @@ func (f *Filter) over(ctx context.Context, l *link, v filters.View) (*Facts, err
 	l.heard, l.count, l.writes = 0, 0, 0
 	p := &play{filter: f, link: l, ctx: ctx, view: v}
 	err := p.run()
+	l.handedOn = l.handedOn && l.count == 0
 	if stop() && err == nil && p.reusable {
 		f.pool.keep(l)
 	} else {

@@ -22,6 +22,14 @@ type breaker struct {
 	row    int        // failures in a row
 	until  time.Time  // not asked before
 	trying bool       // one message tries
+	pauses uint64     // so far
+}
+
+// state tells whether the milter is left alone now, and how often that has begun.
+func (b *breaker) state() (paused bool, pauses uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.row >= b.limit, b.pauses
 }
 
 // ask tells why the milter is not asked now. Whoever hears nil says afterwards how it went.
@@ -56,6 +64,7 @@ func (b *breaker) failed(err error) {
 		b.until = b.clock.Now().Add(b.pause)
 	}
 	if b.row == b.limit {
+		b.pauses++
 		b.log.Error("the milter fails and is not asked for a while", "milter", b.name, "failures", b.row, "pause", b.pause, "error", err)
 	}
 }
@@ -69,9 +78,9 @@ func (b *breaker) gaveUp() {
 
 func (b *breaker) adopt(old *breaker) {
 	old.mu.Lock()
-	row, until := old.row, old.until
+	row, until, pauses := old.row, old.until, old.pauses
 	old.mu.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.row, b.until = row, until
+	b.row, b.until, b.pauses = row, until, pauses
 }

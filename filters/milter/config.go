@@ -17,9 +17,11 @@ type Config struct {
 	Name string `yaml:"name"`
 	// Where it listens: inet:127.0.0.1:11332, inet:11332@127.0.0.1, inet:[::1]:11332 or unix:/run/opendkim.sock.
 	Address Address `yaml:"address"`
-	// What it may change in the message: headers, body. `[]` for nothing. What it wants changed beyond that is a fact and
-	// is not done; recipients and the sender never are.
+	// What it may change: headers, body, recipients, sender. `[]` for nothing. What it wants changed beyond that is a fact
+	// and is not done.
 	Edits []string `yaml:"edits"`
+	// enforce: what it may change is changed. observe: it is a fact alone, to see what would come of it.
+	Mode string `yaml:"mode" values:"enforce observe"`
 	// The name of a milter above in the list. This one is given the message as that one has changed it, and waits for it;
 	// milters that name none are asked side by side.
 	After string `yaml:"after"`
@@ -32,20 +34,38 @@ type Config struct {
 	Failures int `yaml:"failures"`
 	// For how long it is not asked then.
 	Pause filters.Duration `yaml:"pause"`
+	// For whom a connection to it is used again. session: for further messages of the same client's connection. always: for
+	// other clients, too, one after the other (SMFIC_QUIT_NC); a milter that turns out not to go on then gets a new one each.
+	Reuse string `yaml:"reuse" values:"session always"`
 	// The macro {daemon_name}, by which milters tell services apart. Default: our hostname.
 	DaemonName string `yaml:"daemon_name"`
 }
 
 // What a milter may be allowed to change.
 const (
-	editHeaders = "headers"
-	editBody    = "body"
+	editHeaders    = "headers"
+	editBody       = "body"
+	editRecipients = "recipients"
+	editSender     = "sender"
+)
+
+const (
+	modeEnforce = "enforce"
+	modeObserve = "observe"
+)
+
+// For whom a connection is used again.
+const (
+	reuseSession = "session"
+	reuseAlways  = "always"
 )
 
 // Defaults returns an entry of which nothing is configured.
 func Defaults() Config {
 	return Config{
 		Edits:       []string{editHeaders},
+		Mode:        modeEnforce,
+		Reuse:       reuseSession,
 		Silence:     filters.Duration(20 * time.Second),
 		Connections: 50,
 		Failures:    5,
@@ -81,12 +101,16 @@ func (c *Config) Validate() error {
 	}
 	for _, edit := range c.Edits {
 		switch edit {
-		case editHeaders, editBody:
-		case "recipients", "sender":
-			errs.Add("edits", "a milter cannot change the %s here: the backend has agreed to the envelope before the message is judged", edit)
+		case editHeaders, editBody, editRecipients, editSender:
 		default:
-			errs.Add("edits", "%q is neither %s nor %s", edit, editHeaders, editBody)
+			errs.Add("edits", "%q is none of %s, %s, %s and %s", edit, editHeaders, editBody, editRecipients, editSender)
 		}
+	}
+	if c.Mode != modeEnforce && c.Mode != modeObserve {
+		errs.Add("mode", "%q is neither %s nor %s", c.Mode, modeEnforce, modeObserve)
+	}
+	if c.Reuse != reuseSession && c.Reuse != reuseAlways {
+		errs.Add("reuse", "%q is neither %s nor %s", c.Reuse, reuseSession, reuseAlways)
 	}
 	if d := time.Duration(c.Silence); d < 100*time.Millisecond || d > 10*time.Minute {
 		errs.Add("silence", "must be between 100ms and 10m")
@@ -107,6 +131,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) allows(edit string) bool { return slices.Contains(c.Edits, edit) }
+
+// AddsRecipients tells whether mail may go to others than the client has named.
+func (c *Config) AddsRecipients() bool { return c.Mode == modeEnforce && c.allows(editRecipients) }
 
 // Address is where a milter listens.
 type Address struct{ Network, Address string }

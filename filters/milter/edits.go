@@ -21,6 +21,8 @@ const (
 	maxShown      = 300 // bytes of each
 	maxName       = 100
 	maxLine       = 998 // RFC 5322, 2.1.1
+	maxEnvelope   = 1000
+	maxAddress    = 512
 )
 
 // edits is what a milter wants changed.
@@ -30,6 +32,7 @@ type edits struct {
 	body       []byte
 	replaces   bool // the body
 	quarantine *string
+	envelope   []filters.EnvelopeEdit
 
 	headers, done, refused []string // facts
 }
@@ -77,11 +80,11 @@ func (p *play) edit(code milter.ModifyActCode, data []byte) error {
 		reason := shown(wire.Text(data))
 		e.quarantine = &reason
 	case milter.ActAddRcpt, milter.ModifyActCode(wire.ActAddRcptPar):
-		e.refused = list(e.refused, "add recipient %s", wire.Text(data))
+		return p.editEnvelope(filters.AddRecipient, data)
 	case milter.ActDelRcpt:
-		e.refused = list(e.refused, "delete recipient %s", wire.Text(data))
+		return p.editEnvelope(filters.DeleteRecipient, data)
 	case milter.ActChangeFrom:
-		e.refused = list(e.refused, "sender %s", wire.Text(data))
+		return p.editEnvelope(filters.ChangeSender, data)
 	default:
 		return &fault{fmt.Errorf("the milter says %q at the end", byte(code))}
 	}

@@ -27,6 +27,8 @@ const (
 	// maxHeard and maxFrames bound what a milter may say of one message.
 	maxHeard  = 64 << 20
 	maxFrames = 100_000
+	// handOnTime bounds the first word of a milter to another client.
+	handOnTime = 5 * time.Second
 	// quitTime bounds the last word to a milter.
 	quitTime = 100 * time.Millisecond
 )
@@ -41,6 +43,7 @@ type link struct {
 
 	session  *filters.Session  // whom it was told of; nil: nobody
 	greeting *filters.Greeting // what it was told of the client's
+	handedOn bool              // it was told of a client who has left, and is to hear of another one
 	used     time.Time
 
 	heard  int // bytes of frames of the present message
@@ -118,7 +121,7 @@ func (l *link) write(ctx context.Context) error {
 
 // next reads a frame, for which it waits as long as the milter may say nothing. The data are valid until the next one.
 func (l *link) next(ctx context.Context) (code byte, data []byte, err error) {
-	l.nc.SetReadDeadline(time.Now().Add(l.silence))
+	l.nc.SetReadDeadline(time.Now().Add(l.patience()))
 	if err := ctx.Err(); err != nil {
 		return 0, nil, err
 	}
@@ -132,6 +135,14 @@ func (l *link) next(ctx context.Context) (code byte, data []byte, err error) {
 	}
 	data, err = l.frames.Data()
 	return code, data, l.theirs(ctx, err)
+}
+
+// patience is shorter where a milter may not go on at all behind SMFIC_QUIT_NC, and should say something at once if it does.
+func (l *link) patience() time.Duration {
+	if l.handedOn && l.count == 0 && !l.agrees(milter.OptNoConnect|milter.OptNoConnReply) {
+		return min(l.silence, handOnTime)
+	}
+	return l.silence
 }
 
 // theirs makes an error of the connection the milter's fault, unless nobody waits for it any more.

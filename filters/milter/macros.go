@@ -2,12 +2,63 @@ package milter
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/emersion/go-milter"
 
 	"gatepost/filters"
 	"gatepost/filters/milter/wire"
 )
+
+// tellMacros sends what belongs to a stage: that which the milter has asked for (SMFIR_SETSYMLIST), or else own. What is
+// not known is left out, as MTAs do.
+func (p *play) tellMacros(code milter.Code, stage milter.Stage, own []string, r *filters.Recipient) {
+	pairs := own
+	if names, asked := p.link.wants(stage); asked {
+		pairs = pick(p.known(stage, r), names)
+	}
+	if len(pairs) > 0 {
+		p.link.out = wire.AppendMacros(p.link.out, code, pairs...)
+	}
+}
+
+// wants is the macros that the milter has asked for at a stage.
+func (l *link) wants(stage milter.Stage) (names []string, asked bool) {
+	for _, m := range l.agreed.Macros {
+		if m.Stage == stage {
+			return m.Names, true
+		}
+	}
+	return nil, false
+}
+
+// known is all macros that there are at a stage.
+func (p *play) known(stage milter.Stage, r *filters.Recipient) []string {
+	pairs := p.connectMacros()
+	if stage >= milter.StageHelo {
+		pairs = append(pairs, p.heloMacros()...)
+	}
+	if stage >= milter.StageMailFrom {
+		pairs = append(pairs, p.mailMacros()...)
+	}
+	if r != nil {
+		pairs = append(pairs, p.rcptMacros(r)...)
+	}
+	return pairs
+}
+
+// pick takes from names and values in turn. The braces of a name belong to its spelling: sendmail takes {i} for i.
+func pick(known, names []string) (pairs []string) {
+	for _, name := range names {
+		for i := 0; i < len(known); i += 2 {
+			if strings.Trim(known[i], "{}") == strings.Trim(name, "{}") {
+				pairs = append(pairs, known[i], known[i+1])
+				break
+			}
+		}
+	}
+	return pairs
+}
 
 // clientName is the client's verified name or, as sendmail has it, its address in brackets.
 func (p *play) clientName() string {

@@ -43,7 +43,7 @@ type Facts struct {
 	// Header fields that it adds or changes, as "Name: value", unfolded.
 	Headers []string `fact:"headers"`
 	// All that it wants changed and that is allowed, one text each: "insert 1 X-Spam: yes", "add …", "change 1 …",
-	// "delete 1 X-Spam", "body 1234 bytes".
+	// "delete 1 X-Spam", "body 1234 bytes", "add recipient <…>", "delete recipient <…>", "sender <…>".
 	Edits []string `fact:"edits"`
 	// What it wants changed beyond that: it is not done.
 	RefusedEdits []string `fact:"refused_edits"`
@@ -60,6 +60,7 @@ type Filter struct {
 	env     filters.Env
 	pool    *pool
 	breaker *breaker
+	counts  *counts
 }
 
 // New makes the filter of one milter.
@@ -70,13 +71,14 @@ func New(c Config, env filters.Env) (*Filter, error) {
 	return &Filter{
 		config:  c,
 		env:     env,
-		pool:    newPool(c.Connections),
+		pool:    newPool(c.Connections, c.Reuse == reuseAlways),
+		counts:  &counts{},
 		breaker: &breaker{name: c.Name, limit: c.Failures, pause: time.Duration(c.Pause), clock: env.Clock, log: env.Log},
 	}, nil
 }
 
 // MayEdit tells the policy whether the milter is asked even if no rule reads its facts.
-func (f *Filter) MayEdit() bool { return len(f.config.Edits) > 0 }
+func (f *Filter) MayEdit() bool { return len(f.config.Edits) > 0 && f.config.Mode == modeEnforce }
 
 // Run closes connections that nobody needs any more.
 func (f *Filter) Run(ctx context.Context) { f.pool.run(ctx) }
@@ -85,6 +87,7 @@ func (f *Filter) Run(ctx context.Context) { f.pool.run(ctx) }
 func (f *Filter) Adopt(previous any) {
 	if old, ok := previous.(*Filter); ok && old.config.Address == f.config.Address {
 		f.breaker.adopt(old.breaker)
+		f.counts = old.counts
 	}
 }
 

@@ -569,9 +569,9 @@ func TestConfig(t *testing.T) {
 	}
 	good := func() Config { c := Defaults(); c.Address = Address{"unix", "/x"}; return c }
 	for key, change := range map[string]func(*Config){
-		"address": func(c *Config) { c.Address = Address{} }, "edits": func(c *Config) { c.Edits = []string{"sender"} }, "silence": func(c *Config) { c.Silence = 0 },
+		"address": func(c *Config) { c.Address = Address{} }, "edits": func(c *Config) { c.Edits = []string{"envelope"} }, "silence": func(c *Config) { c.Silence = 0 },
 		"connections": func(c *Config) { c.Connections = 0 }, "failures": func(c *Config) { c.Failures = 0 }, "pause": func(c *Config) { c.Pause = -1 },
-		"daemon_name": func(c *Config) { c.DaemonName = "a b" },
+		"daemon_name": func(c *Config) { c.DaemonName = "a b" }, "mode": func(c *Config) { c.Mode = "on" }, "reuse": func(c *Config) { c.Reuse = "" },
 	} {
 		c := good()
 		if err := c.Validate(); err != nil {

@@ -96,11 +96,14 @@ func (p *play) flush() error {
 func (p *play) envelope() error {
 	l := p.link
 	if !l.knows(p.view.Session, p.view.Greeting) {
+		if l.handedOn {
+			l.out = wire.Append[string](l.out, byte(milter.CodeQuitNewConn))
+		}
 		p.client()
 		l.session, l.greeting = p.view.Session, p.view.Greeting
 	}
 	if !l.agrees(milter.OptNoMailFrom) {
-		l.out = wire.AppendMacros(l.out, milter.CodeMail, p.mailMacros()...)
+		p.tellMacros(milter.CodeMail, milter.StageMailFrom, p.mailMacros(), nil)
 		l.out = wire.AppendTexts(l.out, byte(milter.CodeMail), path(p.view.Envelope.ReversePath, p.view.Envelope.Params)...)
 		p.due(stageMail, milter.OptNoMailReply, nil)
 	}
@@ -108,7 +111,7 @@ func (p *play) envelope() error {
 		if l.agrees(milter.OptNoRcptTo) {
 			break
 		}
-		l.out = wire.AppendMacros(l.out, milter.CodeRcpt, p.rcptMacros(r)...)
+		p.tellMacros(milter.CodeRcpt, milter.StageRcptTo, p.rcptMacros(r), r)
 		l.out = wire.AppendTexts(l.out, byte(milter.CodeRcpt), path(r.ForwardPath, r.Params)...)
 		p.due(stageRcpt, milter.OptNoRcptReply, r)
 		if err := p.bounded(); err != nil || p.decided {
@@ -117,7 +120,7 @@ func (p *play) envelope() error {
 	}
 	const dataVersion = 4 // SMFIC_DATA is unknown before
 	if l.agreed.Version >= dataVersion && !l.agrees(milter.OptNoData) {
-		l.out = wire.AppendMacros(l.out, milter.CodeData, p.idMacros()...)
+		p.tellMacros(milter.CodeData, milter.StageData, p.idMacros(), nil)
 		l.out = wire.Append[string](l.out, byte(milter.CodeData))
 		p.due(stageData, milter.OptNoDataReply, nil)
 	}
@@ -128,14 +131,12 @@ func (p *play) client() {
 	l := p.link
 	if !l.agrees(milter.OptNoConnect) {
 		connect := p.connect()
-		l.out = wire.AppendMacros(l.out, milter.CodeConn, p.connectMacros()...)
+		p.tellMacros(milter.CodeConn, milter.StageConnect, p.connectMacros(), nil)
 		l.out = connect.AppendTo(l.out)
 		p.due(stageConnect, milter.OptNoConnReply, nil)
 	}
 	if !l.agrees(milter.OptNoHelo) {
-		if macros := p.heloMacros(); len(macros) > 0 {
-			l.out = wire.AppendMacros(l.out, milter.CodeHelo, macros...)
-		}
+		p.tellMacros(milter.CodeHelo, milter.StageHelo, p.heloMacros(), nil)
 		l.out = wire.AppendTexts(l.out, byte(milter.CodeHelo), p.view.Greeting.Name)
 		p.due(stageHelo, milter.OptNoHeloReply, nil)
 	}
@@ -192,6 +193,7 @@ func (p *play) header() error {
 		}
 	}
 	if !l.agrees(milter.OptNoEOH) {
+		p.tellMacros(milter.CodeEOH, milter.StageEOH, nil, nil)
 		l.out = wire.Append[string](l.out, byte(milter.CodeEOH))
 		p.due(stageHeader, milter.OptNoEOHReply, nil)
 	}
@@ -245,7 +247,7 @@ func (p *play) body() error {
 			}
 		}
 	}
-	p.link.out = wire.AppendMacros(p.link.out, milter.CodeEOB, p.idMacros()...)
+	p.tellMacros(milter.CodeEOB, milter.StageEOM, p.idMacros(), nil)
 	p.link.out = wire.Append[string](p.link.out, byte(milter.CodeEOB))
 	p.due(stageEnd, 0, nil)
 	return p.flush()

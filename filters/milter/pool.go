@@ -20,12 +20,15 @@ const (
 type pool struct {
 	places chan struct{} // one for each connection that is in use
 
-	mu     sync.Mutex // guards all below
-	idle   []*link    // the one used last at the end
-	closed bool
+	mu      sync.Mutex // guards all below
+	idle    []*link    // the one used last at the end
+	closed  bool
+	handsOn bool // connections serve one client after the other
 }
 
-func newPool(connections int) *pool { return &pool{places: make(chan struct{}, connections)} }
+func newPool(connections int, handsOn bool) *pool {
+	return &pool{places: make(chan struct{}, connections), handsOn: handsOn}
+}
 
 // enterEarly takes a place unless half of them are taken.
 func (p *pool) enterEarly() bool {
@@ -52,13 +55,18 @@ func (p *pool) enter(ctx context.Context) error {
 
 func (p *pool) leave() { <-p.places }
 
-// take returns the connection that knows the client already, or nil. A connection is not handed on to another client:
-// opendkim, which is a milter of libmilter's, does not answer behind SMFIC_QUIT_NC.
+// take returns the connection that knows the client already, or one whose client has left, if it can be handed on, or nil.
+// That of a client who is still there is left alone: its next message comes there. Handing on is not the default:
+// opendkim, for one, does not answer behind SMFIC_QUIT_NC, which neither Postfix nor sendmail ever sends.
 func (p *pool) take(s *filters.Session, g *filters.Greeting) *link {
 	p.mu.Lock()
 	old := p.outdated(time.Now())
 	var l *link
-	if found := slices.IndexFunc(p.idle, func(l *link) bool { return l.knows(s, g) }); found >= 0 {
+	found := slices.IndexFunc(p.idle, func(l *link) bool { return l.knows(s, g) })
+	if found < 0 {
+		found = slices.IndexFunc(p.idle, func(l *link) bool { return l.handedOn })
+	}
+	if found >= 0 {
 		l = p.idle[found]
 		p.idle = slices.Delete(p.idle, found, found+1)
 	}
@@ -86,18 +94,48 @@ func (p *pool) keep(l *link) {
 	quit(old)
 }
 
-// end closes the connections that know a client who has left.
+// end closes the connections that know a client who has left, or sets them free.
 func (p *pool) end(s *filters.Session) {
 	p.mu.Lock()
-	var old []*link
-	p.idle = slices.DeleteFunc(p.idle, func(l *link) bool {
-		if l.session == s {
-			old = append(old, l)
+	if p.handsOn {
+		for _, l := range p.idle {
+			if l.session == s {
+				l.session, l.greeting, l.handedOn = nil, nil, true
+			}
 		}
-		return l.session == s
-	})
+	}
+	old := p.remove(func(l *link) bool { return l.session == s })
 	p.mu.Unlock()
 	quit(old)
+}
+
+// stopHandingOn tells whether it was done up to now.
+func (p *pool) stopHandingOn() bool {
+	p.mu.Lock()
+	did := p.handsOn
+	p.handsOn = false
+	old := p.remove(func(l *link) bool { return l.handedOn })
+	p.mu.Unlock()
+	quit(old)
+	return did
+}
+
+// remove takes out those that are idle and fit. The caller holds the lock.
+func (p *pool) remove(fits func(*link) bool) (removed []*link) {
+	p.idle = slices.DeleteFunc(p.idle, func(l *link) bool {
+		if fits(l) {
+			removed = append(removed, l)
+			return true
+		}
+		return false
+	})
+	return removed
+}
+
+func (p *pool) idling() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
 }
 
 // outdated takes out what has been idle for too long. The caller holds the lock.

@@ -146,7 +146,10 @@ func printable(s string) string {
 // facts is what became of the message.
 func (p *play) facts() *Facts {
 	v := p.verdict
-	changes := &filters.Changes{After: p.before(), Fields: p.edits.fields, Body: p.edits.wholeBody()}
+	changes := &filters.Changes{After: p.before(), Fields: p.edits.fields, Body: p.edits.wholeBody(), Envelope: p.edits.envelope}
+	if p.filter.config.Mode == modeObserve {
+		changes = &filters.Changes{After: changes.After}
+	}
 	f := &Facts{
 		Action:            v.action,
 		Rejects:           v.action == actionReject,

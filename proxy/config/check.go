@@ -78,6 +78,7 @@ func (d *document) check(c *Config) {
 	if !validDomain(c.Hostname) && !d.isBroken("hostname") {
 		d.problem(d.place("hostname"), "hostname: %q is not a host name", c.Hostname)
 	}
+	d.checkReaddressing(c)
 	d.warnOfEverybody("trusted", c.Trusted, "passes all rules")
 	for i, l := range c.Listen {
 		d.warnOfEverybody(fmt.Sprintf("listen[%d].proxy_from", i), l.ProxyFrom, "may say that it is another client")

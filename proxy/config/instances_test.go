@@ -61,7 +61,12 @@ func TestInstancesThatCannotBe(t *testing.T) {
 		`[{name: not, address: "unix:/x"}]`:  `filters.milter[0].name: "not": a name is made of`,
 		`[{name: a}]`:                        "filters.milter[0].address: is missing",
 		`[{name: a, address: "10.0.0.1:2"}]`: "filters.milter[0].address: a milter's address looks like this",
-		`[{name: a, address: "unix:/x", edits: [sender]}]`:                         "a milter cannot change the sender here",
+		`[{name: a, address: "unix:/x", edits: [envelope]}]`:                       `filters.milter[0].edits: "envelope" is none of headers, body, recipients and sender`,
+		`[{name: a, address: "unix:/x", mode: off}]`:                               `filters.milter[0].mode: "off" is neither enforce nor observe`,
+		`[{name: a, address: "unix:/x", reuse: never}]`:                            `filters.milter[0].reuse: "never" is neither session nor always`,
+		`[{name: spf, address: "unix:/x"}]`:                                        "there are facts called spf.… already",
+		`[{name: mail, address: "unix:/x"}]`:                                       "there are facts called mail.… already",
+		`[{name: milter, address: "unix:/x"}]`:                                     "there are facts called milter.… already",
 		"[" + good + ", " + good + "]":                                             `filters.milter[1].name: there is a "a" above`,
 		`[{name: b, address: "unix:/x", after: c}]`:                                `filters.milter[0].after: there is no "c" above`,
 		`[{name: b, address: "unix:/x", after: b}]`:                                `filters.milter[0].after: there is no "b" above`,
@@ -78,5 +83,26 @@ func TestInstancesThatCannotBe(t *testing.T) {
 		if !strings.Contains(problems.Error(), want) {
 			t.Errorf("%s:\n got %v\nwant %s", text, problems, want)
 		}
+	}
+}
+
+// TestReaddressing: what the way of handing mail over does to recipients that a milter adds is told at its place.
+func TestReaddressing(t *testing.T) {
+	const milters = "filters:\n  milter:\n    - name: a\n      address: unix:/x\n      edits: [headers, recipients]\n"
+	for front, want := range map[string]string{
+		"backend: 127.0.0.1:10025\n": "t.yaml:7:14: warning: filters.milter[0].edits: recipients that a adds: the backend knows the client's address (client_address: xclient)",
+		"backend: {address: 127.0.0.1:10025, client_address: none, relay_check: off}\n":             "may relay to wherever they are",
+		"milter: [{address: unix:/y}]\n":                                                            "an MTA that calls Gatepost takes them without a look",
+		"policy_server: [{address: unix:/y}]\n":                                                     "a policy server sees no message",
+		"backend: {address: 127.0.0.1:10025, client_address: proxy-v2}\nlisten: [{address: :25}]\n": "client_address: proxy-v2",
+	} {
+		c, problems := config.Parse("t.yaml", []byte("domains: [example.org]\n"+front+milters), all.Specs())
+		if c == nil || len(problems) != 1 || !strings.Contains(problems.Error(), want) {
+			t.Errorf("%s\n got %v\nwant %s", front, problems, want)
+		}
+	}
+	quiet := strings.Replace("domains: [example.org]\nbackend: 127.0.0.1:10025\n"+milters, "edits:", "mode: observe\n      edits:", 1)
+	if _, problems := config.Parse("t.yaml", []byte(quiet), all.Specs()); len(problems) > 0 {
+		t.Errorf("observed: %v", problems)
 	}
 }

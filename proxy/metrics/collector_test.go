@@ -13,6 +13,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/filtertest"
+	asked "gatepost/filters/milter"
 	"gatepost/policy"
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
@@ -77,6 +78,9 @@ func sources(t testing.TB, r *Recorder) Sources {
 	reloads.Loaded(filtertest.Start)
 	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Shared: func() shared.Stats { return shared.Stats{} }, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
 		Milter: &milter.Metrics{}, PolicyServer: &policyserver.Metrics{},
+		Asked: func() []asked.State {
+			return []asked.State{{Name: "rspamd", Paused: true, Pauses: 2, Idle: 3, HandedOn: 4}}
+		},
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }
 
@@ -167,23 +171,27 @@ func TestValues(t *testing.T) {
 	s.PolicyServer.Deferred.Add(5)
 	got := numbers(t, s)
 	for name, want := range map[string]float64{
-		`gatepost_mta_connections_cut_total{front="milter",reason="panic"}`: 2,
-		`gatepost_milter_messages_total{result="discarded"}`:                3,
-		`gatepost_mta_connections_open{front="policy_server"}`:              4,
-		`gatepost_policy_server_answers_total{result="deferred"}`:           5,
-		`gatepost_config_last_reload_successful`:                            0,
-		`gatepost_config_reloads_total{result="refused"}`:                   1,
-		`gatepost_bypass_until_timestamp_seconds`:                           1000,
-		`gatepost_sessions_refused_total{reason="full"}`:                    2,
-		`gatepost_messages_total{result="accepted"}`:                        3,
-		`gatepost_resolver_queries_total{protocol="udp"}`:                   4,
-		`gatepost_resolver_lookup_duration_seconds`:                         1,
-		`gatepost_store_operations_total{operation="peek"}`:                 1,
-		`gatepost_backend_up{backend="127.0.0.1:2",use="mail"}`:             0,
-		`gatepost_journal_dropped_total`:                                    7,
-		`gatepost_quarantine_limit_bytes`:                                   2 << 30,
-		`gatepost_spill_limit_bytes`:                                        1 << 20,
-		`gatepost_store_operation_errors_total{operation="forget"}`:         0,
+		`gatepost_mta_connections_cut_total{front="milter",reason="panic"}`:             2,
+		`gatepost_milter_messages_total{result="discarded"}`:                            3,
+		`gatepost_mta_connections_open{front="policy_server"}`:                          4,
+		`gatepost_policy_server_answers_total{result="deferred"}`:                       5,
+		`gatepost_filter_milter_paused{milter="rspamd"}`:                                1,
+		`gatepost_filter_milter_pauses_total{milter="rspamd"}`:                          2,
+		`gatepost_filter_milter_connections{milter="rspamd",state="idle"}`:              3,
+		`gatepost_filter_milter_messages_total{connection="handed_on",milter="rspamd"}`: 4,
+		`gatepost_config_last_reload_successful`:                                        0,
+		`gatepost_config_reloads_total{result="refused"}`:                               1,
+		`gatepost_bypass_until_timestamp_seconds`:                                       1000,
+		`gatepost_sessions_refused_total{reason="full"}`:                                2,
+		`gatepost_messages_total{result="accepted"}`:                                    3,
+		`gatepost_resolver_queries_total{protocol="udp"}`:                               4,
+		`gatepost_resolver_lookup_duration_seconds`:                                     1,
+		`gatepost_store_operations_total{operation="peek"}`:                             1,
+		`gatepost_backend_up{backend="127.0.0.1:2",use="mail"}`:                         0,
+		`gatepost_journal_dropped_total`:                                                7,
+		`gatepost_quarantine_limit_bytes`:                                               2 << 30,
+		`gatepost_spill_limit_bytes`:                                                    1 << 20,
+		`gatepost_store_operation_errors_total{operation="forget"}`:                     0,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, ok, want)

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	asked "gatepost/filters/milter"
 	"gatepost/policy"
 	"gatepost/proxy"
 	"gatepost/proxy/backend"
@@ -37,6 +38,8 @@ type Sources struct {
 	PolicyServer *policyserver.Metrics
 	// Quarantine may be nil, too.
 	Quarantine *quarantine.Quarantine
+	// Asked returns the milters in force that Gatepost asks; nil: there are none.
+	Asked func() []asked.State
 	// Backends returns the groups in force.
 	Backends func() []Backends
 }

@@ -113,6 +113,7 @@ func (s *session) edit(e policy.Edits) {
 		}
 	}
 	s.insert(fieldsOf(e.Prepend), 0)
+	s.readdress(e.Envelope)
 }
 
 // maxNewChunk is what every MTA takes for a piece of a new body.

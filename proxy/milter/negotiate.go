@@ -17,7 +17,10 @@ const (
 const headerActions = milter.OptAddHeader | milter.OptChangeHeader
 
 // wantedActions is what we do to messages.
-const wantedActions = headerActions | milter.OptQuarantine
+const wantedActions = headerActions | milter.OptQuarantine | envelopeActions
+
+// envelopeActions is what our own milters may ask for.
+const envelopeActions = milter.OptAddRcpt | milter.OptAddRcptWithArgs | milter.OptRemoveRcpt | milter.OptChangeFrom | milter.OptChangeBody
 
 var errTooOld = errors.New("the MTA's milter protocol is older than version 2")
 
