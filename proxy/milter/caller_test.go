@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-milter"
 
 	"gatepost/filters/milter/wire"
+	"gatepost/proxy/called/calledtest"
 )
 
 // caller calls a milter as Postfix and sendmail do. It shares the codec with what it tests, and nothing else;
@@ -207,14 +208,14 @@ func (c *caller) data() (answer, error) {
 
 // message sends header, body and their end. skipped tells that the milter did not want all of the body.
 func (c *caller) message(text []byte) (a answer, skipped bool, err error) {
-	head, body := split(text)
-	for _, f := range fields(head) {
-		value := f.value
+	head, body := calledtest.Split(text)
+	for _, f := range calledtest.Fields(head) {
+		value := f.Value
 		if !c.has(milter.OptHeaderLeadingSpace) {
 			value = strings.TrimPrefix(value, " ")
 		}
 		c.macros(milter.CodeHeader)
-		c.sent = wire.AppendTexts(c.sent, 'L', f.name, value)
+		c.sent = wire.AppendTexts(c.sent, 'L', f.Name, value)
 		if a, err = c.ask(milter.OptNoHeaderReply); err != nil || a.reply != "" {
 			return a, false, err
 		}
@@ -261,42 +262,10 @@ func (c *caller) quit() error {
 	return nil
 }
 
-// field is a header field as a milter sees it: the value has what is behind the colon, with LF for CRLF.
-type field struct{ name, value string }
-
-// split cuts a message behind its header. What is no field begins the body, as MTAs have it.
-func split(text []byte) (head, body []byte) {
-	for body = text; len(body) > 0; {
-		line, rest, _ := bytes.Cut(body, []byte("\r\n"))
-		switch colon := bytes.IndexByte(line, ':'); {
-		case len(line) == 0:
-			return text[:len(text)-len(body)], rest
-		case colon > 0 && !bytes.ContainsAny(line[:colon], " \t"), len(body) < len(text) && (line[0] == ' ' || line[0] == '\t'):
-			body = rest
-		default:
-			return text[:len(text)-len(body)], body
-		}
-	}
-	return text, nil
-}
-
-func fields(head []byte) (list []field) {
-	for line := range bytes.Lines(bytes.ReplaceAll(head, []byte("\r\n"), []byte("\n"))) {
-		text := strings.TrimSuffix(string(line), "\n")
-		if (text == "" || text[0] == ' ' || text[0] == '\t') && len(list) > 0 {
-			list[len(list)-1].value += "\n" + text
-			continue
-		}
-		name, value, _ := strings.Cut(text, ":")
-		list = append(list, field{name, value})
-	}
-	return list
-}
-
 // apply makes the edits as MTAs do: one by one, with indexes that count what is left.
 func (c *caller) apply(text []byte, edits []edit) ([]byte, error) {
-	head, body := split(text)
-	list := fields(head)
+	head, body := calledtest.Split(text)
+	list := calledtest.Fields(head)
 	for _, e := range edits {
 		value := e.Value
 		if !c.has(milter.OptHeaderLeadingSpace) {
@@ -304,11 +273,11 @@ func (c *caller) apply(text []byte, edits []edit) ([]byte, error) {
 		}
 		switch e.code {
 		case 'i':
-			list = slices.Insert(list, min(int(e.Index), len(list)), field{e.Name, value})
+			list = slices.Insert(list, min(int(e.Index), len(list)), calledtest.Field{Name: e.Name, Value: value})
 		case 'm':
 			at, count := -1, uint32(0)
 			for i, f := range list {
-				if strings.EqualFold(f.name, e.Name) {
+				if strings.EqualFold(f.Name, e.Name) {
 					if count++; count == e.Index {
 						at = i
 						break
@@ -325,7 +294,7 @@ func (c *caller) apply(text []byte, edits []edit) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	for _, f := range list {
-		b.WriteString(strings.ReplaceAll(f.name+":"+f.value, "\n", "\r\n") + "\r\n")
+		b.WriteString(strings.ReplaceAll(f.Name+":"+f.Value, "\n", "\r\n") + "\r\n")
 	}
 	b.WriteString("\r\n")
 	b.Write(body)

@@ -97,14 +97,14 @@ func TestOneMessage(t *testing.T) {
 	c.envelope("a@example.org", "b@example.com")
 	c.send("Subject: x\n\nbody\n", "c")
 	c.bye()
-	r := h.journal.await(t, policy.TransactionRecord, 1)[0]
+	r := h.journal.Await(t, policy.TransactionRecord, 1)[0]
 	if r.Ending.QueueID != "4XQID" || r.Ending.Reply.Code != 250 || r.Ending.Ours || r.Ending.Note != leftToMTA || r.Ending.Size != int64(len("Subject: x\r\n\r\nbody\r\n")) {
 		t.Errorf("%+v", r.Ending)
 	}
 	if r.Envelope.ReversePath != "a@example.org" || len(r.Recipients) != 1 || r.Recipients[0].Reply.Code != 250 {
 		t.Errorf("%+v %+v", r.Envelope, r.Recipients)
 	}
-	s := h.journal.await(t, policy.SessionRecord, 1)[0]
+	s := h.journal.Await(t, policy.SessionRecord, 1)[0]
 	if s.Session.Client.String() != "192.0.2.77:40000" || s.Ending.Note != "quit" {
 		t.Errorf("%+v %+v", s.Session, s.Ending)
 	}
@@ -143,7 +143,7 @@ func TestNothingIsLost(t *testing.T) {
 	}
 	c.bye()
 	var codes []string
-	for _, r := range h.journal.await(t, policy.TransactionRecord, 10) {
+	for _, r := range h.journal.Await(t, policy.TransactionRecord, 10) {
 		codes = append(codes, strings.TrimSpace(fmt.Sprintf("%d %s", r.Ending.Reply.Code, r.Ending.Note)))
 	}
 	once := []string{"550", "250 " + leftToMTA, "554", "250 discarded", "0 RSET"}
@@ -329,7 +329,7 @@ func TestBodiesThatNobodyReads(t *testing.T) {
 		t.Error("nobody reads the body, and all of it was sent")
 	}
 	c.bye()
-	if size, known := h.journal.await(t, policy.TransactionRecord, 1)[0].Facts.Lookup("message.size"); known {
+	if size, known := h.journal.Await(t, policy.TransactionRecord, 1)[0].Facts.Lookup("message.size"); known {
 		t.Errorf("message.size is %v", size)
 	}
 	old := h.call(wire.Negotiation{Version: 2, Actions: 0x3f, Protocol: 0x7f}) // knows no SKIP
@@ -402,7 +402,7 @@ func TestOneConnectionForSeveralClients(t *testing.T) {
 		other.Family = '6'
 	}
 	c.bye()
-	h.journal.await(t, policy.SessionRecord, 4) // and one of who signed in
+	h.journal.Await(t, policy.SessionRecord, 4) // and one of who signed in
 }
 
 func TestTLSAndUsers(t *testing.T) {
@@ -445,7 +445,7 @@ func TestWithoutSMTP(t *testing.T) {
 	c.envelope("root@example.org", "no@example.com", "b@example.com")
 	c.send("Subject: cron\n\nx\n", "550 5.7.1 not to him")
 	c.bye()
-	records := h.journal.await(t, policy.TransactionRecord, 2)
+	records := h.journal.Await(t, policy.TransactionRecord, 2)
 	if records[1].Ending.Reply.Code != 550 || len(records[1].Recipients) != 2 {
 		t.Errorf("%+v", records[1].Ending)
 	}
@@ -461,7 +461,7 @@ func TestParameters(t *testing.T) {
 	c.want("c")(c.mail("odd address", "SIZE=77", "=", "NOT\nOK=\x01"))
 	c.want("550 5.7.1 77 odd address post?master ")(c.rcpt("<post\nmaster>"))
 	c.bye()
-	r := h.journal.await(t, policy.TransactionRecord, 2)
+	r := h.journal.Await(t, policy.TransactionRecord, 2)
 	if e := r[0].Envelope; !e.UTF8 || len(e.Params) != 3 || e.Params[1] != (filters.Param{Key: "BODY", Value: "8BITMIME", HasValue: true}) {
 		t.Errorf("%+v", e)
 	}
@@ -482,7 +482,7 @@ func TestRejectedByTheMTA(t *testing.T) {
 	c.want("c")(c.rcpt("<b@example.com>"))
 	c.bye()
 	var codes []int
-	for _, r := range h.journal.await(t, policy.TransactionRecord, 1)[0].Recipients {
+	for _, r := range h.journal.Await(t, policy.TransactionRecord, 1)[0].Recipients {
 		codes = append(codes, r.Reply.Code)
 	}
 	if !slices.Equal(codes, []int{550, 450, 550, 250}) {
@@ -588,12 +588,12 @@ func TestPanicEndsOneSession(t *testing.T) {
 	other := h.hello()
 	c := h.hello()
 	c.want("c")(c.mail("<a@example.org>"))
-	h.journal.panics.Store(true)
+	h.journal.Panics.Store(true)
 	c.sent = wire.Append[string](c.sent, 'A')
 	if _, err := c.ask(0); !errors.Is(err, errTorn) {
 		t.Errorf("%v", err)
 	}
-	h.journal.panics.Store(false)
+	h.journal.Panics.Store(false)
 	other.envelope("a@example.org", "b@example.com")
 	if n := h.server.Metrics().Panics.Load(); n == 0 || !strings.Contains(h.log.String(), "please report it") {
 		t.Errorf("%d panics\n%s", n, h.log)
@@ -646,7 +646,7 @@ func TestShutdownLosesPatience(t *testing.T) {
 	if err := h.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	r := h.journal.await(t, policy.TransactionRecord, 1)[0]
+	r := h.journal.Await(t, policy.TransactionRecord, 1)[0]
 	if r.Ending.Note != "shutdown" {
 		t.Errorf("%+v", r.Ending)
 	}

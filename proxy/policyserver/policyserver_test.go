@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/policy"
 	"gatepost/proxy"
 	"gatepost/rules"
 )
@@ -103,7 +104,7 @@ func TestAskedSeveralTimes(t *testing.T) {
 	p.want("550", p.rcpt("r5@example.org"))
 	p.want("DUNNO", p.ask("DATA"))
 	p.want("DUNNO", p.ask("END-OF-MESSAGE"))
-	r := h.journal.await(t, 1)[0]
+	r := h.journal.Await(t, policy.TransactionRecord, 1)[0]
 	if len(r.Recipients) != 2 || r.Ending.Reply.Code != 250 || r.Ending.Note != leftToMTA || r.Ending.Ours {
 		t.Errorf("%+v %+v", r.Recipients, r.Ending)
 	}
@@ -142,7 +143,7 @@ func TestAskedAtEveryStage(t *testing.T) {
 		p.a["queue_id"] = ""
 	}
 	var got []string
-	for _, r := range h.journal.await(t, 4) {
+	for _, r := range h.journal.Await(t, policy.TransactionRecord, 4) {
 		got = append(got, r.ID[strings.IndexByte(r.ID, '.'):]+" "+r.Ending.QueueID)
 	}
 	if strings.Join(got, ",") != ".1 4ABC,.2 4ABC,.3 ,.4 4ABC" {
@@ -237,7 +238,7 @@ func TestNothingBecomesSyntax(t *testing.T) {
 
 func TestPanicIsContained(t *testing.T) {
 	u := &setup{dirty: true}
-	u.journal.panics = true
+	u.journal.Panics.Store(true)
 	h := start(t, u)
 	p, other := h.postfix(), h.postfix()
 	other.mail("a@example.com")
@@ -265,7 +266,7 @@ func TestShutdown(t *testing.T) {
 	if _, err := p.in.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("it goes on: %v", err)
 	}
-	if r := h.journal.await(t, 1)[0]; r.Ending.Reply.Code != 250 || r.Ending.Note != leftToMTA {
+	if r := h.journal.Await(t, policy.TransactionRecord, 1)[0]; r.Ending.Reply.Code != 250 || r.Ending.Note != leftToMTA {
 		t.Errorf("%+v", r.Ending)
 	}
 }
