@@ -61,6 +61,7 @@ func command() *cobra.Command {
 		recommendCommand(),
 		bypassCommand(),
 		greylistCommand(),
+		learnedCommand("pools", "See and forget the pools of senders that pass as one", "a domain, such as example.org"),
 		allowCommand(),
 		blockCommand(),
 		quarantineCommand(),

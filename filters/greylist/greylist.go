@@ -13,7 +13,7 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("greylist", "Has this sender come back after a first attempt?", Defaults, New,
-	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf"), filters.Repeatable()))
+	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf", "rdns"), filters.Repeatable()))
 
 // Config is the section `greylist:`.
 type Config struct {
@@ -68,8 +68,9 @@ type Facts struct {
 	State string `fact:"state" values:"new early passed"`
 	// Seconds since its first attempt, absent if it is new.
 	Age *float64 `fact:"age"`
-	// Under which key it is known, or would be: "d:" and a domain that SPF proved, "n:" and network and sender, "o:"
-	// and what an operator passed.
+	// Under which key it is known, or would be: "d:" and a domain that SPF proved, "n:" and network and sender, "h:" and
+	// a group of hosts and sender, "p:" and a group of hosts and a domain whose signed mail came from there, "o:" and
+	// what an operator passed.
 	Key string `fact:"key"`
 }
 
@@ -80,15 +81,19 @@ type Filter struct {
 	clock  filters.Clock
 	log    *slog.Logger
 
-	uses    chan use // messages delivered, whose senders are renewed
-	dropped atomic.Int64
+	uses chan use // messages delivered, whose senders are renewed
+	*counts
 }
+
+// counts are since the start of the process.
+type counts struct{ noted, written, dropped atomic.Int64 }
 
 var (
 	_ filters.Greylister = (*Filter)(nil)
 	_ filters.Witness    = (*Filter)(nil)
 	_ filters.Runner     = (*Filter)(nil)
 	_ filters.Adopter    = (*Filter)(nil)
+	_ filters.Learner    = (*Filter)(nil)
 )
 
 // New makes the filter.
@@ -98,7 +103,7 @@ func New(config Config, env filters.Env) (*Filter, error) {
 	}
 	return &Filter{
 		config: config, store: env.Store, clock: env.Clock, log: env.Log,
-		uses: make(chan use, maxUses),
+		uses: make(chan use, maxUses), counts: &counts{},
 	}, nil
 }
 
@@ -111,7 +116,7 @@ func (f *Filter) Delay() time.Duration { return time.Duration(f.config.Delay) }
 // Mail looks the sender up. It writes nothing.
 func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 	id := f.identify(v)
-	keys := append(id.keys(), id.operatorKeys()...)
+	keys := append(id.keys(), id.beside()...)
 	marks, err := f.store.Peek(ctx, space, keys)
 	if err != nil {
 		return nil, err
@@ -155,17 +160,16 @@ func rank(s filters.GreylistState) int {
 // Attempt implements [filters.Greylister].
 func (f *Filter) Attempt(ctx context.Context, v filters.View) (filters.GreylistAttempt, error) {
 	id := f.identify(v)
-	byHand, err := f.store.Peek(ctx, space, id.operatorKeys())
+	keys, terms := id.keys(), f.terms()
+	terms.Unless = id.beside()
+	marks, err := f.store.Attempt(ctx, space, keys, terms)
 	if err != nil {
 		return filters.GreylistAttempt{}, err
 	}
-	if anyPassed(byHand) {
+	if anyPassed(marks[len(keys):]) {
 		return filters.GreylistAttempt{State: filters.GreylistPassed}, nil
 	}
-	marks, err := f.store.Attempt(ctx, space, id.keys(), f.terms())
-	if err != nil {
-		return filters.GreylistAttempt{}, err
-	}
+	marks = marks[:len(keys)]
 	attempt := filters.GreylistAttempt{State: filters.GreylistNew}
 	for i, m := range marks {
 		if m.Attempts > 1 {

@@ -19,15 +19,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// tb is a test, or a case of a property.
+type tb interface {
+	rapid.TB
+	Context() context.Context
+}
+
 // site is a greylist with its store and clock.
 type site struct {
-	t     testing.TB
+	t     tb
 	f     *Filter
 	store *filtertest.Store
 	clock *filtertest.Clock
 }
 
-func newSite(t testing.TB) *site {
+func newSite(t tb) *site {
 	clock := filtertest.NewClock()
 	store := filtertest.NewStore(clock)
 	env := filtertest.NewEnv(nil)
@@ -347,6 +353,10 @@ func TestAnAttemptDoesNotPassANetworkByHand(t *testing.T) {
 type brokenStore struct{ filters.Store }
 
 func (brokenStore) Peek(context.Context, string, []string) ([]filters.Mark, error) {
+	return nil, errors.New("broken")
+}
+
+func (brokenStore) Attempt(context.Context, string, []string, filters.Terms) ([]filters.Mark, error) {
 	return nil, errors.New("broken")
 }
 

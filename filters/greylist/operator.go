@@ -15,6 +15,7 @@ import (
 type Entry struct {
 	Key      string                `json:"key"`
 	Network  string                `json:"network,omitempty"`
+	Hosts    string                `json:"hosts,omitempty"`  // their names end so
 	Sender   string                `json:"sender,omitempty"` // folded
 	Domain   string                `json:"domain,omitempty"`
 	State    filters.GreylistState `json:"state"`
@@ -31,7 +32,7 @@ type Entry struct {
 //	192.0.2.0/24, 10.0.0.0/8      all networks in it
 //	alice@example.org, <>         a sender, and the domain that vouches for it
 //	example.org                   a domain and its senders
-//	d:…, n:…, o:…                 keys that begin so
+//	d:…, n:…, h:…, p:…, o:…       keys that begin so
 //
 // The empty query is about all. A query without a network reads all marks.
 func (f *Filter) List(ctx context.Context, text string, yield func(Entry) bool) error {
@@ -87,12 +88,18 @@ func (f *Filter) Forget(ctx context.Context, text string) (keys []string, err er
 	if err != nil {
 		return nil, err
 	}
+	n, err := f.forget(ctx, keys)
+	return keys[:n], err
+}
+
+// forget removes marks and returns how many of the keys it has come to.
+func (f *Filter) forget(ctx context.Context, keys []string) (int, error) {
 	for start := 0; start < len(keys); start += forgetAtOnce {
 		if _, err := f.store.Forget(ctx, space, keys[start:min(start+forgetAtOnce, len(keys))]); err != nil {
-			return keys[:start], err
+			return start, err
 		}
 	}
-	return keys, nil
+	return len(keys), nil
 }
 
 const forgetAtOnce = 100
@@ -108,7 +115,7 @@ type query struct {
 
 func (f *Filter) parseQuery(text string) (q query, err error) {
 	text = strings.TrimSpace(text)
-	for _, kind := range [...]string{domainKey, networkKey, operatorKey} {
+	for _, kind := range keyKinds {
 		if strings.HasPrefix(text, kind) {
 			return query{raw: text}, nil
 		}
@@ -175,7 +182,7 @@ func (q *query) prefixes(c Config) []string {
 	case q.isOneNetwork(c):
 		return []string{networkKey + q.network.String() + "|", operatorKey + q.network.String()}
 	default:
-		return []string{domainKey, networkKey, operatorKey}
+		return keyKinds
 	}
 }
 
@@ -227,6 +234,10 @@ func describe(key string) Entry {
 	switch {
 	case strings.HasPrefix(key, networkKey):
 		e.Network, e.Sender, _ = strings.Cut(rest, "|")
+	case strings.HasPrefix(key, hostsKey):
+		e.Hosts, e.Sender, _ = strings.Cut(rest, "|")
+	case strings.HasPrefix(key, poolKey):
+		e.Hosts, e.Domain, _ = strings.Cut(rest, "|")
 	case strings.HasPrefix(key, domainKey):
 		e.Domain = rest
 	case strings.ContainsRune(rest, '@'):
