@@ -15,6 +15,9 @@ type Config struct {
 	MaxEntries int `yaml:"max_entries"`
 	// MaxPending bounds how many changed marks wait in memory for the disk (about 300 bytes each).
 	MaxPending int `yaml:"max_pending"`
+	// MaxStandings bounds of how many clients' networks and domains it is kept how things went with them (about 60 bytes
+	// on disk each). Above it, those of which the least is left go first.
+	MaxStandings int `yaml:"max_standings"`
 	// Flush is how often changed marks are written: what a crash may forget.
 	Flush filters.Duration `yaml:"flush"`
 	// Redis is a Redis or Valkey that several proxies share. The folder in path is still needed: each proxy falls back
@@ -30,6 +33,8 @@ func Defaults() Config {
 		MaxPending: 200_000,
 		Flush:      filters.Duration(200 * time.Millisecond),
 		Redis:      redisDefaults(),
+
+		MaxStandings: 1_000_000,
 	}
 }
 
@@ -44,6 +49,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxPending < 1000 || c.MaxPending > 10_000_000 {
 		bad.Add("max_pending", "%d is not between 1000 and 10000000", c.MaxPending)
+	}
+	if c.MaxStandings < 1000 || c.MaxStandings > 100_000_000 {
+		bad.Add("max_standings", "%d is not between 1000 and 100000000", c.MaxStandings)
 	}
 	if flush := time.Duration(c.Flush); flush < 10*time.Millisecond || flush > 900*time.Millisecond {
 		bad.Add("flush", "%s is not between 10ms and 900ms; at most the last second may be forgotten", c.Flush)

@@ -99,9 +99,9 @@ func (d *disk) read(record string) (m filters.Mark, exists bool) {
 	return m, true
 }
 
-// entries reads the number of marks that the last batch left.
-func (d *disk) entries() int64 {
-	value, closer, err := d.db.Get(entriesKey)
+// count reads a number of records that the last batch left.
+func (d *disk) count(key []byte) int64 {
+	value, closer, err := d.db.Get(key)
 	if err != nil {
 		return 0
 	}

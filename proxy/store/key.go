@@ -15,6 +15,12 @@ const maxKey = 512
 // entriesKey holds the number of marks on disk. It sorts before every mark: a space is never empty.
 var entriesKey = []byte("\x00entries")
 
+// Standings have the prefix standingPrefix and are before every mark, too: what goes through marks does not meet them, nor
+// does a release that does not know them. standingsKey holds their number.
+var standingsKey = []byte("\x00standings")
+
+const standingPrefix = "\x00l\x00"
+
 var errSpace = errors.New("store: a space is a name without NUL")
 
 // recordKey is the key on disk: space, NUL, key. The beginning of a hashed key stays, so that Range finds it by prefix.

@@ -15,7 +15,7 @@ func (s *Store) maintain() {
 	defer close(s.stopped)
 	ticker := time.NewTicker(time.Duration(s.config.Flush))
 	defer ticker.Stop()
-	sweep := &sweeper{store: s}
+	sweep, sweepStandings := s.marksSweeper(), s.standingsSweeper()
 	for {
 		flushes := s.flushes
 		if s.disk == nil {
@@ -26,6 +26,7 @@ func (s *Store) maintain() {
 			s.repair()
 			s.flush()
 			sweep.step(time.Duration(s.config.Flush))
+			sweepStandings.step(time.Duration(s.config.Flush))
 		case done := <-flushes:
 			s.flush()
 			close(done)
@@ -39,13 +40,14 @@ func (s *Store) maintain() {
 // batchRecords bounds a batch: about a megabyte.
 const batchRecords = 10_000
 
-// flush writes all dirty marks. It returns when they are on disk, however long that takes.
+// flush writes all dirty marks and standings. It returns when they are on disk, however long that takes.
 func (s *Store) flush() {
-	if s.disk == nil || s.marks.pending.Load() == 0 {
+	if s.disk == nil || s.marks.pending.Load() == 0 && !s.ledger.isDirty() {
 		return
 	}
 	batch := s.disk.db.NewBatch()
 	entries := s.entries.Load()
+	s.writeStandings(batch, entries)
 	var value []byte
 	s.marks.takeDirty(func(record string, e entry) {
 		switch {
@@ -69,12 +71,14 @@ func (s *Store) flush() {
 	}
 	_ = batch.Close()
 	s.marks.settle()
+	s.ledger.settle()
 	s.trouble.over()
 }
 
 // commit writes a batch and, with it, the number of marks that it leaves: nobody has to count them at start.
 func (s *Store) commit(batch *pebble.Batch, entries int64) {
 	_ = batch.Set(entriesKey, binary.AppendVarint(nil, entries), nil)
+	_ = batch.Set(standingsKey, binary.AppendVarint(nil, s.ledger.entries.Load()), nil)
 	count := batch.Count()
 	if err := batch.Commit(pebble.Sync); err != nil {
 		s.counts.dropped.Add(int64(count))
@@ -97,7 +101,8 @@ func (s *Store) openMarks() error {
 	if err != nil {
 		return err
 	}
-	s.entries.Store(d.entries())
+	s.entries.Store(d.count(entriesKey))
+	s.ledger.entries.Store(d.count(standingsKey))
 	s.mu.Lock()
 	s.disk = d
 	s.mu.Unlock()
@@ -121,6 +126,7 @@ func (s *Store) repair() {
 			return
 		}
 		s.marks.forgetDisk()
+		s.ledger.forgetDisk()
 	}
 	if err := s.openMarks(); err != nil {
 		s.trouble.note(err)

@@ -24,7 +24,7 @@ func TestStoreBehavesAsTheModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { s.shutDown() }()
-		sweep := &sweeper{store: s}
+		sweep := s.marksSweeper()
 		storetest.Run(t, storetest.System{
 			Clock: clock,
 			Store: func() storetest.Mergeable { return s },
@@ -38,7 +38,7 @@ func TestStoreBehavesAsTheModel(t *testing.T) {
 					if s, err = prepare(config, clock, quiet(), fs); err != nil {
 						t.Fatal(err)
 					}
-					sweep = &sweeper{store: s}
+					sweep = s.marksSweeper()
 				},
 			},
 			Sweep: func() {
@@ -54,6 +54,37 @@ func TestStoreBehavesAsTheModel(t *testing.T) {
 				if n := s.Stats().Entries; n != int64(marks) {
 					t.Fatalf("%d entries counted, %d are there", n, marks)
 				}
+			},
+		})
+	})
+}
+
+func TestLedgerBehavesAsTheModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		clock, fs, config := filtertest.NewClock(), vfs.NewMem(), Defaults()
+		s, err := prepare(config, clock, quiet(), fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { s.shutDown() }()
+		sweep := s.standingsSweeper()
+		storetest.RunLedger(t, storetest.LedgerSystem{
+			Clock:  clock,
+			Ledger: func() filters.Ledger { return s },
+			Settle: func() {},
+			Merge: func(ctx context.Context, keys []string, theirs []filters.Standing) error {
+				return s.MergeStandings(ctx, keys, theirs)
+			},
+			More: map[string]func(*rapid.T){
+				"flush": func(*rapid.T) { s.flush() },
+				"reopen": func(t *rapid.T) {
+					s.shutDown()
+					if s, err = prepare(config, clock, quiet(), fs); err != nil {
+						t.Fatal(err)
+					}
+					sweep = s.standingsSweeper()
+				},
+				"sweep": func(*rapid.T) { sweep.step(time.Second) },
 			},
 		})
 	})

@@ -9,13 +9,16 @@ import (
 
 // Stats tell how the store is.
 type Stats struct {
-	Entries int64 // marks on disk, expired ones that are not swept yet included
-	Bytes   int64 // on disk
-	Pending int64 // changed marks that are not on disk yet
-	Refused int64 // decisions that found no room, since the start
-	Expired int64 // marks swept away after their time, since the start
-	Evicted int64 // marks swept away before their time, to keep the bound, since the start
-	Dropped int64 // marks lost on the way to disk, since the start
+	Entries   int64 // marks on disk, expired ones that are not swept yet included
+	Bytes     int64 // on disk
+	Pending   int64 // changed marks that are not on disk yet
+	Refused   int64 // decisions that found no room, since the start
+	Expired   int64 // marks swept away after their time, since the start
+	Evicted   int64 // marks swept away before their time, to keep the bound, since the start
+	Dropped   int64 // marks lost on the way to disk, since the start
+	Standings int64 // on disk, those that are not swept yet included
+	Untold    int64 // tallies for which there was no room, since the start
+
 	Failing error // why the disk does not take marks; nil if it does
 	Closed  bool  // Close was called
 
@@ -68,6 +71,9 @@ func (s *Store) Stats() Stats {
 		Evicted: s.counts.evicted.Load(),
 		Dropped: s.counts.dropped.Load(),
 		Failing: s.trouble.now(),
+
+		Standings: s.ledger.entries.Load(),
+		Untold:    s.ledger.untold.Load(),
 	}
 	for o := range st.Operations {
 		n := &s.counts.operations[o]

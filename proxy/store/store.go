@@ -43,6 +43,7 @@ type Store struct {
 	closed bool
 
 	marks   shards
+	ledger  ledger
 	entries atomic.Int64 // marks on disk
 	counts  counts
 	trouble trouble
@@ -54,8 +55,9 @@ type Store struct {
 }
 
 var (
-	_ filters.Store = (*Store)(nil)
-	_ filters.Ready = (*Store)(nil)
+	_ filters.Store  = (*Store)(nil)
+	_ filters.Ledger = (*Store)(nil)
+	_ filters.Ready  = (*Store)(nil)
 )
 
 // Open opens the store in config.Path, or makes it, and starts writing what decisions leave. The error wraps [ErrOwned]

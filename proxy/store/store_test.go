@@ -226,7 +226,7 @@ func TestTheBoundIsKeptAndThoseThatExpireSoonestGo(t *testing.T) {
 	config.MaxEntries = 1000
 	s := must(prepare(config, clock, quiet(), vfs.Default))(t)
 	defer s.shutDown()
-	sweep := &sweeper{store: s}
+	sweep := s.marksSweeper()
 	for i := range 300 {
 		if err := s.Pass(ctx, "greylist", []string{fmt.Sprintf("known%03d", i)}, terms.Keep); err != nil {
 			t.Fatal(err)
@@ -288,7 +288,7 @@ func TestExpiredMarksAreSweptFromDisk(t *testing.T) {
 	s.flush()
 	clock.Advance(terms.Window)
 	must(s.Attempt(ctx, "greylist", []string{"7"}, terms))(t) // newer in memory than what the sweep sees
-	sweep := &sweeper{store: s}
+	sweep := s.marksSweeper()
 	for range 10 {
 		sweep.step(time.Second)
 	}

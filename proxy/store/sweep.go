@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 const (
 	sweepPeriod  = time.Hour // one round over all marks, while there is room
@@ -12,10 +15,12 @@ const (
 // firstMark sorts before every mark and behind what is not a mark.
 var firstMark = []byte{1}
 
-// sweeper walks over all marks in small steps, round after round, and removes those that have expired. It counts how
-// long the others have left; above the bound it so knows below which rest of life enough of them are. It belongs to
-// the store's goroutine: no batch is written while it looks, so what it sees on disk is true unless memory knows better.
+// sweeper walks over all records of a kind in small steps, round after round, and removes those that have expired. It
+// counts how long the others have left; above the bound it so knows below which rest of life enough of them are. It
+// belongs to the store's goroutine: no batch is written while it looks, so what it sees on disk is true unless memory
+// knows better.
 type sweeper struct {
+	sweepable
 	store     *Store
 	cursor    []byte // nil at the start of a round
 	cutoff    time.Time
@@ -23,15 +28,36 @@ type sweeper struct {
 	last      lifetimes // of the last complete one
 }
 
+// sweepable is a kind of records.
+type sweepable struct {
+	entries    *atomic.Int64
+	bound      int64
+	first, end []byte
+	unit       time.Duration // in which lifetimes are counted
+	expires    func(value []byte) (t time.Time, ok bool)
+	remove     func(record string) bool // false: memory has a newer one
+}
+
+func (s *Store) marksSweeper() *sweeper {
+	return &sweeper{store: s, sweepable: sweepable{
+		entries: &s.entries, bound: int64(s.config.MaxEntries), first: firstMark, unit: time.Hour,
+		expires: func(value []byte) (time.Time, bool) {
+			m, ok := parseMark(value)
+			return m.Expires, ok
+		},
+		remove: s.sweepAway,
+	}}
+}
+
 // step does the share of a round that falls into interval.
 func (w *sweeper) step(interval time.Duration) {
 	s := w.store
-	entries := s.entries.Load()
+	entries := w.entries.Load()
 	if s.disk == nil || entries == 0 || s.marks.pending.Load() > int64(s.config.MaxPending)/2 {
 		return
 	}
 	limit := min(max(int(entries*int64(interval)/int64(sweepPeriod)), minSweep), maxSweep)
-	if entries > int64(s.config.MaxEntries) {
+	if entries > w.bound {
 		limit = pressedSweep
 	}
 	now := s.now()
@@ -44,20 +70,20 @@ func (w *sweeper) step(interval time.Duration) {
 	}
 	var victims []victim
 	excess := w.excess(entries)
-	next := s.disk.walk(w.cursor, nil, limit, func(record, value []byte) {
-		m, ok := parseMark(value)
+	next := s.disk.walk(w.cursor, w.end, limit, func(record, value []byte) {
+		expires, ok := w.expires(value)
 		switch {
-		case !ok || !m.Expires.After(now):
+		case !ok || !expires.After(now):
 			victims = append(victims, victim{record: string(record)})
-		case excess > 0 && m.Expires.Before(w.cutoff):
+		case excess > 0 && expires.Before(w.cutoff):
 			victims = append(victims, victim{string(record), true})
 			excess--
 		default:
-			w.lifetimes.add(m.Expires.Sub(now))
+			w.lifetimes[min(int(expires.Sub(now)/w.unit), len(w.lifetimes)-1)]++
 		}
 	})
 	for _, v := range victims {
-		if !s.sweepAway(v.record) {
+		if !w.remove(v.record) {
 			continue
 		}
 		if v.evicted {
@@ -74,22 +100,21 @@ func (w *sweeper) step(interval time.Duration) {
 
 // start begins a round.
 func (w *sweeper) start(now time.Time, entries int64) {
-	w.cursor, w.cutoff = firstMark, time.Time{}
+	w.cursor, w.cutoff = w.first, time.Time{}
 	if excess := w.excess(entries); excess > 0 {
-		w.cutoff = now.Add(w.last.shortest(excess))
+		w.cutoff = now.Add(time.Duration(w.last.shortest(excess)) * w.unit)
 	}
 }
 
-// excess is how many marks have to go: a little more than are too many, so that there is some peace.
+// excess is how many have to go: a little more than are too many, so that there is some peace.
 func (w *sweeper) excess(entries int64) int64 {
-	bound := int64(w.store.config.MaxEntries)
-	if entries <= bound && w.cutoff.IsZero() {
+	if entries <= w.bound && w.cutoff.IsZero() {
 		return 0
 	}
-	return entries - (bound - bound/20)
+	return entries - (w.bound - w.bound/20)
 }
 
-// sweepAway removes a record from the disk, unless memory has a newer one.
+// sweepAway removes a mark from the disk, unless memory has a newer one.
 func (s *Store) sweepAway(record string) bool {
 	set := shardSet(0).with(record)
 	s.marks.lock(set)
@@ -101,18 +126,14 @@ func (s *Store) sweepAway(record string) bool {
 	return true
 }
 
-// lifetimes counts marks by the hours they have left; the last hour stands for all above.
+// lifetimes counts records by the units of time that they have left; the last one stands for all above.
 type lifetimes [1024]int64
 
-func (l *lifetimes) add(left time.Duration) {
-	l[min(int(left/time.Hour), len(l)-1)]++
-}
-
-// shortest is the rest of life below which there are at least n marks.
-func (l *lifetimes) shortest(n int64) time.Duration {
-	for hour, count := range l {
+// shortest is the rest of life, in units, below which there are at least n records.
+func (l *lifetimes) shortest(n int64) int {
+	for units, count := range l {
 		if n -= count; n <= 0 {
-			return time.Duration(hour+1) * time.Hour
+			return units + 1
 		}
 	}
 	return 0 // not counted yet: this round counts

@@ -190,6 +190,7 @@ func (e *Engine) exec(ctx context.Context, s *rueidis.Lua, names, arguments []st
 type group struct {
 	names  []string // in the engine
 	places []int    // among the decision's keys
+	place  string   // the hash tag of standings
 }
 
 // groups is one group, and in a cluster one for each home. name is how the keys are to be read.

@@ -18,8 +18,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// rueidis puts off its look at a cluster's nodes by a second, also when it is closed meanwhile.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	// rueidis puts off its look at a cluster's nodes by a second, and leaves nodes that are gone after five, also when it is
+	// closed meanwhile.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }
 
 func config(addresses ...string) store.Redis {
@@ -52,6 +54,55 @@ func behavesAsTheModel(t *testing.T, c store.Redis, empty func()) {
 				return err
 			},
 		})
+	})
+}
+
+// tallies counts at once, as the batches of one writer.
+type tallies struct {
+	*engine.Engine
+	t     *rapid.T
+	clock filters.Clock
+	batch uint64
+}
+
+func (l *tallies) Tally(key string, n filters.Counts, halfLife time.Duration) {
+	l.batch++
+	for range 2 { // the second time changes nothing
+		w := engine.Writer{ID: "w", Batch: l.batch}
+		if err := l.Add(l.t.Context(), w, []string{key}, []filters.Standing{filters.NewStanding(l.clock.Now(), n, halfLife)}); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+func countsAsTheModel(t *testing.T, c store.Redis, empty func()) {
+	clock := filtertest.NewClock()
+	e := open(t, c, clock)
+	rapid.Check(t, func(t *rapid.T) {
+		empty()
+		ledger := &tallies{Engine: e, t: t, clock: clock}
+		storetest.RunLedger(t, storetest.LedgerSystem{
+			Clock:  clock,
+			Ledger: func() filters.Ledger { return ledger },
+			Settle: func() {},
+			Merge:  e.MergeStandings,
+		})
+	})
+}
+
+func TestOneServerCountsAsTheModel(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	countsAsTheModel(t, config(s.Address), func() { s.Must("FLUSHALL") })
+}
+
+func TestAClusterCountsAsTheModel(t *testing.T) {
+	nodes := redistest.StartCluster(t, 3)
+	c := config(redistest.Addresses(nodes)...)
+	c.Cluster = true
+	countsAsTheModel(t, c, func() {
+		for _, n := range nodes {
+			n.Must("FLUSHALL")
+		}
 	})
 }
 

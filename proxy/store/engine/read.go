@@ -90,7 +90,7 @@ func (e *Engine) Range(ctx context.Context, space, prefix string, yield func(key
 	return e.scan(ctx, pattern, func(name string) bool {
 		found, key, ok := e.keys.parse(name)
 		return ok && found == space && strings.HasPrefix(key, prefix)
-	}, func(_, key string, m filters.Mark) bool { return yield(key, m) })
+	}, e.marksOf(func(_, key string, m filters.Mark) bool { return yield(key, m) }))
 }
 
 // Each calls yield for every mark of every space, until it returns false, as Range does.
@@ -98,7 +98,7 @@ func (e *Engine) Each(ctx context.Context, yield func(space, key string, m filte
 	return e.scan(ctx, glob.Replace(e.keys.prefix)+"[g:]*", func(name string) bool {
 		_, _, ok := e.keys.parse(name)
 		return ok
-	}, yield)
+	}, e.marksOf(yield))
 }
 
 // Size is about how many keys the engine has, those of others in the same database included.
@@ -111,7 +111,8 @@ func (e *Engine) Size(ctx context.Context) (total int64, err error) {
 	return total, err
 }
 
-func (e *Engine) scan(ctx context.Context, pattern string, wanted func(name string) bool, yield func(space, key string, m filters.Mark) bool) error {
+// scan calls read with the wanted names, some at a time, until it returns false.
+func (e *Engine) scan(ctx context.Context, pattern string, wanted func(name string) bool, read func(ctx context.Context, names []string) (more bool, err error)) error {
 	return e.masters(ctx, func(node rueidis.Client) (more bool, err error) {
 		for cursor := uint64(0); ; {
 			e.trips.Add(1)
@@ -120,8 +121,10 @@ func (e *Engine) scan(ctx context.Context, pattern string, wanted func(name stri
 				return false, err
 			}
 			names := slices.DeleteFunc(page.Elements, func(name string) bool { return !wanted(name) })
-			if more, err := e.yield(ctx, names, yield); !more || err != nil {
-				return false, err
+			if len(names) > 0 {
+				if more, err := read(ctx, names); !more || err != nil {
+					return false, err
+				}
 			}
 			if cursor = page.Cursor; cursor == 0 {
 				return true, nil
@@ -130,23 +133,22 @@ func (e *Engine) scan(ctx context.Context, pattern string, wanted func(name stri
 	})
 }
 
-// yield reads the marks of names and hands them out.
-func (e *Engine) yield(ctx context.Context, names []string, yield func(space, key string, m filters.Mark) bool) (more bool, err error) {
-	if len(names) == 0 {
+// marksOf reads the marks of names and hands them out.
+func (e *Engine) marksOf(yield func(space, key string, m filters.Mark) bool) func(ctx context.Context, names []string) (more bool, err error) {
+	return func(ctx context.Context, names []string) (more bool, err error) {
+		values, err := e.get(ctx, names)
+		if err != nil {
+			return false, err
+		}
+		now := e.now()
+		for i, value := range values {
+			space, key, _ := e.keys.parse(names[i])
+			if m := parseMark(value, now); m.Exists() && !yield(space, key, m) {
+				return false, nil
+			}
+		}
 		return true, nil
 	}
-	values, err := e.get(ctx, names)
-	if err != nil {
-		return false, err
-	}
-	now := e.now()
-	for i, value := range values {
-		space, key, _ := e.keys.parse(names[i])
-		if m := parseMark(value, now); m.Exists() && !yield(space, key, m) {
-			return false, nil
-		}
-	}
-	return true, nil
 }
 
 // masters calls do for every node that is one, until it returns false.

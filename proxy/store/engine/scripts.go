@@ -24,6 +24,9 @@ var mergeText string
 //go:embed spend.lua
 var spendText string
 
+//go:embed tally.lua
+var tallyText string
+
 // The scripts may be sent again on another connection when one is lost: at worst an attempt counts twice.
 var (
 	attemptScript = script(attemptText)
@@ -31,6 +34,7 @@ var (
 	forgetScript  = script(forgetText)
 	mergeScript   = script(mergeText)
 	spendScript   = script(spendText)
+	tallyScript   = script(tallyText)
 )
 
 func script(text string) *rueidis.Lua { return rueidis.NewLuaScriptRetryable(prelude + text) }

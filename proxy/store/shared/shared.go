@@ -16,6 +16,7 @@ import (
 // Store is the memory of a site. It is safe for concurrent use.
 type Store struct {
 	*Meter
+	*ledger
 	config store.Redis
 	local  *store.Store
 	clock  filters.Clock
@@ -37,9 +38,10 @@ type Store struct {
 }
 
 var (
-	_ filters.Store = (*Store)(nil)
-	_ filters.Meter = (*Store)(nil)
-	_ filters.Ready = (*Store)(nil)
+	_ filters.Store  = (*Store)(nil)
+	_ filters.Meter  = (*Store)(nil)
+	_ filters.Ledger = (*Store)(nil)
+	_ filters.Ready  = (*Store)(nil)
 )
 
 // Open connects to the shared store and returns when it can be used, or after two seconds: then an outage has begun.
@@ -53,11 +55,13 @@ func Open(config store.Redis, local *store.Store, clock filters.Clock, log *slog
 		forgotten: map[forgotten]struct{}{},
 	}
 	s.Meter = newMeter(s)
+	s.ledger = newLedger(s)
 	s.outage.Store(&outage{since: clock.Now(), cause: errNotConnected})
 	first := make(chan struct{})
 	s.running.Go(func() { s.tell(ctx) })
 	s.running.Go(func() { s.watch(ctx, first) })
 	s.running.Go(func() { s.Meter.report(ctx) })
+	s.running.Go(func() { s.ledger.report(ctx) })
 	select {
 	case <-first:
 	case <-time.After(openPatience):

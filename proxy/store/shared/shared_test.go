@@ -22,8 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// rueidis puts off its look at a cluster's nodes by a second, also when it is closed meanwhile.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	// rueidis puts off its look at a cluster's nodes by a second, and leaves nodes that are gone after five, also when it is
+	// closed meanwhile.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }
 
 // proxy is one machine of a site.

@@ -20,6 +20,8 @@ type Stats struct {
 	Outages   int64
 	Merged    int64 // marks given to the engine after outages
 	Unlearned int64 // decisions that the embedded store could not be told of
+	Waiting   int64 // keys with tallies that the engine was not told of
+	Untold    int64 // tallies for which there was no room
 	Trips     int64 // requests to the engine
 	Cached    int64 // look-ups that needed none
 	Latency   histogram.Snapshot
@@ -37,6 +39,7 @@ func (s *Store) Stats() Stats {
 		Unlearned: s.counts.unlearned.Load(),
 		Latency:   s.latency.Read(),
 	}
+	st.Waiting, st.Untold = s.ledger.waits()
 	if o := s.outage.Load(); o != nil {
 		st.Since, st.Cause = o.since, o.cause
 	}

@@ -1,0 +1,100 @@
+package shared_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"gatepost/filters"
+	"gatepost/proxy/store/redistest"
+)
+
+const (
+	network = "n:192.0.2.0/24"
+	month   = 30 * 24 * time.Hour
+)
+
+var one = filters.Counts{Delivered: 1}
+
+// knows waits until a proxy knows of so many deliveries.
+func (p *proxy) knows(t testing.TB, want float64) {
+	t.Helper()
+	redistest.Eventually(t, 45*time.Second, func() error {
+		got, err := p.Standings(t.Context(), []string{"d:example.net", network})
+		if err != nil || math.Abs(got[1].Delivered-want) > 0.01 {
+			return fmt.Errorf("%v, %v; want %v", got, err, want)
+		}
+		return nil
+	})
+}
+
+// tellsAll waits until a proxy has nothing to tell any more.
+func (p *proxy) tellsAll(t testing.TB) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, func() error {
+		if st := p.Stats(); st.Waiting > 0 {
+			return fmt.Errorf("%d tallies wait", st.Waiting)
+		}
+		return nil
+	})
+}
+
+func TestProxiesCountTogether(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := newProxy(t, at(s.Address), filters.SystemClock{}), newProxy(t, at(s.Address), filters.SystemClock{})
+	for range 10 {
+		a.Tally(network, one, month)
+		b.Tally(network, one, month)
+	}
+	a.tellsAll(t)
+	b.tellsAll(t)
+	a.knows(t, 20)
+	before := a.Stats().Trips
+	for range 100 {
+		a.knows(t, 20)
+	}
+	if after := a.Stats().Trips; after-before > 2 { // the reporter's own are none: nothing waits
+		t.Errorf("%d requests for what was read a moment ago", after-before)
+	}
+	if n, err := b.ForgetStandings(t.Context(), []string{network}); err != nil || n != 1 {
+		t.Errorf("forgot %d: %v", n, err)
+	}
+	b.knows(t, 0)
+}
+
+// In an outage a proxy knows its own part; afterwards the site knows everything, once.
+func TestTalliesOfAnOutageCountOnce(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	way := redistest.Forward(t, s.Address)
+	a, b := newProxy(t, at(way.Address), filters.SystemClock{}), newProxy(t, at(s.Address), filters.SystemClock{})
+	a.Tally(network, one, month)
+	b.Tally(network, one, month)
+	a.tellsAll(t)
+	b.tellsAll(t)
+	for range 3 {
+		for range 5 {
+			a.Tally(network, one, month)
+		}
+		way.Stall() // what is sent now arrives late
+		for range 5 {
+			a.Tally(network, one, month)
+		}
+		redistest.Eventually(t, 10*time.Second, func() error {
+			_, _ = a.Peek(t.Context(), "greylist", sender)
+			if a.Stats().Since.IsZero() {
+				return errors.New("no outage")
+			}
+			return nil
+		})
+		if got, err := a.Standings(t.Context(), []string{network}); err != nil || got[0].Delivered < 10 {
+			t.Errorf("its own part is %v, %v", got, err)
+		}
+		way.Heal()
+		a.isUsing(t, 15*time.Second)
+	}
+	a.tellsAll(t)
+	// Read by one that has not read before.
+	newProxy(t, at(s.Address), filters.SystemClock{}).knows(t, 32)
+}
