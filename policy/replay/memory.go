@@ -51,7 +51,7 @@ func (m *Memory) Peek(ctx context.Context, space string, keys []string) ([]filte
 func (m *Memory) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
 	m.space, m.keys, m.terms = space, append(m.keys[:0], keys...), t
 	if m.learning {
-		return make([]filters.Mark, len(keys)), nil
+		return make([]filters.Mark, len(keys)+len(t.Unless)), nil
 	}
 	return m.Store.Attempt(ctx, space, keys, t)
 }

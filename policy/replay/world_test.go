@@ -40,11 +40,26 @@ func (*spfFilter) Mail(_ context.Context, v filters.View) (*spfFacts, error) {
 	}
 }
 
+// rdnsFilter finds no name.
+type rdnsFilter struct{}
+
+type rdnsFacts struct {
+	Confirmed bool   `fact:"confirmed"`
+	Name      string `fact:"name"`
+}
+
+// AuthResults makes it run whatever the rules read, as the product's does.
+func (*rdnsFacts) AuthResults() []filters.AuthResult { return nil }
+
+func (*rdnsFilter) Connect(context.Context, filters.View) (*rdnsFacts, error) { return &rdnsFacts{}, nil }
+
 func specs() []filters.Spec {
 	none := func() struct{} { return struct{}{} }
 	spf := filters.Define("spf", "", none, func(struct{}, filters.Env) (*spfFilter, error) { return &spfFilter{}, nil },
 		filters.On(filters.AtMail, (*spfFilter).Mail))
-	return []filters.Spec{spf, greylist.Spec, ratelimit.Spec}
+	rdns := filters.Define("rdns", "", none, func(struct{}, filters.Env) (*rdnsFilter, error) { return &rdnsFilter{}, nil },
+		filters.On(filters.AtConnect, (*rdnsFilter).Connect))
+	return []filters.Spec{rdns, spf, greylist.Spec, ratelimit.Spec}
 }
 
 // site is rules and settings.
@@ -68,6 +83,7 @@ func (s *site) config() policy.Config {
 	limits.Limits[0].Rate = ratelimit.Rate{Amount: ratelimit.Amount{N: s.messages}, Per: filters.Duration(5 * time.Minute)}
 	limits.Limits[0].Burst = ratelimit.Amount{N: s.messages}
 	c := policy.Config{Hostname: "mx.example.org", Domains: []string{"example.org"}, Filters: map[string]policy.FilterConfig{
+		"rdns":      {Common: policy.Common{Enabled: true}},
 		"spf":       {Common: policy.Common{Enabled: true}},
 		"greylist":  {Common: policy.Common{Enabled: true}, Settings: &grey},
 		"ratelimit": {Common: policy.Common{Enabled: true}, Settings: &limits},
