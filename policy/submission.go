@@ -10,7 +10,7 @@ import (
 // inboundFilters judge mail servers and the domains that they speak for. Where users hand in their mail (RFC 6409), from
 // home and from everywhere, they say nothing: there these filters do not run, and rules that read their facts, or that
 // greylist, do not act.
-var inboundFilters = []string{"dnsbl", "spf", "greylist", "dmarc"}
+var inboundFilters = []string{"dnsbl", "spf", "greylist", "known", "dmarc"}
 
 // isInbound tells whether a rule is for mail servers only.
 func (k *compiler) isInbound(r *rules.Rule) bool {

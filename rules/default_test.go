@@ -84,6 +84,8 @@ func TestDefaultRulesDecide(t *testing.T) {
 		rcpt   rcptFacts
 		dmarc  dmarcFacts
 
+		known *knownFacts
+
 		byClient    exceptionClient
 		bySender    exceptionSender
 		byRecipient exceptionRecipient
@@ -140,6 +142,12 @@ func TestDefaultRulesDecide(t *testing.T) {
 		{"no reverse DNS", func(x *situation) { x.rdns = &rdnsFacts{} }, "suspicious"},
 		{"SPF fail is no refusal", func(x *situation) { x.spf = &spfMail{Result: "fail"} }, "suspicious"},
 		{"no reverse DNS but vouched for", func(x *situation) { x.rdns = &rdnsFacts{}; x.dnsbl = &dnsblConnect{Allowed: []string{"dnswl"}} }, ""},
+		{"no reverse DNS but known here", func(x *situation) { x.rdns, x.known = &rdnsFacts{}, &knownFacts{Domain: true} }, ""},
+		{"no reverse DNS but an answer", func(x *situation) { x.rdns, x.known = &rdnsFacts{}, &knownFacts{Correspondent: true} }, ""},
+		{"no reverse DNS and a stranger", func(x *situation) { x.rdns, x.known = &rdnsFacts{}, &knownFacts{} }, "suspicious"},
+		{"listed, known here and an answer", func(x *situation) {
+			x.dnsbl, x.known = listed, &knownFacts{Domain: true, Correspondent: true}
+		}, "listed"},
 		{"no reverse DNS, no lists configured", func(x *situation) { x.rdns, x.dnsbl = &rdnsFacts{}, nil }, "suspicious"},
 		{"dead DNS", func(x *situation) { x.rdns, x.dnsbl, x.spf = nil, nil, nil }, ""},
 		{"DMARC reject", func(x *situation) { x.dmarc = dmarcFacts{Result: "fail", Policy: "reject", Override: "none"} }, "(forged)"},
@@ -160,6 +168,9 @@ func TestDefaultRulesDecide(t *testing.T) {
 		}
 		if x.spf != nil {
 			setFacts(t, f, x.spf)
+		}
+		if x.known != nil {
+			setFacts(t, f, x.known)
 		}
 		got := ""
 		for _, r := range set.Rules() {

@@ -107,6 +107,10 @@ type (
 	greylistFacts struct {
 		State string `fact:"state" values:"new early passed"`
 	}
+	knownFacts struct {
+		Domain        bool `fact:"domain"`
+		Correspondent bool `fact:"correspondent"`
+	}
 	exceptionClient struct {
 		Client string `fact:"client" values:"none allowed blocked"`
 	}
@@ -152,6 +156,7 @@ var testGroups = []Group{
 	{Name: "exception", Type: reflect.TypeFor[exceptionClient](), Stage: atConnect},
 	{Name: "exception", Type: reflect.TypeFor[exceptionSender](), Stage: atMail},
 	{Name: "exception", Type: reflect.TypeFor[exceptionRecipient](), Stage: atRcpt},
+	{Name: "known", Type: reflect.TypeFor[knownFacts](), Stage: atMail},
 }
 
 func testSchema(t testing.TB) *Schema {

@@ -61,6 +61,8 @@ func command() *cobra.Command {
 		recommendCommand(),
 		bypassCommand(),
 		greylistCommand(),
+		learnedCommand("known", "See and forget the senders that have written here before", "a sender or a domain, such as alice@example.org or example.org"),
+		learnedCommand("correspondents", "See and forget whom users have written to", "an address or a domain, such as bob@example.net or example.net"),
 		learnedCommand("pools", "See and forget the pools of senders that pass as one", "a domain, such as example.org"),
 		allowCommand(),
 		blockCommand(),

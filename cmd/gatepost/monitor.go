@@ -26,7 +26,7 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 // sources is where the metrics come from.
 func (h *house) sources() metrics.Sources {
 	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
-		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce, Asked: h.milters}
+		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce, Asked: h.milters, Memories: h.memories}
 	if h.shared != nil {
 		sources.Shared = h.shared.Stats
 	}

@@ -231,10 +231,14 @@ func (s *served) dial() *smtpClient {
 	}
 	s.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
-	c := &smtpClient{s.t, conn, bufio.NewReader(conn)}
+	c := newSMTPClient(s.t, conn)
 	c.expect("220 mx.example.org")
 	c.say("EHLO client.example.net", "250")
 	return c
+}
+
+func newSMTPClient(t *testing.T, conn net.Conn) *smtpClient {
+	return &smtpClient{t, conn, bufio.NewReader(conn)}
 }
 
 func (c *smtpClient) say(line, want string) string {

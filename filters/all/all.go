@@ -11,6 +11,7 @@ import (
 	"gatepost/filters/exception"
 	"gatepost/filters/greylist"
 	"gatepost/filters/helo"
+	"gatepost/filters/known"
 	"gatepost/filters/milter"
 	"gatepost/filters/ratelimit"
 	"gatepost/filters/rdns"
@@ -27,6 +28,7 @@ func Specs() []filters.Spec {
 		helo.Spec,
 		dnsbl.Spec,
 		spf.Spec,
+		known.Spec,
 		greylist.Spec,
 		dkim.Spec,
 		arc.Spec,

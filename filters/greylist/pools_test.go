@@ -89,7 +89,11 @@ func TestWhatTeachesNoPool(t *testing.T) {
 	for _, change := range []func(o *filters.Outcome){
 		func(o *filters.Outcome) { o.Code = 451 },
 		func(o *filters.Outcome) { o.Ours = true },
-		func(o *filters.Outcome) { session := *o.View.Session; session.Trusted = true; o.View.Session = &session },
+		func(o *filters.Outcome) {
+			session := *o.View.Session
+			session.Trusted = true
+			o.View.Session = &session
+		},
 		func(o *filters.Outcome) {
 			session := *o.View.Session
 			session.Submission = true

@@ -51,7 +51,9 @@ type rdnsFacts struct {
 // AuthResults makes it run whatever the rules read, as the product's does.
 func (*rdnsFacts) AuthResults() []filters.AuthResult { return nil }
 
-func (*rdnsFilter) Connect(context.Context, filters.View) (*rdnsFacts, error) { return &rdnsFacts{}, nil }
+func (*rdnsFilter) Connect(context.Context, filters.View) (*rdnsFacts, error) {
+	return &rdnsFacts{}, nil
+}
 
 func specs() []filters.Spec {
 	none := func() struct{} { return struct{}{} }

@@ -81,8 +81,15 @@ func sources(t testing.TB, r *Recorder) Sources {
 		Asked: func() []asked.State {
 			return []asked.State{{Name: "rspamd", Paused: true, Pauses: 2, Idle: 3, HandedOn: 4}}
 		},
+		Memories: func() []filters.Memory { return []filters.Memory{memory{}} },
 		Backends: func() []Backends { return []Backends{{"mail", group}, {"submission", group}, {"none", nil}} }}
 }
+
+// memory is one that has learned nothing.
+type memory struct{ filters.Memory }
+
+func (memory) Kind() filters.MemoryKind   { return filters.MemoryKind{Name: "known"} }
+func (memory) Stats() filters.MemoryStats { return filters.MemoryStats{Noted: 3} }
 
 // gathered is all numbers by name and labels; of a histogram it is the count.
 func gathered(t testing.TB, r *Recorder) map[string]float64 {

@@ -68,7 +68,7 @@ func (s *Sources) now() *moment {
 // families are all metrics, in the order of the manual.
 func families() []family {
 	var all []family
-	for _, part := range [][]family{buildFamilies, sessionFamilies, messageFamilies, calledFamilies, decisionFamilies, askedFamilies, backendFamilies, resolverFamilies, storeFamilies, sharedFamilies, journalFamilies, quarantineFamilies} {
+	for _, part := range [][]family{buildFamilies, sessionFamilies, messageFamilies, calledFamilies, decisionFamilies, askedFamilies, backendFamilies, resolverFamilies, storeFamilies, sharedFamilies, learnedFamilies, journalFamilies, quarantineFamilies} {
 		all = append(all, part...)
 	}
 	return all

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"gatepost/filters"
 	asked "gatepost/filters/milter"
 	"gatepost/policy"
 	"gatepost/proxy"
@@ -40,6 +41,8 @@ type Sources struct {
 	Quarantine *quarantine.Quarantine
 	// Asked returns the milters in force that Gatepost asks; nil: there are none.
 	Asked func() []asked.State
+	// Memories returns what filters in force have learned; it may be nil.
+	Memories func() []filters.Memory
 	// Backends returns the groups in force.
 	Backends func() []Backends
 }

@@ -12,7 +12,7 @@ import (
 type Listen struct {
 	called.Listen `yaml:",inline"`
 	// Submission lists the names of services ({daemon_name}) at which users hand in their mail: what Postfix calls
-	// milter_macro_daemon_name, and sendmail Name= in DAEMON_OPTIONS. Rules that read facts of dnsbl, spf, greylist or
+	// milter_macro_daemon_name, and sendmail Name= in DAEMON_OPTIONS. Rules that read facts of dnsbl, spf, greylist, known or
 	// dmarc, or that greylist, do not act there; nor for clients that have signed in with AUTH, or that are on the MTA's
 	// own machine.
 	Submission []string `yaml:"submission"`
