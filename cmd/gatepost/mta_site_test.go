@@ -33,7 +33,9 @@ type site struct {
 	configuration      string // Gatepost's
 	log                string // file with Gatepost's log
 
-	milter string // where the server calls Gatepost as a milter, in its words; empty: it does not
+	milter        string // where the server calls Gatepost as a milter, in its words; empty: it does not
+	milterAddress string // the same in Gatepost's words
+	misused       bool   // Gatepost has reason to complain of who calls it
 	// policyServer is the restriction by which Postfix asks Gatepost; empty: it does not.
 	policyServer string
 
