@@ -46,6 +46,7 @@ const (
 	client     = "the connection with the client is the MTA's"
 	bounds     = "bounds on the client's commands and time are the MTA's"
 	misbehaves = "a backend that closes, falls silent or talks nonsense: the MTA is the backend"
+	envelope   = "whom a readdressed message goes to is the MTA's business: it takes what it is told"
 	nothing    = "there are neither rules nor a transaction in it"
 )
 
@@ -53,7 +54,7 @@ const (
 var keys = map[string]string{
 	"domains": "", "trusted": "", "rules": "", "mailboxes": "", "limits": "", "quarantine": "", "spill": "",
 	"backend_max_size": way, "client_address_none": way, "hold": way, "no_backend": way, "open_relay": way, "relay_check": way,
-	"two_backends": way, "keywords": client, "line_endings": client, "pause": client, "proxy_from": client, "tls": client,
+	"two_backends": way, "editor": envelope, "keywords": client, "line_endings": client, "pause": client, "proxy_from": client, "tls": client,
 	"xclient_from": client,
 }
 
