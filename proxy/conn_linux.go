@@ -125,6 +125,12 @@ func readNow(fd int, p []byte) (int, error) {
 	return n, nil
 }
 
+// writeSoon is writeNow for what may leave together with the next write.
+func writeSoon(fd int, p []byte) int {
+	n, _ := nowait.WriteMore(uintptr(fd), p)
+	return n
+}
+
 // writeNow writes as much as the socket's buffer takes. Errors are left for the write that waits to find.
 func writeNow(fd int, p []byte) int {
 	if len(p) == 0 {

@@ -15,6 +15,8 @@ func readNow(int, []byte) (int, error) { return 0, errAgain }
 
 func writeNow(int, []byte) int { return 0 }
 
+func writeSoon(int, []byte) int { return 0 }
+
 func (s *Server) accepter(l net.Listener) func() (arrival, error) { return acceptConn(l) }
 
 func bare(l net.Listener) (net.Listener, error) { return l, nil }

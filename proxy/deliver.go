@@ -130,7 +130,7 @@ func (s *session) answer(r wire.Reply, e policy.Ending) {
 	if r.Code != 0 {
 		s.relay(r)
 	}
-	if !s.flush() {
+	if !s.flushFinal() {
 		e.Note = strings.TrimPrefix(e.Note+"; client left before the reply", "; ")
 	}
 	s.conclude(e)

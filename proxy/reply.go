@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -61,6 +62,17 @@ func (s *session) flush() bool {
 	s.b.out = s.b.out[:0]
 	s.broken = err != nil
 	return err == nil
+}
+
+// flushFinal is flush for the final reply to a message. If the client's next command is here already, the reply may leave
+// in one segment with the next one, which wakes the client once. The kernel has it at once all the same, and waits for no
+// more than 200 ms.
+func (s *session) flushFinal() bool {
+	if s.tls == nil && s.conn.fd >= 0 && !s.broken && len(s.b.out) > 0 && bytes.IndexByte(s.b.unread(), '\n') >= 0 {
+		n := writeSoon(s.conn.fd, s.b.out)
+		s.b.out = s.b.out[:copy(s.b.out, s.b.out[n:])]
+	}
+	return s.flush()
 }
 
 // id names the transaction, or the session, in a reply: what the postmaster finds the record by.

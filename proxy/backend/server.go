@@ -189,6 +189,7 @@ func (s *server) connect(ctx context.Context, c Client) (*link, error) {
 		}
 	}
 	dialer.Timeout = timeout
+	dialer.KeepAlive = -1 // four system calls; every wait has its own time-out, and idle connections live for a minute
 	network, address := "tcp", s.address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", path

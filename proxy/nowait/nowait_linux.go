@@ -21,6 +21,15 @@ func Write(fd uintptr, p []byte) (int, syscall.Errno) {
 	return call(syscall.SYS_WRITE, fd, p, 0)
 }
 
+// WriteMore is Write, but what it writes may leave with what is written next. The kernel sends it after 200 ms at the latest,
+// and when the socket is closed, whatever becomes of the process.
+func WriteMore(fd uintptr, p []byte) (int, syscall.Errno) {
+	return call(syscall.SYS_SENDTO, fd, p, msgMore|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+}
+
+// msgMore is MSG_MORE, which package syscall does not have.
+const msgMore = 0x8000
+
 // Peek is Read, but what it reads stays there for the next Read.
 func Peek(fd uintptr, p []byte) (int, syscall.Errno) {
 	return call(syscall.SYS_RECVFROM, fd, p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
