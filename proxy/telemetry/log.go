@@ -57,11 +57,10 @@ func (c *Config) Validate() error {
 // NewLogger makes the process's logger.
 func NewLogger(c Config, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.Level(c.Level)}
-	w = escaper{w}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(escaper{w}, options))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(newTextHandler(w, options))
 }
 
 // Recorder writes records to a log. It is safe for concurrent use.
