@@ -12,12 +12,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,22 +29,24 @@ import (
 	"gatepost/proxy/backend/backendtest"
 )
 
-//mta:packages opendkim opendmarc rspamd clamav-milter clamav-daemon
+//mta:packages opendkim opendmarc rspamd clamav-milter clamav-daemon spamass-milter spamassassin spamd perl
 
 // A milter is a program of Debian's that Gatepost asks.
 type milterProgram struct {
 	name  string
 	user  string // with its id
 	after string
-	start string // shell, in the root; PORT is where it is to listen
-	files map[string]string
+	start string            // shell, in the root; PORT is where it is to listen
+	files map[string]string // likewise
 	check func(t *testing.T, m *milterTest)
 }
 
 const (
 	virus = "GATEPOST-VIRUS-TEST"
 	// What rspamd takes for spam whatever the rest looks like.
-	spam = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+	spam     = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+	junk     = "GATEPOST-JUNK-TEST"
+	doubtful = "GATEPOST-DOUBTFUL-TEST"
 )
 
 // In the order of the chain.
@@ -125,6 +129,26 @@ worker "rspamd_proxy" {
 			}
 		},
 	},
+	{
+		// Local tests only: spamd loads the two rules below and asks nobody.
+		name: "spamassassin", user: "debian-spamd:124",
+		start: "rm -f /run/spamd.sock; spamd -L -x -u nobody -m 1 --min-children=1 -s stderr --socketpath=/run/spamd.sock --socketmode=0666 -C /etc/milters/spamassassin --siteconfigpath=/etc/milters/spamassassin & " +
+			"while ! [ -S /run/spamd.sock ]; do sleep 0.1; done; spamass-milter -p inet:PORT@127.0.0.1 -r 15 -- -U /run/spamd.sock",
+		files: map[string]string{
+			"spamassassin/init.pre": "loadplugin Mail::SpamAssassin::Plugin::Check\n",
+			"spamassassin/local.cf": "report_safe 0\nrequired_score 5\nuse_bayes 0\nclear_headers\nadd_header spam Flag _YESNOCAPS_\nadd_header all Status _YESNO_, score=_SCORE_ tests=_TESTS_\nbody GATEPOST_BAD /" + junk + "/\nscore GATEPOST_BAD 20\n" +
+				"body GATEPOST_DOUBTFUL /" + doubtful + "/\nscore GATEPOST_DOUBTFUL 7\n",
+		},
+		check: func(t *testing.T, m *milterTest) {
+			m.refuse(junk, "550 5.7.1 Blocked by SpamAssassin")
+			if got := m.deliver(stranger, "a@example.com", m.signed("hello")); !bytes.Contains(got, []byte("X-Spam-Status: No,")) {
+				t.Errorf("%q", got)
+			}
+			if got := m.deliver(stranger, "a@example.com", m.signed(doubtful)); !bytes.Contains(got, []byte("X-Spam-Flag: YES")) || !bytes.Contains(got, []byte("GATEPOST_DOUBTFUL")) {
+				t.Errorf("%q", got)
+			}
+		},
+	},
 }
 
 // insider is a client whose mail opendkim signs.
@@ -145,7 +169,7 @@ func TestMTAMilters(t *testing.T) {
 	}
 	run := func(name string, programs []milterProgram) {
 		t.Run(name, func(t *testing.T) {
-			m := startMilterTest(t, programs, ports, key, dns)
+			m := startMilterTest(t, programs, ports, key, dns, "session")
 			for _, p := range programs {
 				if !t.Run(p.name, func(t *testing.T) { m.t = t; p.check(t, m) }) {
 					return
@@ -159,6 +183,23 @@ func TestMTAMilters(t *testing.T) {
 		run(p.name, []milterProgram{p})
 	}
 	run("chain", milterPrograms)
+	for i := range milterPrograms {
+		p := &milterPrograms[i]
+		t.Run(p.name+" for one client after the other", func(t *testing.T) {
+			alone := *p
+			alone.after = ""
+			m := startMilterTest(t, []milterProgram{alone}, ports, key, dns, "always")
+			for range 3 {
+				m.deliver(stranger, "a@example.com", m.signed("hello"))
+				m.leave(stranger)
+			}
+			goesOn := "goes on"
+			if strings.Contains(m.log.String(), "does not go on with another client") {
+				goesOn = "does not go on, and gets new connections"
+			}
+			fmt.Printf("mta milter %s with another client over its connection: %s, passed\n", p.name, goesOn)
+		})
+	}
 }
 
 func appendTo(t *testing.T, path, text string) {
@@ -204,7 +245,7 @@ func startMilter(t *testing.T, root string, p *milterProgram) (port string) {
 		write(t, path, strings.ReplaceAll(content, "PORT", port))
 	}
 	s := &site{mta: &mta{name: p.name}, root: root, front: machine, back: machine, address: address}
-	s.serve(t, p.start+" &")
+	s.serve(t, strings.ReplaceAll(p.start, "PORT", port)+" &")
 	s.awaitListener(t)
 	return port
 }
@@ -217,20 +258,39 @@ type milterTest struct {
 	key     *rsa.PrivateKey
 	record  string
 	clients map[string]*mtaClient // by address
+	log     *lockedBuffer
 }
 
-func startMilterTest(t *testing.T, programs []milterProgram, ports map[string]string, key *rsa.PrivateKey, record string) *milterTest {
+// lockedBuffer is what a process prints, read while it does.
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func startMilterTest(t *testing.T, programs []milterProgram, ports map[string]string, key *rsa.PrivateKey, record, reuse string) *milterTest {
 	t.Helper()
 	server, err := backendtest.Start(backendtest.Behaviour{Domains: []string{"example.org"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	m := &milterTest{t: t, public: machine.freePort(t), backend: server, key: key, record: record, clients: map[string]*mtaClient{}}
+	m := &milterTest{t: t, public: machine.freePort(t), backend: server, key: key, record: record, clients: map[string]*mtaClient{}, log: &lockedBuffer{}}
 	folder := t.TempDir()
 	var milters, rules strings.Builder
 	for _, p := range programs {
-		fmt.Fprintf(&milters, "    - {name: %s, address: \"inet:127.0.0.1:%s\", after: %q, on_error: defer}\n", p.name, ports[p.name], p.after)
+		fmt.Fprintf(&milters, "    - {name: %s, address: \"inet:127.0.0.1:%s\", after: %q, reuse: %s, on_error: defer}\n", p.name, ports[p.name], p.after, reuse)
 		for _, action := range []string{"reject", "defer"} {
 			fmt.Fprintf(&rules, "  - {name: %s-%ss, when: milter.%s.%ss, then: %s, reply: \"{milter.%s.reply}\"}\n", p.name, action, p.name, action, action, p.name)
 		}
@@ -248,8 +308,7 @@ filters:
 %srules:
 %s`, m.public, server.Address(), folder, serveDNS(t, machine), milters.String(), rules.String()))
 	process := exec.Command(binary(t), "serve", "-c", file)
-	var log bytes.Buffer
-	process.Stdout, process.Stderr = &log, &log
+	process.Stdout, process.Stderr = m.log, m.log
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +318,7 @@ filters:
 			t.Errorf("gatepost serve: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("gatepost's log:\n%s", tail(log.String(), 60))
+			t.Logf("gatepost's log:\n%s", tail(m.log.String(), 60))
 		}
 	})
 	(&site{mta: &mta{name: "Gatepost"}, front: machine, address: m.public}).awaitListener(t)
@@ -282,6 +341,17 @@ func (m *milterTest) client(address string) *mtaClient {
 	c.say("EHLO mail.example.com", "250")
 	m.clients[address] = c
 	return c
+}
+
+// leave ends the connection of a client, and waits until Gatepost has, too.
+func (m *milterTest) leave(address string) {
+	m.t.Helper()
+	c := m.clients[address]
+	c.say("QUIT", "221")
+	if _, err := c.in.ReadByte(); err != io.EOF {
+		m.t.Errorf("behind QUIT: %v", err)
+	}
+	delete(m.clients, address)
 }
 
 // send returns the final reply.

@@ -96,10 +96,9 @@ func (p *play) flush() error {
 func (p *play) envelope() error {
 	l := p.link
 	if !l.knows(p.view.Session, p.view.Greeting) {
-		if l.handedOn {
-			l.out = wire.Append[string](l.out, byte(milter.CodeQuitNewConn))
+		if err := p.client(); err != nil || p.decided {
+			return err
 		}
-		p.client()
 		l.session, l.greeting = p.view.Session, p.view.Greeting
 	}
 	if !l.agrees(milter.OptNoMailFrom) {
@@ -127,19 +126,30 @@ func (p *play) envelope() error {
 	return p.flush()
 }
 
-func (p *play) client() {
+// client tells who it is. Where the milter knew another one before, it has to answer that before it hears more: opendkim
+// and clamav-milter pass over a CONNECT behind SMFIC_QUIT_NC without a word, and would go on with no idea of the client.
+func (p *play) client() error {
 	l := p.link
+	if l.handedOn {
+		l.out = wire.Append[string](l.out, byte(milter.CodeQuitNewConn))
+	}
 	if !l.agrees(milter.OptNoConnect) {
 		connect := p.connect()
 		p.tellMacros(milter.CodeConn, milter.StageConnect, p.connectMacros(), nil)
 		l.out = connect.AppendTo(l.out)
 		p.due(stageConnect, milter.OptNoConnReply, nil)
 	}
+	if l.handedOn {
+		if err := p.flush(); err != nil || p.decided {
+			return err
+		}
+	}
 	if !l.agrees(milter.OptNoHelo) {
 		p.tellMacros(milter.CodeHelo, milter.StageHelo, p.heloMacros(), nil)
 		l.out = wire.AppendTexts(l.out, byte(milter.CodeHelo), p.view.Greeting.Name)
 		p.due(stageHelo, milter.OptNoHeloReply, nil)
 	}
+	return nil
 }
 
 // path is the argument of MAIL or RCPT and its parameters.

@@ -56,8 +56,8 @@ func (p *pool) enter(ctx context.Context) error {
 func (p *pool) leave() { <-p.places }
 
 // take returns the connection that knows the client already, or one whose client has left, if it can be handed on, or nil.
-// That of a client who is still there is left alone: its next message comes there. Handing on is not the default:
-// opendkim, for one, does not answer behind SMFIC_QUIT_NC, which neither Postfix nor sendmail ever sends.
+// That of a client who is still there is left alone: its next message comes there. Handing on is not the default: neither
+// Postfix nor sendmail ever sends SMFIC_QUIT_NC, and not every milter goes on behind it.
 func (p *pool) take(s *filters.Session, g *filters.Greeting) *link {
 	p.mu.Lock()
 	old := p.outdated(time.Now())

@@ -49,6 +49,12 @@ func TestConnectionsAreHandedOn(t *testing.T) {
 func TestMiltersThatDoNotGoOn(t *testing.T) {
 	for name, act := range map[string]func(net.Conn, byte, int) ([]byte, bool){
 		"closes": func(_ net.Conn, code byte, _ int) ([]byte, bool) { return nil, code == 'K' },
+		"passes over CONNECT": func(_ net.Conn, code byte, n int) ([]byte, bool) {
+			if code == 'C' && n > 1 {
+				return []byte{}, false
+			}
+			return nil, false
+		},
 		"is silent": func() func(net.Conn, byte, int) ([]byte, bool) {
 			var handedOn sync.Map // by connection
 			return func(conn net.Conn, code byte, _ int) ([]byte, bool) {
