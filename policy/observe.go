@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/policy/deadline"
 	"gatepost/rules"
 )
 
@@ -163,6 +164,10 @@ func (g *Gate) await(ctx context.Context, i int) {
 	if g.play != nil { // it never ends
 		g.settled(g.engine.observations[i], nil, errTimeout, 0)
 		return
+	}
+	if told, ok := ctx.(*deadline.Context); ok {
+		told.Waits(&run.filter)
+		defer told.Waits(nil)
 	}
 	if !g.receive(ctx, run.deadline) {
 		g.settled(run.observation, nil, errTimeout, time.Since(run.started))

@@ -69,6 +69,7 @@ func (s *session) readyForMessage() bool {
 
 // startMessage asks the gate and lets the observations of the message begin.
 func (s *session) startMessage(framing wire.Framing) bool {
+	s.reach(StageData)
 	v := s.gate.Data(s.budget(s.service.Limits.EnvelopeBudget))
 	s.linger(v.Delay)
 	if stops(v) {

@@ -18,6 +18,7 @@ import (
 // endOfData judges a message that is complete, hands it to the backend if nothing is against it, and answers.
 func (s *session) endOfData() {
 	s.renew() // the end of the message is the client's latest command
+	s.reach(StageJudging)
 	in := &s.tx.incoming
 	s.server.metrics.Bytes.Add(in.size)
 	if s.tx.memory.Spills() {
@@ -143,6 +144,7 @@ func (s *session) deliver(edits policy.Edits) {
 		s.unaddressed(err)
 		return
 	}
+	s.reach(StageBackend)
 	note := ""
 	for n := range attempts {
 		s.renew()

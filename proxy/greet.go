@@ -43,6 +43,9 @@ func (s *session) introduce(client, local netip.AddrPort, name string) {
 		Accepted:   now,
 		Submission: s.listen.Submission,
 	}
+	s.shown.info.Store(s.info)
+	s.shown.greeting.Store(nil)
+	s.reach(StageConnect)
 }
 
 // connect starts the session proper, now that the client's address is known: after accept, a PROXY header, or XCLIENT.
@@ -62,6 +65,7 @@ func (s *session) connect() (w wait, waits bool) {
 		s.server.metrics.RefusedNoBackend.Add(1)
 		return s.turnAway("4.3.2", "The mail server behind this one has not been reached yet, please try again later"), true
 	}
+	s.reach(StageGreeting)
 	s.gate = s.service.Engine.NewGate(s.info, s.service.Runtime)
 	pause := s.gate.Connect(s.budget(s.service.Limits.GreetingBudget))
 	s.phase, s.since = phasePause, now()
@@ -101,6 +105,7 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 		s.sayGreeting()
 	}
 	s.phase, s.since = phaseCommands, now()
+	s.reach(StageCommands)
 	switch {
 	case s.b.delay > 0:
 		return s.holdReplies(), true

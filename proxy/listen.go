@@ -168,9 +168,9 @@ func (s *Server) admit(l *listener, a arrival) {
 	s.metrics.Sessions.Add(1)
 	s.mu.Lock()
 	if s.sessions != nil {
-		s.sessions.prev = session
+		s.sessions.prev = session.shown
 	}
-	session.next, s.sessions = s.sessions, session
+	session.shown.next, s.sessions = s.sessions, session.shown
 	s.running.Add(1)
 	s.mu.Unlock()
 	go session.drive(wakeStart)

@@ -48,6 +48,7 @@ func (s *session) mail(c wire.Command) {
 		mail:   wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params),
 		binary: isBinary(params),
 	}
+	s.reach(StageMail)
 	v := s.gate.Mail(s.budget(s.service.Limits.EnvelopeBudget), s.tx.envelope)
 	s.b.delay += v.Delay
 	switch {
@@ -140,6 +141,7 @@ func (s *session) rcpt(c wire.Command) {
 		return
 	}
 	s.tx.tried++
+	s.reach(StageRcpt)
 	v := s.gate.Rcpt(s.budget(limits.EnvelopeBudget), &filters.Recipient{ForwardPath: path.Address, Params: params})
 	s.b.delay += v.Delay
 	reason := s.mta().Ready()

@@ -50,9 +50,9 @@ type Server struct {
 	accepting       sync.WaitGroup // one for each listener
 	running         sync.WaitGroup // one for each session
 
-	mu        sync.Mutex // guards all below, and next and prev of every session
+	mu        sync.Mutex // guards all below, and next and prev of what is shown of every session
 	listeners map[*listener]struct{}
-	sessions  *session // head of an intrusive list
+	sessions  *shown // head of an intrusive list
 	free      []*session
 	clients   map[netip.Prefix]int // connections per client network
 }
@@ -99,6 +99,7 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 	s.mu.Unlock()
 	if recycled == nil {
 		recycled = new(session)
+		recycled.shown = &shown{session: recycled}
 	}
 	recycled.server, recycled.service, recycled.listen = s, service, listen
 	recycled.info = &filters.Session{Peer: a.peer, Local: a.local}
@@ -111,7 +112,8 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 
 // recycle keeps the struct for a session to come. The caller holds the mutex.
 func (s *Server) recycle(ended *session) {
-	*ended = session{}
+	ended.shown.reset()
+	*ended = session{shown: ended.shown}
 	if len(s.free) < maxFree {
 		s.free = append(s.free, ended)
 	}
@@ -122,14 +124,16 @@ func (s *Server) retire(ended *session) {
 	s.leaveClient(ended)
 	service := ended.service
 	s.mu.Lock()
-	if ended.prev != nil {
-		ended.prev.next = ended.next
+	v := ended.shown
+	if v.prev != nil {
+		v.prev.next = v.next
 	} else {
-		s.sessions = ended.next
+		s.sessions = v.next
 	}
-	if ended.next != nil {
-		ended.next.prev = ended.prev
+	if v.next != nil {
+		v.next.prev = v.prev
 	}
+	v.next, v.prev = nil, nil
 	s.recycle(ended)
 	s.mu.Unlock()
 	s.metrics.Open.Add(-1)
@@ -217,7 +221,7 @@ func (s *Server) eachSession(f func(*session)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.sessions; e != nil; e = e.next {
-		f(e)
+		f(e.session)
 	}
 }
 

@@ -68,10 +68,10 @@ type session struct {
 
 	b *buffers // while it runs
 
-	timer      timer     // guarded by the parker
-	place      place     // guarded by the parker
-	interrupt  chan wake // guarded by the parker: wakes a goroutine that waits with the session in its hands; nil: none
-	next, prev *session  // guarded by Server.mu
+	timer     timer     // guarded by the parker
+	place     place     // guarded by the parker
+	interrupt chan wake // guarded by the parker: wakes a goroutine that waits with the session in its hands; nil: none
+	shown     *shown    // to who looks from outside
 }
 
 // kept is what a waiting session has to keep of its buffers. Most have nothing.
@@ -222,7 +222,7 @@ func (s *session) budget(limit filters.Duration) context.Context {
 		b.ctx.Cancel()
 	}
 	b.limit, b.start = limit, b.began
-	b.ctx = deadline.New(s.server.base, b.began.Add(time.Duration(limit)))
+	b.ctx = deadline.New(s.server.base, b.began.Add(time.Duration(limit))).Tell(&s.shown.waits)
 	return b.ctx
 }
 

@@ -50,6 +50,7 @@ const (
 func (s *session) conclude(e policy.Ending) {
 	tx := s.tx
 	s.tx = nil
+	s.reach(StageCommands)
 	e.Backend = tx.backend
 	if s.link == linkOpen {
 		s.link = linkStale

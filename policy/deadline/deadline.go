@@ -9,6 +9,7 @@ package deadline
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,7 @@ import (
 type Context struct {
 	parent context.Context
 	at     time.Time
+	waits  *atomic.Pointer[string] // nil: nobody wants to know
 
 	mu    sync.Mutex         // guards all below
 	inner context.Context    // nil until somebody has asked for Done
@@ -31,6 +33,19 @@ func New(parent context.Context, at time.Time) *Context {
 		at = t
 	}
 	return &Context{parent: parent, at: at}
+}
+
+// Tell has it written down what is waited for with this context. It is called before anybody else has the context.
+func (c *Context) Tell(waits *atomic.Pointer[string]) *Context {
+	c.waits = waits
+	return c
+}
+
+// Waits notes what is being waited for; nil: nothing any more.
+func (c *Context) Waits(what *string) {
+	if c.waits != nil {
+		c.waits.Store(what)
+	}
 }
 
 // Cancel ends the context. It may be called more than once.
