@@ -199,11 +199,16 @@ func TestPagesInABrowser(t *testing.T) {
 	greylisted := regexp.MustCompile(`id ([0-9A-Z]{13}\.1)`).FindStringSubmatch(s.recipient("second@new.example.net", "451"))[1]
 	time.Sleep(time.Second) // an entry is on disk half a second after its end
 
+	open := s.dial()
+	open.say("EHLO waits.example.net", "250")
+	open.say("MAIL FROM:<waits@example.net>", "250")
 	b.open("/", "Now")
+	b.await(".sessions tbody", "waits.example.net")
 	b.keep("now")
+	open.conn.Close()
 	for _, page := range []struct{ path, title, name string }{
 		{"/search", "Search", "search"}, {"/search?where=" + url.QueryEscape(`verdict == "reject"`), "Search", "search-where"},
-		{"/search?where=nonsense", "Search", "search-mistake"}, {"/rules", "Rules", "rules"}, {"/greylist", "Greylist", "greylist"},
+		{"/search?where=nonsense", "Search", "search-mistake"}, {"/search?where=" + url.QueryEscape(`kind == "change"`), "Search", "search-changes"}, {"/rules", "Rules", "rules"}, {"/rules/observed", "Rules that are only watched", "observed"}, {"/rules/recommended", "What would fit better", "recommended"}, {"/greylist", "Greylist", "greylist"},
 		{"/exceptions", "Exceptions", "exceptions"}, {"/lists", "Lists", "lists"}, {"/quarantine", "Quarantine", "quarantine"}, {"/configuration", "Configuration", "configuration"},
 		{"/transaction/" + id, "Transaction " + id, "transaction"}, {"/transaction/" + greylisted, "Transaction", "transaction-greylisted"},
 	} {
@@ -232,6 +237,24 @@ func TestPagesInABrowser(t *testing.T) {
 		b.open("/exceptions", "Exceptions")
 		b.await("tbody", "a customer <b>")
 		b.keep("exceptions-one")
+	})
+	t.Run("change", func(t *testing.T) {
+		want := "the sender spam.example.net was allowed by admin page, 127.0.0.1"
+		s.awaitJournal(want, "--where", `change == "allow"`)
+		b.open("/search?where="+url.QueryEscape(`change == "allow"`), "Search")
+		b.await("tbody", want)
+		b.run(chromedp.Click("tbody a", chromedp.ByQuery))
+		b.await("h1", "Change ")
+		b.keep("change")
+		b.open("/transaction/"+id, "Transaction")
+		b.await(".story", want)
+	})
+	t.Run("observed", func(t *testing.T) {
+		b.open("/rules", "Rules")
+		b.run(chromedp.Click(`a[href="/rules/observed"]`, chromedp.ByQuery))
+		b.await("h1", "Rules that are only watched")
+		b.await("pre", "-  - {name: watched,")
+		b.await(".change h3", "3: delivered")
 	})
 	t.Run("release", func(t *testing.T) {
 		b.open("/quarantine", "Quarantine")

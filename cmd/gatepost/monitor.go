@@ -18,6 +18,7 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 	if h.counts, err = metrics.NewRecorder(h.specs); err != nil {
 		return err
 	}
+	h.lately = metrics.NewLately(h.counts, h.clock.Now())
 	h.traffic = admin.NewTraffic()
 	h.runtime.Recorder = recorders{h.counts, h.traffic, recorder}
 	return nil

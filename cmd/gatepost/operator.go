@@ -14,6 +14,7 @@ import (
 	"gatepost/filters/greylist"
 	"gatepost/proxy/admin"
 	"gatepost/proxy/config"
+	"gatepost/proxy/metrics"
 )
 
 // operator is the house as the admin pages see and change it.
@@ -47,19 +48,53 @@ func (o operator) Now() admin.Now {
 				Limit: st.Limit, Waiting: st.Waiting, Failed: st.Failed, Lost: st.Lost})
 		}
 	}
+	now.Sessions.Oldest = o.openSessions(now.At)
 	engine := h.inForce().engine
+	lately, _ := h.lately.Filters(now.At)
 	for _, f := range h.counts.Filters() {
-		if engine.Filter(f.Name) == nil {
+		instance := engine.Filter(f.Name)
+		if instance == nil {
 			continue
 		}
-		one := admin.Filter{Name: f.Name, OK: f.OK, Timeout: f.Timeout, Error: f.Error, Unfinished: f.Unfinished,
-			P95Millis: inMillis(f.Duration.Within(0.95))}
-		if n := f.Duration.Count(); n > 0 {
-			one.MeanMillis = inMillis(f.Duration.Sum) / float64(n)
+		one := admin.Filter{Name: f.Name, Answers: answersOf(&f)}
+		for i := range lately {
+			if lately[i].Name == f.Name {
+				one.Late = answersOf(&lately[i])
+			}
+		}
+		if b, ok := instance.(filters.Breaker); ok {
+			c := admin.Circuit(b.Circuit())
+			one.Circuit = &c
 		}
 		now.Filters = append(now.Filters, one)
 	}
 	return now
+}
+
+// shownSessions is how many sessions are listed.
+const shownSessions = 50
+
+// openSessions are the sessions in progress, the oldest first.
+func (o operator) openSessions(now time.Time) []admin.OpenSession {
+	list := []admin.OpenSession{}
+	for _, p := range o.h.server.InProgress(shownSessions) {
+		s := admin.OpenSession{ID: p.Session.ID, Client: p.Session.Client.Addr().String(), Age: max(0, now.Sub(p.Session.Accepted).Seconds()),
+			Stage: p.Stage.String(), AtStage: p.Since.Seconds(), Bytes: p.Bytes, Waits: p.Waits}
+		if g := p.Greeting; g != nil {
+			s.Name, s.User, s.TLS = g.Name, g.AuthUser, g.TLS != nil
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func answersOf(f *metrics.FilterCounts) admin.Answers {
+	a := admin.Answers{OK: f.OK, Timeout: f.Timeout, Error: f.Error, Unfinished: f.Unfinished, MedianMillis: inMillis(f.Duration.Within(0.5)),
+		P95Millis: inMillis(f.Duration.Within(0.95)), P99Millis: inMillis(f.Duration.Within(0.99))}
+	if n := f.Duration.Count(); n > 0 {
+		a.MeanMillis = inMillis(f.Duration.Sum) / float64(n)
+	}
+	return a
 }
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

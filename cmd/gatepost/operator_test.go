@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gatepost/proxy/admin"
 )
 
 // ask sends a request to the API of a running proxy.
@@ -78,8 +80,12 @@ func TestTheAPIOfARunningProxy(t *testing.T) {
 			Name    string
 			Entries int
 		}
-		Sessions struct{ Total int }
-		Text     string
+		Sessions struct {
+			Total  int
+			Oldest []admin.OpenSession
+		}
+		Filters []admin.Filter
+		Text    string
 	}
 	s.ask("GET", "/api/rules", "", &in)
 	if len(in.Rules) != 3 || in.Rules[1].Name != "listed" || in.Rules[1].Enforced != 1 || in.Rules[1].Outcomes["reject"] != 1 || !strings.HasPrefix(in.Text, "# Rules") {
@@ -89,8 +95,20 @@ func TestTheAPIOfARunningProxy(t *testing.T) {
 	if len(in.Lists) != 1 || in.Lists[0].Name != "bad" || in.Lists[0].Entries != 1 {
 		t.Errorf("%+v", in.Lists)
 	}
-	if s.ask("GET", "/api/now", "", &in); in.Sessions.Total != 2 {
+	open := s.dial()
+	open.say("EHLO waits.example.net", "250")
+	open.say("MAIL FROM:<waits@example.net>", "250")
+	if s.ask("GET", "/api/now", "", &in); in.Sessions.Total != 3 {
 		t.Errorf("%+v", in.Sessions)
+	}
+	if list := in.Sessions.Oldest; len(list) != 1 || list[0].Client != "127.0.0.1" || list[0].Name != "waits.example.net" || list[0].Stage != "mail" || list[0].Bytes == 0 {
+		t.Errorf("%+v", list)
+	}
+	open.conn.Close()
+	for _, f := range in.Filters {
+		if f.Name == "exception" && (f.OK == 0 || f.Late.OK != f.OK) {
+			t.Errorf("%+v", f)
+		}
 	}
 
 	var trial struct {

@@ -57,6 +57,7 @@ type house struct {
 	started      *config.Config // what it was started with; some of it no reload changes
 
 	counts    *metrics.Recorder
+	lately    *metrics.Lately
 	reloads   metrics.Reloads
 	current   atomic.Pointer[backends] // those of force, for who may not wait for a reload
 	admin     *admin.Server            // nil: there is none
@@ -139,6 +140,7 @@ func (h *house) open(c *config.Config) (err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	h.stopControl = stop
 	h.running.Go(func() { tidy(ctx) })
+	h.running.Go(func() { h.lately.Run(ctx) })
 	h.running.Go(func() { h.quarantine.Run(ctx) })
 	h.running.Go(func() {
 		if err := h.control.Serve(ctx); err != nil {

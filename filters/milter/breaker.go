@@ -76,6 +76,16 @@ func (b *breaker) gaveUp() {
 	b.trying = false
 }
 
+func (b *breaker) circuit() filters.Circuit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := filters.Circuit{Open: b.row >= b.limit, Failures: b.row}
+	if c.Open {
+		c.Until = b.until
+	}
+	return c
+}
+
 func (b *breaker) adopt(old *breaker) {
 	old.mu.Lock()
 	row, until, pauses := old.row, old.until, old.pauses

@@ -83,6 +83,9 @@ func (f *Filter) MayEdit() bool { return len(f.config.Edits) > 0 && f.config.Mod
 // Run closes connections that nobody needs any more.
 func (f *Filter) Run(ctx context.Context) { f.pool.run(ctx) }
 
+// Circuit implements filters.Breaker.
+func (f *Filter) Circuit() filters.Circuit { return f.breaker.circuit() }
+
 // Adopt implements filters.Adopter: a milter that was not asked is not asked after a reload either.
 func (f *Filter) Adopt(previous any) {
 	if old, ok := previous.(*Filter); ok && old.config.Address == f.config.Address {

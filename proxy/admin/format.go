@@ -18,7 +18,7 @@ import (
 var templateFuncs = template.FuncMap{
 	"when": when, "clock": clock, "ago": ago, "number": grouped, "bytes": byteSize, "percent": percent, "join": strings.Join,
 	"replyLines": journal.ReplyLines, "millis": millis, "seconds": seconds, "iso": iso, "value": valueText, "isTransaction": isTransaction,
-	"changeText": changeText, "lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention], "reportOf": reportOf,
+	"changeText": changeText, "secondsText": secondsText, "count": func(list []OpenSession) int64 { return int64(len(list)) }, "lastReply": lastReply, "outcome": verdictOf, "first": first[replay.Mention], "reportOf": reportOf,
 	"difference": func(was, is int) string { return fmt.Sprintf("%+d", is-was) },
 }
 
@@ -154,32 +154,51 @@ func (n ClientNetwork) Address() string {
 	return address
 }
 
+// recent is what tells how a filter does: what happened of late, or else since the start.
+func (f Filter) recent() Answers {
+	if f.Late.Asked() > 0 {
+		return f.Late
+	}
+	return f.Answers
+}
+
 // State says in a word how a filter does.
 func (f Filter) State() string {
-	switch failed := f.Timeout + f.Error; {
-	case f.Asked() == 0:
+	switch a := f.recent(); {
+	case f.Circuit != nil && f.Circuit.Open:
+		return "not asked for now"
+	case a.Asked() == 0:
 		return "not asked yet"
-	case failed == 0:
+	case a.failed() == 0:
 		return "well"
-	case failed*2 > f.Asked():
+	case a.failed()*2 > a.Asked():
 		return "failing"
 	default:
-		return percent(failed, f.Asked()) + " failed"
+		return percent(a.failed(), a.Asked()) + " failed"
 	}
 }
 
 // Mood is the class of State for the style sheet.
 func (f Filter) Mood() string {
-	switch failed := f.Timeout + f.Error; {
-	case f.Asked() == 0:
+	switch a := f.recent(); {
+	case f.Circuit != nil && f.Circuit.Open:
+		return "off"
+	case a.Asked() == 0:
 		return ""
-	case failed == 0:
+	case a.failed() == 0:
 		return "on"
-	case failed*2 > f.Asked():
+	case a.failed()*2 > a.Asked():
 		return "off"
 	default:
 		return "warn"
 	}
+}
+
+func (a Answers) failed() int64 { return a.Timeout + a.Error }
+
+// secondsText is a span that is given in seconds.
+func secondsText(s float64) string {
+	return rough(time.Duration(s * float64(time.Second)))
 }
 
 // Shares are the outcomes that there were.

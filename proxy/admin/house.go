@@ -109,13 +109,28 @@ type Now struct {
 	Filters  []Filter  `json:"filters"`
 }
 
-// Sessions are those with clients. All but Open and Networks is counted since the start.
+// Sessions are those with clients. Total, TLS and Refused are counted since the start.
 type Sessions struct {
 	Open     int64           `json:"open"`
 	Total    int64           `json:"total"`
 	TLS      int64           `json:"tls"`
 	Refused  int64           `json:"refused"`
 	Networks []ClientNetwork `json:"networks"` // those with the most sessions now
+	Oldest   []OpenSession   `json:"oldest"`   // those that began first, at most 50
+}
+
+// OpenSession is a session in progress.
+type OpenSession struct {
+	ID      string  `json:"id"`
+	Client  string  `json:"client"`
+	Name    string  `json:"name,omitempty"` // in EHLO
+	User    string  `json:"user,omitempty"` // who has signed in
+	TLS     bool    `json:"tls"`
+	Age     float64 `json:"age_seconds"`
+	Stage   string  `json:"stage"` // connect, greeting, commands, helo, mail, rcpt, data, judging, backend
+	AtStage float64 `json:"at_stage_seconds"`
+	Bytes   int64   `json:"bytes"` // that came from the client
+	Waits   string  `json:"waits_for,omitempty"`
 }
 
 // ClientNetwork is where sessions come from: an IPv4 address, or an IPv6 /64.
@@ -137,19 +152,35 @@ type Backend struct {
 	Lost    int64  `json:"lost"`
 }
 
-// Filter is how a filter has done since the start.
+// Filter is how a filter has done, since the start and of late.
 type Filter struct {
-	Name       string  `json:"name"`
-	OK         int64   `json:"ok"`
-	Timeout    int64   `json:"timeout"`
-	Error      int64   `json:"error"`
-	Unfinished int64   `json:"unfinished"` // no rule needed the answer
-	MeanMillis float64 `json:"mean_ms"`
-	P95Millis  float64 `json:"p95_ms"` // at most this; 0: not known
+	Name string `json:"name"`
+	Answers
+	Late    Answers  `json:"late"` // in the last ten minutes
+	Circuit *Circuit `json:"circuit,omitempty"`
+}
+
+// Answers are what a filter came to in some time, and how long it took.
+type Answers struct {
+	OK           int64   `json:"ok"`
+	Timeout      int64   `json:"timeout"`
+	Error        int64   `json:"error"`
+	Unfinished   int64   `json:"unfinished"` // no rule needed the answer
+	MeanMillis   float64 `json:"mean_ms"`
+	MedianMillis float64 `json:"median_ms"` // half took at most this; 0: not known, as below
+	P95Millis    float64 `json:"p95_ms"`
+	P99Millis    float64 `json:"p99_ms"`
 }
 
 // Asked is how often an answer was waited for.
-func (f Filter) Asked() int64 { return f.OK + f.Timeout + f.Error }
+func (a Answers) Asked() int64 { return a.OK + a.Timeout + a.Error }
+
+// Circuit is how it stands with a filter that does not ask somebody who fails again and again.
+type Circuit struct {
+	Open     bool      `json:"open"` // it does not ask now
+	Failures int       `json:"failures"`
+	Until    time.Time `json:"until,omitzero"` // when it tries again
+}
 
 // Rule is one of the rules in force.
 type Rule struct {

@@ -74,8 +74,8 @@ func nastyChange() *journal.Entry {
 
 func (f *fakeHouse) Now() Now {
 	return Now{At: filtertest.Start, Started: filtertest.Start, NotReady: []string{nasty}, Hints: []string{nasty}, Bypass: filtertest.Start.Add(time.Hour),
-		Sessions: Sessions{Open: 3, Networks: []ClientNetwork{{"192.0.2.7", 2}}},
-		Backends: []Backend{{Use: "mail", Address: nasty}}, Filters: []Filter{{Name: "spf", OK: 9, Error: 1}, {Name: "dkim"}}}
+		Sessions: Sessions{Open: 3, Networks: []ClientNetwork{{"192.0.2.7", 2}}, Oldest: []OpenSession{{ID: "x", Client: "192.0.2.7", Name: nasty, User: nasty, Age: 3, Stage: "data", Waits: "spf"}}},
+		Backends: []Backend{{Use: "mail", Address: nasty}}, Filters: []Filter{{Name: "spf", Answers: Answers{OK: 9, Error: 1}}, {Name: "dkim"}, {Name: "milter.x", Circuit: &Circuit{Open: true, Failures: 5, Until: filtertest.Start}}}}
 }
 
 func (f *fakeHouse) Rules() []Rule {

@@ -49,6 +49,15 @@ func (h *Histogram) Read() Snapshot {
 	return s
 }
 
+// Since is what was observed after an earlier moment.
+func (s Snapshot) Since(earlier Snapshot) Snapshot {
+	for i := range s.Counts {
+		s.Counts[i] -= earlier.Counts[i]
+	}
+	s.Sum -= earlier.Sum
+	return s
+}
+
 // Count is how many durations were observed.
 func (s *Snapshot) Count() (n uint64) {
 	for _, one := range s.Counts {

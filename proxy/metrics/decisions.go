@@ -42,16 +42,18 @@ var decisionFamilies = []family{
 		}},
 	{Metric{"gatepost_filter_observations_total", Counter, labelled("filter", "status"), "What filters were asked: ok, timeout, error, unfinished (no rule needed it, so it was not waited for)."},
 		func(s *moment, o *out) {
-			for _, name := range slices.Sorted(maps.Keys(s.Recorder.filters)) {
+			table := *s.Recorder.filters.Load()
+			for _, name := range slices.Sorted(maps.Keys(table)) {
 				for i, status := range filterStatuses {
-					o.value(float64(s.Recorder.filters[name].statuses[i].Load()), name, status)
+					o.value(float64(table[name].statuses[i].Load()), name, status)
 				}
 			}
 		}},
 	{Metric{"gatepost_filter_duration_seconds", Histogram, labelled("filter"), "How long filters took, unfinished observations left out."},
 		func(s *moment, o *out) {
-			for _, name := range slices.Sorted(maps.Keys(s.Recorder.filters)) {
-				o.histogram(s.Recorder.filters[name].duration.Read(), name)
+			table := *s.Recorder.filters.Load()
+			for _, name := range slices.Sorted(maps.Keys(table)) {
+				o.histogram(table[name].duration.Read(), name)
 			}
 		}},
 }

@@ -16,9 +16,10 @@ type FilterCounts struct {
 
 // Filters returns how all filters have done, by name.
 func (r *Recorder) Filters() []FilterCounts {
-	list := make([]FilterCounts, 0, len(r.filters))
-	for _, name := range slices.Sorted(maps.Keys(r.filters)) {
-		n := r.filters[name]
+	table := *r.filters.Load()
+	list := make([]FilterCounts, 0, len(table))
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		n := table[name]
 		list = append(list, FilterCounts{name, n.statuses[0].Load(), n.statuses[1].Load(), n.statuses[2].Load(), n.statuses[3].Load(), n.duration.Read()})
 	}
 	return list

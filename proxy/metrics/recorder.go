@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -12,7 +13,7 @@ import (
 	"gatepost/rules"
 )
 
-// Recorder counts records. It implements [policy.Recorder], takes no lock, allocates nothing, and is safe for concurrent
+// Recorder counts records. It implements [policy.Recorder], takes no lock and allocates nothing but for a filter's name that is new to it, and is safe for concurrent
 // use.
 //
 // A transaction's record repeats what its session knew; that is counted with the session alone.
@@ -21,10 +22,10 @@ type Recorder struct {
 	recipients [len(recipientResults)]atomic.Int64
 	refused    atomic.Int64 // sessions that a rule refused before any transaction
 	choices    []choice
-	filters    map[string]*filterCounts // never written after it is made
+	filters    atomic.Pointer[filterTable]
 	rules      atomic.Pointer[ruleTable]
 
-	mu sync.Mutex // held while rules are replaced
+	mu sync.Mutex // held while rules or filters are replaced
 }
 
 // choice counts a fact by value.
@@ -38,6 +39,13 @@ type filterCounts struct {
 	statuses [len(filterStatuses)]atomic.Int64
 	duration histogram.Histogram
 }
+
+// filterTable is the filters by name, never written after it is published: those that there are, and as they come those
+// that the configuration has several of.
+type filterTable map[string]*filterCounts
+
+// maxFilters bounds the names; a configuration has some.
+const maxFilters = 1000
 
 // filterStatuses are those of [policy.FilterRecord].
 var filterStatuses = [...]string{"ok", "timeout", "error", "unfinished"}
@@ -64,13 +72,16 @@ func NewRecorder(specs []filters.Spec) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	r := &Recorder{filters: make(map[string]*filterCounts, len(specs))}
+	r, table := &Recorder{}, make(filterTable, len(specs))
 	for _, c := range schema.Choices() {
 		r.choices = append(r.choices, choice{c, make([]atomic.Int64, len(c.Values))})
 	}
 	for i := range specs {
-		r.filters[specs[i].Name] = &filterCounts{}
+		if !specs[i].Several {
+			table[specs[i].Name] = &filterCounts{}
+		}
 	}
+	r.filters.Store(&table)
 	r.rules.Store(&ruleTable{})
 	return r, nil
 }
@@ -160,10 +171,26 @@ func (r *Recorder) recipient(rcpt *policy.RecipientRecord) {
 	r.recipients[i].Add(1)
 }
 
+// meet makes counters for a name that comes for the first time; nil: there are too many.
+func (r *Recorder) meet(name string) *filterCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	table := *r.filters.Load()
+	if n := table[name]; n != nil || len(table) >= maxFilters {
+		return n
+	}
+	next := maps.Clone(table)
+	next[name] = &filterCounts{}
+	r.filters.Store(&next)
+	return next[name]
+}
+
 func (r *Recorder) filter(f *policy.FilterRecord) {
-	n := r.filters[f.Name]
+	n := (*r.filters.Load())[f.Name]
 	if n == nil {
-		return
+		if n = r.meet(f.Name); n == nil {
+			return
+		}
 	}
 	for i, status := range filterStatuses {
 		if status != f.Status {
