@@ -208,8 +208,15 @@ type Outcome struct {
 	View View
 	// Code is the reply code that the client was given.
 	Code int
+	// Enhanced is that of the reply, such as "5.1.1" (RFC 3463); empty if it has none.
+	Enhanced string
 	// Ours tells that the reply was our decision and not the backend's.
 	Ours bool
+	// Reasons are the facts that the rule reads by which it is Ours, by their names; they must not be changed.
+	Reasons []string
+	// Excused tells of a MessageOutcome that a rule would have refused or taken away what came through, but for a bypass or
+	// because it only observes: how it ended says nothing good about its sender.
+	Excused bool
 	// Size is the message's size in bytes for MessageOutcome.
 	Size int64
 	// GivenUp tells of a MessageOutcome without a reply that the client ended the transaction, by RSET or by leaving, of

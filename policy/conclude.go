@@ -16,7 +16,10 @@ func (g *Gate) Conclude(e Ending) {
 	g.tx.aside = nil
 	g.poll()
 	g.evaluateObserved(g.judged(), g.tx.watched.from, g.tx.watched.end)
-	g.tell(filters.Outcome{Kind: filters.MessageOutcome, Code: e.Reply.Code, Ours: e.Ours, Size: e.Size, GivenUp: g.tx.givenUp(e)})
+	g.tell(filters.Outcome{
+		Kind: filters.MessageOutcome, Code: e.Reply.Code, Enhanced: e.Reply.Enhanced, Ours: e.Ours, Reasons: g.reasons(e), Size: e.Size,
+		GivenUp: g.tx.givenUp(e), Excused: g.excused(),
+	})
 	g.stop(transactionLevel)
 	tx := g.tx
 	g.record(&Record{
@@ -98,6 +101,22 @@ func (g *Gate) tell(outcome filters.Outcome) {
 	for _, w := range g.engine.witnesses {
 		g.concluded(w, o)
 	}
+}
+
+// reasons are the facts by which a rule has ended the transaction.
+func (g *Gate) reasons(e Ending) []string {
+	if refused := g.tx.progress.refused; e.Ours && refused != nil && refused.Rule != nil {
+		return refused.Rule.Fields
+	}
+	return nil
+}
+
+// excused tells whether a rule that was not enforced would have refused the transaction or taken it away.
+func (g *Gate) excused() bool {
+	would := func(m Match) bool {
+		return m.Observed && (m.Rule.Action == rules.Reject || m.Rule.Action == rules.Discard || m.Rule.Action == rules.Quarantine || m.Rule.Action == rules.Drop)
+	}
+	return slices.ContainsFunc(g.tx.matches, would) || slices.ContainsFunc(g.matches, would)
 }
 
 // givenUp tells whether the client ended the transaction without a reason of ours or the backend's.

@@ -239,7 +239,11 @@ func (g *Gate) answerRecipient(r RecipientRecord) {
 		at := tx.recordPlace()
 		tx.places, tx.recipients = slices.Insert(tx.places, at, rc.place), slices.Insert(tx.recipients, at, r)
 	}
-	g.tell(filters.Outcome{Kind: filters.RecipientOutcome, Code: r.Reply.Code, Ours: r.Ours})
+	o := filters.Outcome{Kind: filters.RecipientOutcome, Code: r.Reply.Code, Enhanced: r.Reply.Enhanced, Ours: r.Ours}
+	if r.Ours && r.Rule != nil {
+		o.Reasons = r.Rule.Fields
+	}
+	g.tell(o)
 }
 
 // sameClass tells whether the rules behind RCPT give this recipient the same answer as the first accepted one, whatever

@@ -89,13 +89,18 @@ func TestDefaultRulesDecide(t *testing.T) {
 		byClient    exceptionClient
 		bySender    exceptionSender
 		byRecipient exceptionRecipient
+
+		history *reputationMail
+		trap    reputationRcpt
 	}
+	number := func(n float64) *float64 { return &n }
 	good := func() situation {
 		return situation{
 			client: clientFacts{IP: netip.MustParseAddr("192.0.2.1")}, dnsbl: &dnsblConnect{}, rdns: &rdnsFacts{Confirmed: true},
 			seen: heloObserved{Valid: true}, mail: mailFacts{Address: "a@example.net", Domain: "example.net"},
 			spf: &spfMail{Result: "pass"}, rcpt: rcptFacts{Address: "b@example.org", Domain: "example.org", Local: "b"},
 			byClient: exceptionClient{"none"}, bySender: exceptionSender{"none"}, byRecipient: exceptionRecipient{"none"},
+			history: &reputationMail{NetworkScore: number(3), DomainScore: number(6)},
 		}
 	}
 	listed := &dnsblConnect{Score: 4, Listed: []string{"zen.example"}}
@@ -139,6 +144,22 @@ func TestDefaultRulesDecide(t *testing.T) {
 		{"recipient blocked for a time", func(x *situation) { x.byRecipient.Recipient = "blocked" }, "blocked-recipient"},
 		{"early talker", func(x *situation) { x.early.Talked = true }, "early-talker"},
 		{"our own name", func(x *situation) { x.seen.Ours = true }, "impostor"},
+		{"to a trap", func(x *situation) { x.trap.Trap = true }, "spam-trap"},
+		{"to a trap, from one allowed for a time", func(x *situation) { x.trap.Trap, x.byClient.Client = true, "allowed" }, "allowed-client"},
+		{"nothing but traps", func(x *situation) { x.history = &reputationMail{NetworkScore: number(-8.57), NetworkTrapped: 3} }, "trapped"},
+		{"nothing but traps, to postmaster", func(x *situation) {
+			x.history, x.rcpt.Local = &reputationMail{NetworkScore: number(-8.57), NetworkTrapped: 3}, "postmaster"
+		}, "postmaster"},
+		{"many traps, but real mail too", func(x *situation) { x.history = &reputationMail{NetworkScore: number(-7.9), NetworkTrapped: 30} }, "suspicious"},
+		{"a trap or two", func(x *situation) { x.history = &reputationMail{NetworkScore: number(-8), NetworkTrapped: 2} }, "suspicious"},
+		{"traps of too few messages", func(x *situation) { x.history = &reputationMail{NetworkTrapped: 3} }, ""},
+		{"a bad history without traps", func(x *situation) { x.history = &reputationMail{NetworkScore: number(-9.9)} }, "suspicious"},
+		{"a domain with a bad history", func(x *situation) { x.history.DomainScore = number(-9.9) }, "suspicious"},
+		{"a bad history, but vouched for", func(x *situation) {
+			x.history.NetworkScore, x.dnsbl = number(-9), &dnsblConnect{Allowed: []string{"dnswl"}}
+		}, ""},
+		{"no history", func(x *situation) { x.history = &reputationMail{} }, ""},
+		{"the store is silent", func(x *situation) { x.history = nil }, ""},
 		{"no reverse DNS", func(x *situation) { x.rdns = &rdnsFacts{} }, "suspicious"},
 		{"SPF fail is no refusal", func(x *situation) { x.spf = &spfMail{Result: "fail"} }, "suspicious"},
 		{"no reverse DNS but vouched for", func(x *situation) { x.rdns = &rdnsFacts{}; x.dnsbl = &dnsblConnect{Allowed: []string{"dnswl"}} }, ""},
@@ -159,7 +180,10 @@ func TestDefaultRulesDecide(t *testing.T) {
 		x := good()
 		test.change(&x)
 		f := setFacts(t, s.NewFacts(), &x.client, &x.limits, &x.early, &x.helo, &x.seen, &x.mail, &x.rcpt, &x.dmarc, &limitMail{}, &limitRcpt{},
-			&x.byClient, &x.bySender, &x.byRecipient)
+			&x.byClient, &x.bySender, &x.byRecipient, &x.trap)
+		if x.history != nil {
+			setFacts(t, f, x.history)
+		}
 		if x.dnsbl != nil {
 			setFacts(t, f, x.dnsbl)
 		}

@@ -120,6 +120,14 @@ type (
 	exceptionRecipient struct {
 		Recipient string `fact:"recipient" values:"none allowed blocked"`
 	}
+	reputationMail struct {
+		NetworkScore   *float64 `fact:"network_score"`
+		NetworkTrapped float64  `fact:"network_trapped"`
+		DomainScore    *float64 `fact:"domain_score"`
+	}
+	reputationRcpt struct {
+		Trap bool `fact:"trap"`
+	}
 	// oddFacts are of every kind and form that the product's facts above leave out.
 	oddFacts struct {
 		Flag    *bool       `fact:"flag"`
@@ -157,6 +165,8 @@ var testGroups = []Group{
 	{Name: "exception", Type: reflect.TypeFor[exceptionSender](), Stage: atMail},
 	{Name: "exception", Type: reflect.TypeFor[exceptionRecipient](), Stage: atRcpt},
 	{Name: "known", Type: reflect.TypeFor[knownFacts](), Stage: atMail},
+	{Name: "reputation", Type: reflect.TypeFor[reputationMail](), Stage: atMail},
+	{Name: "reputation", Type: reflect.TypeFor[reputationRcpt](), Stage: atRcpt},
 }
 
 func testSchema(t testing.TB) *Schema {

@@ -136,4 +136,9 @@ func orDash(s string) string {
 	return s
 }
 
-func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+func local(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}

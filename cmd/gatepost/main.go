@@ -64,6 +64,8 @@ func command() *cobra.Command {
 		learnedCommand("known", "See and forget the senders that have written here before", "a sender or a domain, such as alice@example.org or example.org"),
 		learnedCommand("correspondents", "See and forget whom users have written to", "an address or a domain, such as bob@example.net or example.net"),
 		learnedCommand("pools", "See and forget the pools of senders that pass as one", "a domain, such as example.org"),
+		learnedCommand("reputation", "See and forget how things went with networks and domains", "a client's address or network, or a domain with all below it"),
+		learnedCommand("traps", "See and forget who has written to spam traps", "a trap"),
 		allowCommand(),
 		blockCommand(),
 		quarantineCommand(),

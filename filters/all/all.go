@@ -15,6 +15,7 @@ import (
 	"gatepost/filters/milter"
 	"gatepost/filters/ratelimit"
 	"gatepost/filters/rdns"
+	"gatepost/filters/reputation"
 	"gatepost/filters/spf"
 )
 
@@ -29,6 +30,7 @@ func Specs() []filters.Spec {
 		dnsbl.Spec,
 		spf.Spec,
 		known.Spec,
+		reputation.Spec,
 		greylist.Spec,
 		dkim.Spec,
 		arc.Spec,

@@ -25,8 +25,10 @@ var errFull = errors.New("the store in memory is full")
 type Store struct {
 	clock filters.Clock
 	bound int
-	mu    sync.Mutex // guards marks
-	marks map[mark]filters.Mark
+
+	mu        sync.Mutex // guards marks, standings
+	marks     map[mark]filters.Mark
+	standings map[string]filters.Standing
 }
 
 type mark struct{ space, key string }
@@ -40,7 +42,7 @@ func NewStore(clock filters.Clock) *Store {
 
 // NewStoreFor returns an empty store for as many marks.
 func NewStoreFor(clock filters.Clock, marks int) *Store {
-	return &Store{clock: clock, bound: marks, marks: map[mark]filters.Mark{}}
+	return &Store{clock: clock, bound: marks, marks: map[mark]filters.Mark{}, standings: map[string]filters.Standing{}}
 }
 
 // Peek implements [filters.Store].
