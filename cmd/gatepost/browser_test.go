@@ -208,7 +208,7 @@ func TestPagesInABrowser(t *testing.T) {
 	open.conn.Close()
 	for _, page := range []struct{ path, title, name string }{
 		{"/search", "Search", "search"}, {"/search?where=" + url.QueryEscape(`verdict == "reject"`), "Search", "search-where"},
-		{"/search?where=nonsense", "Search", "search-mistake"}, {"/search?where=" + url.QueryEscape(`kind == "change"`), "Search", "search-changes"}, {"/rules", "Rules", "rules"}, {"/rules/observed", "Rules that are only watched", "observed"}, {"/rules/recommended", "What would fit better", "recommended"}, {"/greylist", "Greylist", "greylist"},
+		{"/search?where=nonsense", "Search", "search-mistake"}, {"/search?where=" + url.QueryEscape(`kind == "change"`), "Search", "search-changes"}, {"/rules", "Rules", "rules"}, {"/rules/observed", "Rules that are only watched", "observed"}, {"/rules/recommended", "What would fit better", "recommended"}, {"/greylist", "Greylist", "greylist"}, {"/learned", "Learned: ", "learned"},
 		{"/exceptions", "Exceptions", "exceptions"}, {"/lists", "Lists", "lists"}, {"/quarantine", "Quarantine", "quarantine"}, {"/configuration", "Configuration", "configuration"},
 		{"/transaction/" + id, "Transaction " + id, "transaction"}, {"/transaction/" + greylisted, "Transaction", "transaction-greylisted"},
 	} {
