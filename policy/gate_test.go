@@ -530,3 +530,29 @@ func TestGivenUp(t *testing.T) {
 		}
 	}
 }
+
+// A witness hears by which facts a rule has refused, what the backend's enhanced code was, and whether something that is
+// only looked at would have refused.
+func TestAWitnessHearsWhy(t *testing.T) {
+	f := &fakes{told: &witness{}, dnsbl: answers(listFacts{Score: 2})}
+	c := f.connect(t, `dnsbl.score >= 2 and mail.local == "evil" -> reject`, `mail.local == "odd" -> reject; mode: observe`,
+		`mail.local == "dull" -> greylist; mode: observe`)
+	c.hello()
+	for _, test := range []struct {
+		sender  string
+		excused bool
+		reasons string
+	}{{"evil", false, "[dnsbl.score mail.local]"}, {"odd", true, "[]"}, {"dull", false, "[]"}, {"good", false, "[]"}} {
+		f.told.outcomes = nil
+		c.mail(test.sender + "@example.net")
+		v := c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "alice@example.org"})
+		if v.Action == 0 {
+			c.Refused(rules.Reply{Code: 550, Enhanced: "5.1.1"})
+		}
+		c.Conclude(Ending{})
+		rcpt, message := f.told.outcomes[0], f.told.outcomes[1]
+		if fmt.Sprint(rcpt.Reasons) != test.reasons || message.Excused != test.excused || rcpt.Ours != (test.sender == "evil") || !rcpt.Ours && rcpt.Enhanced != "5.1.1" {
+			t.Errorf("%s: %+v, %+v", test.sender, rcpt, message)
+		}
+	}
+}

@@ -33,14 +33,14 @@ func storeCommand() *cobra.Command {
 	var from, to string
 	clone := &cobra.Command{
 		Use:   "copy --from embedded --to shared",
-		Short: "Copy all marks from one store into the other, while proxies run",
+		Short: "Copy all marks and reputations from one store into the other, while proxies run",
 		Long: `Copy all marks from one store into the other:
 
   --from embedded --to shared    before a first proxy, or one more, is switched to store.redis
   --from shared --to embedded    before a proxy goes back to a store of its own
 
 embedded is the one in store.path: of the proxy that runs with it, or of none. shared is the one in store.redis. What is
-known in both is merged: the earliest first attempt, the latest pass. So proxies may use both meanwhile, and a copy that
+known in both is merged: the earliest first attempt, the latest pass, the more of the counts of a reputation. So proxies may use both meanwhile, and a copy that
 was interrupted is just started again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

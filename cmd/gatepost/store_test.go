@@ -137,7 +137,7 @@ func TestAnInterruptedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	if err := copyStore(ctx, c, "embedded", "shared", &said); err != nil || said.String() != "Marks copied: 1000\n" {
+	if err := copyStore(ctx, c, "embedded", "shared", &said); err != nil || said.String() != "Marks copied: 1000\nStandings copied: 0\n" {
 		t.Fatalf("%q, %v", said.String(), err)
 	}
 	c.Path = t.TempDir()

@@ -30,7 +30,42 @@ type storeMerge struct {
 	Marks []filters.Mark `json:"marks"`
 }
 
+// storeStanding is an item of the stream "store.standings".
+type storeStanding struct {
+	Key      []byte           `json:"key"`
+	Standing filters.Standing `json:"standing"`
+}
+
+// storeMergeStandings is the argument of the call "store.mergestandings".
+type storeMergeStandings struct {
+	Standings []storeStanding `json:"standings"`
+}
+
+// handleStandings registers what `gatepost store copy` asks of standings.
+func (h *house) handleStandings() {
+	h.control.HandleStream("store.standings", func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
+		var sent error
+		err := h.store.RangeStandings(ctx, "", func(key string, s filters.Standing) bool {
+			sent = send(storeStanding{[]byte(key), s})
+			return sent == nil
+		})
+		return errors.Join(err, sent)
+	})
+	h.control.Handle("store.mergestandings", func(ctx context.Context, arguments json.RawMessage) (any, error) {
+		var r storeMergeStandings
+		if err := json.Unmarshal(arguments, &r); err != nil {
+			return nil, err
+		}
+		keys, standings := make([]string, len(r.Standings)), make([]filters.Standing, len(r.Standings))
+		for i, s := range r.Standings {
+			keys[i], standings[i] = string(s.Key), s.Standing.Add(filters.Standing{}) // within bounds
+		}
+		return nil, h.store.MergeStandings(ctx, keys, standings)
+	})
+}
+
 func (h *house) handleStoreCommands() {
+	h.handleStandings()
 	h.control.Handle("store.status", func(context.Context, json.RawMessage) (any, error) {
 		st := storeStatus{State: "there is no shared store (store.redis)", Entries: h.store.Stats().Entries}
 		if h.shared != nil {

@@ -24,6 +24,8 @@ type copyEnd interface {
 	size(ctx context.Context) (int64, error) // about
 	each(ctx context.Context, yield func(space, key string, m filters.Mark) bool) error
 	merge(ctx context.Context, space string, keys []string, marks []filters.Mark) error
+	eachStanding(ctx context.Context, yield func(key string, s filters.Standing) bool) error
+	mergeStandings(ctx context.Context, keys []string, standings []filters.Standing) error
 	close() error
 }
 
@@ -55,6 +57,10 @@ func copyStore(ctx context.Context, c store.Config, from, to string, w io.Writer
 	copied, err := copyMarks(ctx, source, target, bar)
 	finish()
 	fmt.Fprintf(w, "Marks copied: %d\n", copied)
+	if err == nil {
+		copied, err = copyStandings(ctx, source, target)
+		fmt.Fprintf(w, "Standings copied: %d\n", copied)
+	}
 	if err != nil {
 		return fmt.Errorf("the copy broke off; start it again: %w", err)
 	}

@@ -130,7 +130,7 @@ const (
 
 // score is absent where too little is known.
 func (f *Filter) score(c filters.Counts) *float64 {
-	if c.Total() < float64(f.config.Minimum) {
+	if c.Total()+0.5 < float64(f.config.Minimum) { // the last message has faded a little, too
 		return nil
 	}
 	good, bad := c.Delivered, c.Refused+c.Unknown+trapWeight*c.Trapped

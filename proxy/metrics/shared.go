@@ -33,6 +33,8 @@ var sharedFamilies = []family{
 		sharedCount(func(st *shared.Stats) float64 { return float64(st.Merged) })},
 	{Metric{"gatepost_shared_store_unlearned_total", Counter, nil, "Decisions that this proxy's own memory was too slow to be told of: in an outage their senders are new here." + sharedHelp},
 		sharedCount(func(st *shared.Stats) float64 { return float64(st.Unlearned) })},
+	{Metric{"gatepost_shared_store_untold", Gauge, nil, "Networks and domains with messages that the shared store was not told of yet." + sharedHelp},
+		sharedCount(func(st *shared.Stats) float64 { return float64(st.Waiting) })},
 	{Metric{"gatepost_shared_store_duration_seconds", Histogram, nil, "Until the shared store answered a decision, or was given up." + sharedHelp},
 		func(m *moment, o *out) {
 			if m.Shared != nil {

@@ -34,7 +34,7 @@ type ledger struct {
 
 const (
 	tallyEvery    = time.Second
-	tallyBatch    = 500
+	tallyBatch    = 200             // about 2 ms of a server's time
 	tallyLimit    = 2 * time.Second // for one batch
 	maxWaiting    = 65_536          // about 200 bytes each
 	believed      = 30 * time.Second
