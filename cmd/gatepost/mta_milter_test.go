@@ -78,6 +78,8 @@ milter: [{address: %q, mode: 0666}]
 store: {path: %s/state}
 resolver: {servers: [%q], timeout: 2s}
 log: {level: debug}
+filters:
+  milter: [{name: readdresser, address: %q, edits: [recipients, sender]}]
 rules:
   - {name: c5, when: 'client.ip == "198.51.100.55" or client.ip == "127.0.0.55"', then: reject, at: connect}
   - {name: c4, when: 'client.ip == "198.51.100.44" or client.ip == "127.0.0.44"', then: defer, at: connect}
@@ -97,7 +99,7 @@ rules:
   - {name: void, when: 'header("Subject") == "void"', then: discard}
   - {name: one, when: 'true', then: tag, header: "X-One: {client.ip} {helo.name} name={client.name} {client.submission}"}
   - {name: two, when: 'message.size > 0', then: tag, header: "X-Two: {helo.tls_version} {helo.user} {client.authenticated} {message.size}"}
-`, s.milterAddress, folder, serveDNS(t, s.front)))
+`, s.milterAddress, folder, serveDNS(t, s.front), startReaddresser(t)))
 	s.runCalled(t, s.milterAddress)
 }
 
@@ -219,6 +221,7 @@ var milterCases = []struct {
 		}
 	}},
 	{"quarantine", nil, milterQuarantine},
+	{"recipients and sender", nil, milterReaddresses},
 	{"a large message", nil, func(t *testing.T, s *site) {
 		c := s.dialServer(t)
 		c.transaction("alice@example.org", "")
@@ -365,12 +368,7 @@ func milterWithoutSMTP(t *testing.T, s *site) {
 // sender is told.
 func milterRefusedWithoutSMTP(t *testing.T, s *site) {
 	s.call(t, "printf 'Subject: not to her\\n\\nx\\n' | /usr/sbin/sendmail -C /etc/postfix -f root@example.org alice@example.org Alice@example.org")
-	const bounced = "status=bounced (100% rcpt"
-	for limit := time.Now().Add(20 * time.Second); strings.Count(s.readLog(), bounced) < 1; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("no %q in the log", bounced)
-		}
-	}
+	s.awaitLog(t, "status=bounced (100% rcpt")
 	if left := s.messages(t); len(left) > 0 {
 		t.Errorf("%d messages arrived", len(left))
 	}

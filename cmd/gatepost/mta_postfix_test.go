@@ -66,7 +66,7 @@ smtpd_recipient_restrictions = reject_unlisted_recipient `+s.policyServer+`
 smtpd_data_restrictions = `+s.policyServer+`
 smtpd_end_of_data_restrictions = `+s.policyServer+`
 `)
-	s.write(t, "/etc/postfix/vmailbox", "alice@example.org alice/\nälice@example.org alice/\n")
+	s.write(t, "/etc/postfix/vmailbox", "alice@example.org alice/\nälice@example.org alice/\nvmail@example.org alice/\n")
 	s.write(t, "/etc/postfix/sasl/smtpd.conf", "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n")
 	s.write(t, "/etc/postfix/master.cf", postfixServices(t, s))
 	os.Remove(filepath.Join(s.root, "var/lib/postfix/master.lock"))

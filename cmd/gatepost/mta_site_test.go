@@ -161,6 +161,16 @@ func (s *site) readLog() string {
 	return own.String() + string(output)
 }
 
+// awaitLog waits until the server has logged text.
+func (s *site) awaitLog(t *testing.T, text string) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !strings.Contains(s.readLog(), text); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("no %q in the log", text)
+		}
+	}
+}
+
 func tail(text string, lines int) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
