@@ -614,6 +614,26 @@ func TestTooManyConnections(t *testing.T) {
 	h.hello()
 }
 
+// TestSilentMTA: a frame that has begun has limits.data_timeout to go on. The transaction comes to nothing, and is recorded.
+func TestSilentMTA(t *testing.T) {
+	h := start(t, setup{limits: func(l *proxy.Limits) { l.DataTimeout = filters.Duration(50 * time.Millisecond) },
+		rules: []rules.Definition{rule("large", "message.size > 100000", "reject")}})
+	c := h.hello()
+	c.envelope("a@example.org", "b@example.com")
+	c.sent = wire.Append(c.sent, 'B', "half of what was announced")
+	c.sent = c.sent[:len(c.sent)-10]
+	if err := c.caller.send(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.frame(); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection stays: %v", err)
+	}
+	r := h.journal.Await(t, policy.TransactionRecord, 1)[0]
+	if r.Ending.Reply.Code != 0 || r.Ending.Note != "timeout" || h.server.Metrics().Timeouts.Load() != 1 {
+		t.Errorf("%+v, %d timeouts", r.Ending, h.server.Metrics().Timeouts.Load())
+	}
+}
+
 func TestTCP(t *testing.T) {
 	h := start(t, setup{listen: Listen{Listen: called.Listen{Address: "inet:127.0.0.1:0"}}})
 	h.hello().bye()
