@@ -47,6 +47,9 @@ import (
 //	-- journal --    one line a transaction: "CODE ours|backend NOTE"
 //	-- kept --       what is in quarantine: "kept by RULE" or "copy by RULE", "from ARG", "to ARG", an empty line, the message
 //
+// Every dialogue about mail is held with the milter and the policy server too (proxy/called/calledtest), unless a line
+// before the first section says "SMTP only: " and the reason.
+//
 // Lines of a dialogue:
 //
 //	C: text          the client sends a line; lines that follow each other go in one write
