@@ -54,7 +54,7 @@ func (f *Filter) enter(ctx context.Context, m *filters.Message) error {
 // over plays the message over a connection and keeps it, or closes it.
 func (f *Filter) over(ctx context.Context, l *link, v filters.View) (*Facts, error) {
 	stop := l.giveUpWith(ctx)
-	l.heard, l.count, l.writes = 0, 0, 0
+	l.heard, l.count = 0, 0
 	p := &play{filter: f, link: l, ctx: ctx, view: v}
 	err := p.run()
 	l.handedOn = l.handedOn && l.count == 0

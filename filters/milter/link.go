@@ -46,9 +46,8 @@ type link struct {
 	handedOn bool              // it was told of a client who has left, and is to hear of another one
 	used     time.Time
 
-	heard  int // bytes of frames of the present message
-	count  int // frames of the present message
-	writes int // socket writes of the present message
+	heard int // bytes of frames of the present message
+	count int // frames of the present message
 }
 
 // dial connects and negotiates.
@@ -115,7 +114,6 @@ func (l *link) write(ctx context.Context) error {
 	}
 	_, err := l.nc.Write(l.out)
 	l.out = l.out[:0]
-	l.writes++
 	return l.theirs(ctx, err)
 }
 

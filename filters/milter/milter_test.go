@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +124,7 @@ func TestVerdicts(t *testing.T) {
 		"shutdown":                    {'T', action(wire.ActShutdown), "defer data "},
 		"connection failure":          {'C', action(wire.ActConnFail), "defer connect "},
 		"several lines, 100%":         {'E', reply(451, "4.3.2 a", "4.3.2 b 100%"), "defer end 451 4.3.2 a\nb 100%"},
+		"five lines":                  {'E', reply(550, "5.7.1 a", "5.7.1 b", "", "c", "5.7.1 100% d"), "reject end 550 5.7.1 a\nb\n\nc\n100% d"},
 		"no enhanced code":            {'E', reply(554, "No"), "reject end 554 5.7.1 No"},
 		"another class's code":        {'E', reply(554, "4.7.1 No"), "reject end 554 5.7.1 No"},
 		"no reply at all":             {'E', wire.Append(nil, 'y', "250 2.0.0 ok\x00"), "defer end "},
@@ -528,18 +530,54 @@ func TestSlowClientsLeaveRoom(t *testing.T) {
 	}
 }
 
-// TestWrites holds how often a socket is written for a message: once for each group of stages.
-func TestWrites(t *testing.T) {
-	for name, agree := range map[string]wire.Negotiation{"all answered": {}, "nothing answered": {Protocol: 0xff080}} {
-		s := &script{agree: agree}
-		f := newFilter(t, s, nil)
-		v := viewOf(sample, "a@example.org", "b@example.org", "c@example.org")
-		observe(t, f, v)
-		l := f.pool.take(v.Session, v.Greeting)
-		if l == nil || l.writes != 3 {
-			t.Errorf("%s: %+v", name, l)
+// countedDialer counts what a connection is really written.
+type countedDialer struct {
+	filters.Dialer
+	writes atomic.Int64
+}
+
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (d *countedDialer) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.Dial(ctx, network, address)
+	return &countedConn{conn, &d.writes}, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// TestSocketWrites: the negotiation, the envelope with all before it, the header, and the body with its end are one write
+// each, whatever is answered; a body of several chunks is one more for each; to hand a connection on costs one.
+func TestSocketWrites(t *testing.T) {
+	large := "A: b\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", 10000) // 3 chunks
+	fields := strings.Repeat("X-Field: value\r\n", 50) + "\r\nbody\r\n"
+	for name, agree := range map[string]wire.Negotiation{"all answered": {}, "nothing answered": {Protocol: 0xff080}, "with macros of its own": {
+		Actions: milter.OptSetSymList, Macros: []wire.MacroRequest{{Stage: milter.StageEOH, Names: []string{"i"}}}}} {
+		d := &countedDialer{Dialer: &script{agree: agree}}
+		f := newFilter(t, d, always)
+		v := viewOf(fields, "a@example.org", "b@example.org", "c@example.org")
+		for _, step := range []struct {
+			text string
+			want int64
+		}{{fields, 1 + 3}, {fields, 3}, {large, 3 + 2}} {
+			before := d.writes.Load()
+			v.Message = complete(step.text)
+			observe(t, f, v)
+			if got := d.writes.Load() - before; got != step.want {
+				t.Errorf("%s: %d writes, want %d", name, got, step.want)
+			}
 		}
-		l.quit()
+		leave(f, v)
+		before := d.writes.Load()
+		observe(t, f, viewOf(fields))
+		if got := d.writes.Load() - before; got != 4 {
+			t.Errorf("%s: %d writes for another client", name, got)
+		}
 	}
 }
 
@@ -593,13 +631,14 @@ func FuzzReplies(f *testing.F) {
 	f.Add(slices.Concat((&wire.Negotiation{Version: 6}).AppendTo(nil), cont, cont, cont, cont, cont, cont, cont, cont, cont, cont,
 		text('h', "A", "b\r\n.\r\n"), edit('i', 1, "B", "c"), edit('m', 1, "X", ""), text('q', "x"), wire.Append(nil, 'b', "x\n.\n"), wire.AppendReply(nil, 550, []string{"5.7.1 a", "b"})))
 	f.Add(slices.Concat((&wire.Negotiation{Version: 6, Protocol: 0xff080}).AppendTo(nil), text('+', "<a@b>"), action('r')))
+	f.Add(slices.Concat((&wire.Negotiation{Version: 6, Protocol: 0xff080}).AppendTo(nil), text('2', "<a@b>", "NOTIFY=NEVER"), text('-', "joe@example.org"), text('e', "<>"), action('a')))
 	f.Fuzz(func(t *testing.T, said []byte) {
 		dial := dialerFunc(func() net.Conn {
 			ours, theirs := net.Pipe()
 			go func() { theirs.Write(said); theirs.Close() }()
 			return &deaf{ours}
 		})
-		filter := newFilter(t, dial, func(set *setting) { set.config.Edits = []string{"headers", "body"} })
+		filter := newFilter(t, dial, func(set *setting) { set.config.Edits = []string{"headers", "body", "recipients", "sender"} })
 		facts, err := filter.Message(t.Context(), viewOf(sample))
 		if err != nil {
 			return
@@ -608,6 +647,11 @@ func FuzzReplies(f *testing.F) {
 			for _, e := range c.Fields {
 				if e.Kind != filters.DeleteField {
 					oneField(t, e)
+				}
+			}
+			for _, e := range c.Envelope {
+				if strings.ContainsAny(e.Address, " <>\r\n\x00") || e.Address == "" && e.Kind != filters.ChangeSender {
+					t.Errorf("address %q", e.Address)
 				}
 			}
 			if body := string(c.Body); strings.Contains(strings.ReplaceAll(body, "\r\n", ""), "\n") || strings.Contains(strings.ReplaceAll(body, "\r\n", ""), "\r") {
