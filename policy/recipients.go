@@ -139,20 +139,36 @@ func (g *Gate) endRecipient() {
 
 // relayVerdict refuses recipients that are not ours from clients that we do not know. No rule and no bypass lifts it.
 func (g *Gate) relayVerdict(rc *recipient) Verdict {
+	if refused := g.foreign(&rc.rcpt); refused != "" {
+		return g.refusal(rules.Reject, rules.Reply{Code: 550, Enhanced: "5.7.1", Text: refused}, nil)
+	}
+	return Verdict{}
+}
+
+// foreign is why a recipient is none of ours, or empty.
+func (g *Gate) foreign(rcpt *RcptFacts) string {
 	authenticated := g.greeting != nil && g.greeting.AuthUser != ""
-	refused := ""
 	switch {
 	case len(g.engine.domains) == 0 || g.session.Trusted || authenticated:
 	case g.session.AskedByMTA: // the MTA relays, and has found that it may before it asked
-	case !g.engine.domains.has(rc.rcpt.Domain):
-		refused = "we do not relay for " + printable(rc.rcpt.Domain)
-	case g.engine.noRoutes && strings.ContainsAny(rc.rcpt.Local, "@%!"):
-		refused = "we do not relay along a route in the part before the @"
+	case !g.engine.domains.has(rcpt.Domain):
+		return "we do not relay for " + printable(rcpt.Domain)
+	case g.engine.noRoutes && strings.ContainsAny(rcpt.Local, "@%!"):
+		return "we do not relay along a route in the part before the @"
 	}
-	if refused == "" {
-		return Verdict{}
+	return ""
+}
+
+// Foreknown tells that a next transaction's first recipient cannot be refused here, whatever is found out until then: no
+// rule has a say about this client at MAIL or RCPT, and the recipient is one of ours.
+func (g *Gate) Foreknown(forwardPath string) bool {
+	first, end := g.engine.first[filters.AtMail], g.engine.first[filters.AtRcpt+1]
+	for i := first; i < end && i <= g.closedAt; i++ {
+		if r := &g.engine.rules[i]; !g.passesOver(r) && r.Mode != rules.Observe {
+			return false
+		}
 	}
-	return g.refusal(rules.Reject, rules.Reply{Code: 550, Enhanced: "5.7.1", Text: refused}, nil)
+	return g.foreign(RcptFactsOf(forwardPath, 1)) == ""
 }
 
 // carryOn turns the ruling at RCPT into a verdict. A greylisting that has been passed is no decision: the rules behind

@@ -3,6 +3,8 @@ package policy
 import (
 	"testing"
 	"time"
+
+	"gatepost/filters"
 )
 
 func TestClasses(t *testing.T) {
@@ -95,4 +97,40 @@ func TestClassesDoNotDependOnSpeed(t *testing.T) {
 	expect(t, "the first", c.rcpt("a@example.org"), "")
 	time.AfterFunc(time.Millisecond, func() { close(open) })
 	expect(t, "the second", c.rcpt("b@example.org"), "452 4.5.3")
+}
+
+// The backend may be asked ahead about a recipient only where no rule can refuse it any more.
+func TestForeknown(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		rules   []string
+		session filters.Session
+		to      string
+		want    bool
+	}{
+		{"no rules", nil, filters.Session{}, "b@example.org", true},
+		{"another's domain", nil, filters.Session{}, "b@example.com", false},
+		{"another's domain, from a trusted client", nil, filters.Session{Trusted: true}, "b@example.com", true},
+		{"a rule about the recipient", []string{`rcpt.local == "x" -> reject`}, filters.Session{}, "b@example.org", false},
+		{"a rule about the sender", []string{"mail.null -> reject; at: mail"}, filters.Session{}, "b@example.org", false},
+		{"a rule about the client", []string{"dnsbl.score > 3 -> defer"}, filters.Session{}, "b@example.org", false},
+		{"that slows down only", []string{"mail.null -> slow; delay: 1s"}, filters.Session{}, "b@example.org", false},
+		{"for a trusted client", []string{"dnsbl.score > 3 -> reject"}, filters.Session{Trusted: true}, "b@example.org", true},
+		{"that is watched", []string{"dnsbl.score > 3 -> reject; mode: observe"}, filters.Session{}, "b@example.org", true},
+		{"behind one that closes all", []string{`in_network(client.ip, "192.0.2.0/24") -> accept; at: connect`, "mail.null -> reject"}, filters.Session{}, "b@example.org", true},
+		{"about the message", []string{"message.size > 5 -> reject"}, filters.Session{}, "b@example.org", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := &fakes{}
+			c := session(t, compile(t, f, f.config(test.rules...)), &test.session, &Runtime{})
+			c.hello()
+			if got := c.Foreknown(test.to); got != test.want {
+				t.Errorf("before a transaction: %v", got)
+			}
+			c.mail("a@example.com")
+			if got := c.Foreknown(test.to); got != test.want {
+				t.Errorf("in one: %v", got)
+			}
+		})
+	}
 }

@@ -151,6 +151,9 @@ func (s *session) ask(line string) {
 		s.relay(s.lossReply(err))
 		return
 	}
+	if s.backend.Disclaim() {
+		s.link = linkStale
+	}
 	r, err := s.backend.Command(ctx, []byte(line))
 	switch {
 	case err != nil:

@@ -216,6 +216,7 @@ func (s *session) send(edits policy.Edits) (r wire.Reply, dotSent bool, err erro
 		Body:    body,
 		Size:    body.size() + int64(len(prepend)),
 		Binary:  s.tx.binary,
+		Next:    s.foresee(),
 	}, 0)
 }
 

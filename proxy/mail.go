@@ -45,7 +45,7 @@ func (s *session) mail(c wire.Command) {
 			UTF8:        hasParam(params, "SMTPUTF8"),
 			Started:     s.server.clock.Now(),
 		},
-		mail:   wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params),
+		mail:   mailLine(path, params),
 		binary: isBinary(params),
 	}
 	s.reach(StageMail)
@@ -74,7 +74,7 @@ const tooLarge = 552
 // nextIsRcpt looks at the input without using it up.
 func (s *session) nextIsRcpt() bool {
 	next := s.b.unread()
-	return len(next) > 5 && bytes.EqualFold(next[:5], []byte("RCPT ")) && bytes.Contains(next, []byte("\r\n"))
+	return startsRcpt(next) && bytes.Contains(next, []byte("\r\n"))
 }
 
 // settle gets the replies from the backend that the client still waits for: to MAIL, and to recipients.
@@ -162,9 +162,19 @@ func (s *session) rcpt(c wire.Command) {
 			s.outOfSequence("MAIL was refused")
 		}
 	default:
-		// Without its source route: RFC 5321, 3.3 wants it ignored, and a backend that trusts us would go by it.
-		s.relayRcpt(wire.AppendParams([]byte("RCPT TO:<"+path.Address+">"), params))
+		s.relayRcpt(rcptLine(path, params))
 	}
+}
+
+// mailLine is MAIL as the backend hears it.
+func mailLine(path wire.Path, params []filters.Param) []byte {
+	return wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params)
+}
+
+// rcptLine is RCPT as the backend hears it, without its source route: RFC 5321, 3.3 wants it ignored, and a backend that
+// trusts us would go by it.
+func rcptLine(path wire.Path, params []filters.Param) []byte {
+	return wire.AppendParams([]byte("RCPT TO:<"+path.Address+">"), params)
 }
 
 // badRcpt answers an RCPT that neither gate nor backend is asked about.

@@ -241,12 +241,19 @@ func (s *session) script(lines [][]byte) []utterance {
 func (s *session) recite(ctx context.Context, lines [][]byte) (said outcome, err error) {
 	s.tx.backend = s.backend.Address()
 	script := s.script(lines)
+	claimed := len(script) == 2 && s.backend.Claim(script[0].line, script[1].line)
+	if !claimed && s.backend.Disclaim() {
+		s.link = linkStale
+		script = s.script(lines)
+	}
 	s.link = linkStale
 	for len(script) > 0 {
 		part := script[:min(batch, len(script))]
 		script = script[len(part):]
 		for _, u := range part {
-			s.backend.Queue(u.line)
+			if !claimed {
+				s.backend.Queue(u.line)
+			}
 		}
 		for _, u := range part {
 			answer, err := s.backend.Reply(ctx)

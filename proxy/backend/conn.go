@@ -24,6 +24,7 @@ type Conn struct {
 	commands []command // whose reply was not read yet, oldest first
 	sent     int       // how many of them were sent
 	out      []byte    // lines not sent yet
+	ahead    [][]byte  // lines that left with the latest message, while nobody has claimed them
 
 	introduced  Extensions // what is offered before the hand-over
 	transaction bool       // MAIL was sent and nothing has ended it
@@ -48,6 +49,7 @@ type step uint8
 
 const (
 	callers step = iota
+	ahead        // said with a message, see Parts.Next
 	resetting
 	introducing // EHLO to learn what the backend takes
 	securing    // STARTTLS
@@ -90,13 +92,21 @@ func (c *Conn) queue(line []byte, s step) {
 		c.link.broken = true
 		return
 	}
+	if len(c.ahead) > 0 { // they have begun a transaction that the caller does not know of
+		c.link.broken = true
+		return
+	}
+	c.commands = append(c.commands, commandOf(line, s))
+	c.out = append(append(c.out, line...), '\r', '\n')
+}
+
+func commandOf(line []byte, s step) command {
 	k := command{step: s}
 	verb, _, _ := bytes.Cut(line, []byte{' '})
 	for i := range min(len(verb), len(k.verb)) {
 		k.verb[i] = upper(verb[i])
 	}
-	c.commands = append(c.commands, k)
-	c.out = append(append(c.out, line...), '\r', '\n')
+	return k
 }
 
 func upper(b byte) byte {
@@ -188,10 +198,13 @@ func (c *Conn) Reply(ctx context.Context) (wire.Reply, error) {
 	if c.link == nil {
 		return wire.Reply{}, c.fail("reply", errReleased)
 	}
-	for len(c.commands) > 0 && c.commands[0].step != callers {
-		if err := c.settleOne(ctx); err != nil {
+	for len(c.commands) > 0 && c.commands[0].step == ahead {
+		if _, _, err := c.next(ctx); err != nil {
 			return wire.Reply{}, err
 		}
+	}
+	if err := c.settle(ctx); err != nil {
+		return wire.Reply{}, err
 	}
 	_, r, err := c.next(ctx)
 	return r, err

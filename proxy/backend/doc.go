@@ -22,6 +22,9 @@
 //
 // EHLO carries the client's own name after a hand-over, so that the backend's Received field is true.
 //
+// With a message may leave what the client has sent behind it, the next transaction's MAIL and RCPT ([Parts].Next), as RFC
+// 2920, 3.1 allows: that saves a client with a queue every other round trip.
+//
 // # What a backend may do
 //
 // It may take one EHLO only, answer late, or count: errors, commands without a message, connections. A connection is given

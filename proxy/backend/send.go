@@ -29,6 +29,10 @@ type Parts struct {
 	Size int64
 	// Binary tells that MAIL had BODY=BINARYMIME: it takes BDAT (RFC 3030, 3).
 	Binary bool
+	// Next is MAIL and RCPT of the next transaction, without CRLF, to leave with a small message where the backend allows
+	// that: see [Conn.Claim]. Who gives them has to look whether they were said by [Conn.Disclaim] or Claim before anything
+	// else is queued. They are kept.
+	Next [][]byte
 }
 
 // SendMessage transfers the message in one BDAT … LAST where the backend offers CHUNKING, else with DATA, and waits for
@@ -70,13 +74,20 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	}
 	out := newOutlet(ctx, c.link, p.Size, time.Duration(c.server.config.BlockTimeout))
 	defer out.free()
+	if !c.saysAhead(p) {
+		p.Next = nil
+	}
 	if c.extensions.Chunking {
 		err = out.sendBDAT(p)
 	} else {
 		err = out.sendData(p)
 	}
 	r, replyErr := out.finalReply(err, finalWait)
-	return c.concluded(ctx, r, out.ended, err, replyErr)
+	r, dotSent, err = c.concluded(ctx, r, out.ended, err, replyErr)
+	if c.link != nil && err == nil {
+		c.saidAhead(p)
+	}
+	return r, dotSent, err
 }
 
 // lastWord is why the backend has hung up, or spoken without being asked, before the message.
@@ -255,10 +266,17 @@ func (o *outlet) sendBDAT(p Parts) error {
 		return errTooShort
 	}
 	o.ended = true
+	o.gatherLines(p.Next)
 	if len(o.gathered) == 0 {
 		return nil
 	}
 	return o.write(nil)
+}
+
+func (o *outlet) gatherLines(lines [][]byte) {
+	for _, line := range lines {
+		o.gathered = append(append(o.gathered, line...), '\r', '\n')
+	}
 }
 
 func (p Parts) writeTo(w io.Writer) error {
@@ -293,7 +311,7 @@ func (w *chunk) Write(p []byte) (int, error) {
 // sendData sends the message as DATA wants it. Its end is the dot, which the stuffer writes in one piece with what goes
 // before it.
 func (o *outlet) sendData(p Parts) error {
-	stuffer := wire.NewStuffer(dataBlocks{o})
+	stuffer := wire.NewStuffer(dataBlocks{o, p.Next})
 	if err := p.writeTo(counted{o, stuffer}); err != nil {
 		return err
 	}
@@ -318,11 +336,20 @@ func (c counted) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// dataBlocks writes the stuffer's blocks.
-type dataBlocks struct{ o *outlet }
+// dataBlocks writes the stuffer's blocks, and with the last one what goes with it.
+type dataBlocks struct {
+	o    *outlet
+	next [][]byte
+}
 
 func (w dataBlocks) Write(p []byte) (int, error) {
-	if err := w.o.write(p); err != nil {
+	block := p
+	if w.o.ended && len(w.next) > 0 {
+		w.o.gathered = append(w.o.gathered, p...)
+		w.o.gatherLines(w.next)
+		block = nil
+	}
+	if err := w.o.write(block); err != nil {
 		return 0, err
 	}
 	return len(p), nil
