@@ -12,6 +12,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy"
+	"gatepost/rules"
 )
 
 // Config is the section `log:`.
@@ -87,7 +88,7 @@ func (r Recorder) Record(rec *policy.Record) {
 	}
 	attrs = append(attrs, slog.String("verdict", VerdictOf(rec).String()))
 	attrs = append(attrs, matches(rec.Matched)...)
-	attrs = append(attrs, ending(rec)...)
+	attrs = appendEnding(attrs, rec)
 	attrs = append(attrs, slog.Duration("took", rec.End.Sub(rec.Start).Round(100_000)), slog.String("facts", facts(rec)))
 	if failed := failures(rec.Filters); failed != "" {
 		attrs = append(attrs, slog.String("failed", failed))
@@ -99,24 +100,23 @@ func (r Recorder) Record(rec *policy.Record) {
 const maxRecipientsLogged = 10
 
 func recipients(all []policy.RecipientRecord) slog.Attr {
-	var b strings.Builder
-	for i, r := range all {
+	var room [256]byte
+	text := room[:0]
+	for i := range all {
+		r := &all[i]
 		if i == maxRecipientsLogged {
-			fmt.Fprintf(&b, " and %d more", len(all)-i)
+			text = fmt.Appendf(text, " and %d more", len(all)-i)
 			break
 		}
 		if i > 0 {
-			b.WriteByte(' ')
+			text = append(text, ' ')
 		}
-		b.WriteByte('<')
-		b.WriteString(r.Address)
-		b.WriteByte('>')
+		text = append(append(append(text, '<'), r.Address...), '>')
 		if r.Reply.Code/100 != 2 {
-			b.WriteByte('=')
-			b.WriteString(strconv.Itoa(r.Reply.Code))
+			text = strconv.AppendInt(append(text, '='), int64(r.Reply.Code), 10)
 		}
 	}
-	return slog.String("to", b.String())
+	return slog.String("to", string(text))
 }
 
 // matches names the rules that applied and those that were only watched, each once.
@@ -148,34 +148,43 @@ func matches(all []policy.Match) []slog.Attr {
 	return attrs
 }
 
-// ending tells what the client was told last: at the end of data, or else to a recipient who was refused.
-func ending(rec *policy.Record) []slog.Attr {
-	e := rec.Ending
-	if rec.Refused != nil && e.Reply.Code == 0 {
-		e.Reply = rec.Refused.Reply
+// appendEnding tells what the client was told last: at the end of data, or else to a recipient who was refused.
+func appendEnding(attrs []slog.Attr, rec *policy.Record) []slog.Attr {
+	e, reply := &rec.Ending, &rec.Ending.Reply
+	if rec.Refused != nil && reply.Code == 0 {
+		reply = &rec.Refused.Reply
 	}
-	for _, rcpt := range rec.Recipients {
-		if e.Reply.Code == 0 && rcpt.Reply.Code/100 != 2 {
-			e.Reply = rcpt.Reply
+	for i := range rec.Recipients {
+		if refused := &rec.Recipients[i].Reply; reply.Code == 0 && refused.Code/100 != 2 {
+			reply = refused
 		}
 	}
-	var attrs []slog.Attr
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
+	if reply.Code != 0 {
+		attrs = append(attrs, slog.String("reply", spoken(reply)))
 	}
-	if e.Reply.Code != 0 {
-		attrs = append(attrs, slog.String("reply", strings.TrimSpace(strconv.Itoa(e.Reply.Code)+" "+e.Reply.Enhanced)+" "+e.Reply.Text))
-	}
-	text("backend", e.Backend)
-	text("queue_id", e.QueueID)
+	attrs = appendNonEmpty(attrs, "backend", e.Backend)
+	attrs = appendNonEmpty(attrs, "queue_id", e.QueueID)
 	if e.Size > 0 {
 		attrs = append(attrs, slog.Int64("size", e.Size))
 	}
-	text("line_endings", e.Normalized)
-	text("note", e.Note)
-	return attrs
+	attrs = appendNonEmpty(attrs, "line_endings", e.Normalized)
+	return appendNonEmpty(attrs, "note", e.Note)
+}
+
+func appendNonEmpty(attrs []slog.Attr, key, value string) []slog.Attr {
+	if value == "" {
+		return attrs
+	}
+	return append(attrs, slog.String(key, value))
+}
+
+func spoken(r *rules.Reply) string {
+	var room [256]byte
+	text := strconv.AppendInt(room[:0], int64(r.Code), 10)
+	if r.Enhanced != "" {
+		text = append(append(text, ' '), r.Enhanced...)
+	}
+	return string(append(append(text, ' '), r.Text...))
 }
 
 // facts writes what filters found out. What the gate itself knows stands in the line already.

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/netip"
 	"reflect"
@@ -165,5 +166,32 @@ func TestLevelsAreWrittenAsTheyAreRead(t *testing.T) {
 	var l Level
 	if err := l.UnmarshalText([]byte("loud")); err == nil {
 		t.Error("loud is a level")
+	}
+}
+
+// accepted is a record of a message that was taken.
+func accepted(t *testing.T) *policy.Record {
+	rec := transaction(t)
+	rec.Recipients = rec.Recipients[:1]
+	rec.Filters, rec.Matched = nil, nil
+	rec.Ending = policy.Ending{Reply: rules.Reply{Code: 250, Enhanced: "2.0.0", Text: "Ok: queued as BENCH"}, Size: 4096, QueueID: "BENCH", Backend: "127.0.0.1:25"}
+	return rec
+}
+
+// TestLineAllocates holds what the line of a message costs: there is one for each.
+func TestLineAllocates(t *testing.T) {
+	rec := accepted(t)
+	r := Recorder{NewLogger(Default(), io.Discard)}
+	if n := testing.AllocsPerRun(100, func() { r.Record(rec) }); n > 6 {
+		t.Errorf("%g allocations", n)
+	}
+}
+
+func BenchmarkLine(b *testing.B) {
+	rec := accepted(new(testing.T))
+	r := Recorder{NewLogger(Default(), io.Discard)}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Record(rec)
 	}
 }
