@@ -161,7 +161,9 @@ func (s *session) hold() time.Duration {
 	return s.service.Hold
 }
 
-const shortHold = time.Second
+// shortHold is longer than most round trips. 1,000 clients that send a byte a second come to 100 connections in turns of it, so all
+// others wait for ten of them.
+const shortHold = 250 * time.Millisecond
 
 // batch bounds the commands that are sent before their replies are read: both ends' buffers hold them.
 const batch = 50

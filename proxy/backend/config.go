@@ -26,7 +26,7 @@ type Config struct {
 	// none requires domains, since the backend then takes every client for the proxy's machine.
 	ClientAddress ClientAddress `yaml:"client_address" values:"xclient proxy-v1 proxy-v2 transparent none"`
 	// How long a backend may be kept waiting for the rest of a message before it is reset and released; it is dialled
-	// again when the message is complete. While nearly all connections are in use it is one second.
+	// again when the message is complete. While nearly all connections are in use it is a quarter of a second.
 	Hold filters.Duration `yaml:"hold"`
 	// Connections to each backend at most, idle ones included; one more may be used for probes. Sessions above that
 	// wait. Keep it below the backend's own limit (Postfix: default_process_limit, Exim: smtp_accept_max).
