@@ -161,6 +161,9 @@ func (b *bench) handIn(addr netip.AddrPort) error {
 		return err
 	}
 	defer c.Close()
+	if err := c.Expect("the connection", 220); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		line string
 		code int
