@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	mathbits "math/bits"
 	"net/netip"
 	"reflect"
@@ -140,44 +141,61 @@ func (f *Facts) All(yield func(name string, value any)) {
 // AppendText appends every fact that is not absent as "name=value", lists with commas, except those that skip says. A
 // text that could be taken for more than one fact or item is quoted: much of it was written by strangers.
 func (f *Facts) AppendText(dst []byte, skip func(name string) bool) []byte {
-	first := true
+	start := len(dst)
 	for _, x := range f.schema.fields {
-		if !x.present(f) || skip(x.Name) {
+		if !f.known.has(x.Group) || skip(x.Name) {
 			continue
 		}
-		if !first {
+		before := len(dst)
+		if before > start {
 			dst = append(dst, ' ')
 		}
-		first = false
-		dst = x.appendValue(append(append(dst, x.Name...), '='), f)
+		var ok bool
+		if dst, ok = x.appendValue(append(append(dst, x.Name...), '='), f); !ok {
+			dst = dst[:before]
+		}
 	}
 	return dst
 }
 
-func (x *field) appendValue(dst []byte, f *Facts) []byte {
+// appendValue appends nothing, and is not ok, where the fact is absent.
+func (x *field) appendValue(dst []byte, f *Facts) (text []byte, ok bool) {
 	switch x.Kind {
 	case Bool:
-		value, _ := x.boolean(f)
-		return strconv.AppendBool(dst, value)
+		if value, ok := x.boolean(f); ok {
+			return strconv.AppendBool(dst, value), true
+		}
 	case Number:
-		value, _ := x.number(f)
-		return strconv.AppendFloat(dst, value, 'g', -1, 64)
+		if value, ok := x.number(f); ok {
+			return appendShortest(dst, value), true
+		}
 	case Text:
-		value, _ := x.text(f)
-		return appendWord(dst, value)
+		if value, ok := x.text(f); ok {
+			return appendWord(dst, value), true
+		}
 	case List:
-		list, _ := x.list(f)
+		list, ok := x.list(f)
 		for i, value := range list {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
 			dst = appendWord(dst, value)
 		}
+		return dst, ok
 	case Address:
-		value, _ := x.address(f)
-		return value.AppendTo(dst)
+		if value, ok := x.address(f); ok {
+			return value.AppendTo(dst), true
+		}
 	}
-	return dst
+	return dst, false
+}
+
+// appendShortest writes most numbers, which are small and whole, without looking for their shortest form.
+func appendShortest(dst []byte, n float64) []byte {
+	if whole := int64(n); float64(whole) == n && whole > -1e6 && whole < 1e6 && (n != 0 || !math.Signbit(n)) {
+		return strconv.AppendInt(dst, whole, 10)
+	}
+	return strconv.AppendFloat(dst, n, 'g', -1, 64)
 }
 
 func appendWord(dst []byte, s string) []byte {

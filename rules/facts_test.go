@@ -2,9 +2,13 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 // AppendText says what All says, and allocates nothing.
@@ -34,5 +38,24 @@ func TestAppendText(t *testing.T) {
 	room := make([]byte, 0, 4<<10)
 	if n := testing.AllocsPerRun(100, func() { f.AppendText(room, skip) }); n > 0 {
 		t.Errorf("%.0f allocations", n)
+	}
+}
+
+func TestNumbersAreWrittenInTheirShortestForm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.OneOf(rapid.Float64(), rapid.Map(rapid.IntRange(-2e6, 2e6), func(n int) float64 { return float64(n) }),
+			rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 999_999, 1e6, -999_999, -1e6, 0.5, math.Inf(1), math.NaN()})).Draw(t, "n")
+		if got, want := string(appendShortest(nil, n)), strconv.FormatFloat(n, 'g', -1, 64); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
+}
+
+func BenchmarkAppendText(b *testing.B) {
+	f := sampleFacts(b, testSchema(b))
+	room := make([]byte, 0, 4<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.AppendText(room, func(string) bool { return false })
 	}
 }
