@@ -19,6 +19,8 @@ import (
 // server is one of those that are asked.
 type server struct {
 	address  string
+	near     bool                      // on this machine: its sockets are used again
+	spare    spare                     // of these
 	timeouts atomic.Int32              // in a row
 	last     atomic.Pointer[time.Time] // of these
 }
@@ -135,13 +137,20 @@ const maxMismatched = 8
 var errMismatched = errors.New("replies that do not fit the question")
 
 // overUDP uses a socket of its own for each query: the port is as hard to guess as the id (RFC 5452, 4.5). Connected,
-// it takes datagrams from the server alone.
-func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byte) ([]byte, error) {
-	conn, stop, err := dial(ctx, "udp", s.address)
+// it takes datagrams from the server alone. One to a server on this machine is used again when it has been answered.
+func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byte) (reply []byte, err error) {
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
+	release := obey(ctx, conn)
+	defer func() {
+		if release() && err == nil && s.near {
+			s.spare.keep(conn)
+		} else {
+			conn.Close()
+		}
+	}()
 	q.setID(randomID())
 	r.Metrics.Queries.Add(1)
 	r.Metrics.UDP.Add(1)
@@ -162,11 +171,13 @@ func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byt
 }
 
 func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, error) {
-	conn, stop, err := dial(ctx, "tcp", s.address)
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", s.address)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
+	defer conn.Close()
+	defer obey(ctx, conn)()
 	q.setID(randomID())
 	r.Metrics.Queries.Add(1)
 	r.Metrics.TCP.Add(1)
@@ -192,15 +203,18 @@ func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, err
 	return reply, nil
 }
 
-// dial connects and lets the end of ctx end all reading and writing, by time or by Close. stop closes the connection.
-func dial(ctx context.Context, network, address string) (conn net.Conn, stop func(), err error) {
-	var d net.Dialer
-	conn, err = d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, nil, err
+// connect returns a UDP socket for one question.
+func (s *server) connect(ctx context.Context) (net.Conn, error) {
+	if conn := s.spare.take(); conn != nil {
+		return conn, nil
 	}
-	release := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	return conn, func() { release(); conn.Close() }, nil
+	var d net.Dialer
+	return d.DialContext(ctx, "udp", s.address)
+}
+
+// obey lets the end of ctx end all reading and writing, by time or by Close. release tells whether that was prevented.
+func obey(ctx context.Context, conn net.Conn) (release func() bool) {
+	return context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 }
 
 func randomID() uint16 {

@@ -60,7 +60,7 @@ func New(c Config, clock filters.Clock, log *slog.Logger) (*Resolver, error) {
 		flights: map[key]*flight{},
 	}
 	for _, a := range addresses {
-		r.servers = append(r.servers, &server{address: a.String()})
+		r.servers = append(r.servers, &server{address: a.String(), near: isNear(a.String())})
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
@@ -73,6 +73,9 @@ func (r *Resolver) Close() {
 	r.mu.Unlock()
 	r.cancel()
 	r.running.Wait()
+	for _, s := range r.servers {
+		s.spare.close()
+	}
 }
 
 // LookupA implements [filters.Resolver].
