@@ -33,6 +33,8 @@ type buffers struct {
 	ctx   *deadline.Context // of the latest budget; nil: there is none
 	limit filters.Duration  // the budget that ctx stands for
 	start time.Time         // when it began
+
+	shown shown // of the session
 }
 
 var (

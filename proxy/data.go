@@ -215,6 +215,7 @@ const trashSize = 4 << 10
 func (s *session) keep(decoded []byte) {
 	in := &s.tx.incoming
 	in.size += int64(len(decoded))
+	s.b.shown.bytes.Store(in.size)
 	if in.failed.Code != 0 {
 		return
 	}

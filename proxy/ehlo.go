@@ -53,7 +53,7 @@ func (s *session) hello(c wire.Command, extended bool) {
 	s.abandonUser(c.Name)
 	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.user}
 	s.claims.apply(g)
-	s.shown.greeting.Store(g)
+	s.b.shown.greeting.Store(g)
 	s.reach(StageHelo)
 	defer s.reach(StageCommands)
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), g)

@@ -43,8 +43,8 @@ func (s *session) introduce(client, local netip.AddrPort, name string) {
 		Accepted:   now,
 		Submission: s.listen.Submission,
 	}
-	s.shown.info.Store(s.info)
-	s.shown.greeting.Store(nil)
+	s.b.shown.info.Store(s.info)
+	s.b.shown.greeting.Store(nil)
 	s.reach(StageConnect)
 }
 

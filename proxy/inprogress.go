@@ -30,42 +30,62 @@ var stageNames = [...]string{StageConnect: "connect", StageGreeting: "greeting",
 // String is the name of a stage.
 func (s Stage) String() string { return stageNames[s] }
 
-// shown is what can be seen of a session from outside, and its place among the others. The session's goroutine writes it
-// and whoever asks reads it, without a lock: so all that changes is atomic.
+// shown is what can be seen from outside of a session that runs. It is a part of the session's buffers: a session that
+// waits has none, and is looked at under the parker's lock, for then nobody writes it. The session's goroutine writes
+// and whoever asks reads, without a lock: so all of it is atomic.
 type shown struct {
-	session    *session
-	next, prev *shown // guarded by Server.mu
-
 	info     atomic.Pointer[filters.Session]
 	greeting atomic.Pointer[filters.Greeting]
 	waits    atomic.Pointer[string] // the filter that is being waited for; nil: none
 	stage    atomic.Uint32
-	since    atomic.Uint32 // of the stage, in tenths of a second since the process began: 13 years of them
-	bytes    atomic.Int64  // that came from the client
+	since    atomic.Int64 // of the stage, a moment
+	bytes    atomic.Int64 // of the message
 }
 
-// reset makes it that of another session.
-func (v *shown) reset() {
-	v.info.Store(nil)
-	v.greeting.Store(nil)
-	v.waits.Store(nil)
-	v.stage.Store(uint32(StageConnect))
-	v.since.Store(0)
-	v.bytes.Store(0)
+// show makes the session's state visible while it runs.
+func (s *session) show() {
+	v := &s.b.shown
+	v.info.Store(s.info)
+	v.greeting.Store(s.greeting)
+	v.stage.Store(uint32(s.restingStage()))
+	v.since.Store(int64(s.since))
+	v.bytes.Store(s.messageSize())
+	s.shown.Store(v)
 }
 
-// shownTick is how finely stages are timed.
-const shownTick = 100 * time.Millisecond
-
-// reach shows where the session stands from the time of its latest command on. What a session that does not run any more
-// leaves behind is no stage.
+// reach shows where the session stands, from its latest command on. What has ended, and does not run any more, shows nothing.
 func (s *session) reach(stage Stage) {
-	v := s.shown
-	if s.b == nil || v.stage.Load() == uint32(stage) {
+	if s.b == nil {
 		return
 	}
-	v.stage.Store(uint32(stage))
-	v.since.Store(uint32(time.Duration(momentOf(s.b.began)) / shownTick))
+	if v := &s.b.shown; v.stage.Load() != uint32(stage) {
+		v.stage.Store(uint32(stage))
+		v.since.Store(int64(momentOf(s.b.began)))
+	}
+}
+
+// restingStage is where a session stands between commands.
+func (s *session) restingStage() Stage {
+	switch {
+	case s.phase == phasePause:
+		return StageGreeting
+	case s.phase != phaseCommands:
+		return StageConnect
+	case s.tx == nil:
+		return StageCommands
+	case s.tx.incoming.message != nil:
+		return StageData
+	case s.tx.tried > 0:
+		return StageRcpt
+	}
+	return StageMail
+}
+
+func (s *session) messageSize() int64 {
+	if s.tx == nil {
+		return 0
+	}
+	return s.tx.incoming.size
 }
 
 // InProgress is a session as it is at a moment.
@@ -73,41 +93,43 @@ type InProgress struct {
 	Session  *filters.Session
 	Greeting *filters.Greeting // nil: none yet
 	Stage    Stage
-	Since    time.Duration // for how long it has been at that stage, to a tenth of a second
-	Bytes    int64         // that came from the client
+	Since    time.Duration // for how long it has been there
+	Bytes    int64         // of the message that is arriving
 	Waits    string        // the filter that is being waited for; empty: none
 }
 
-// InProgress returns the sessions that began first, at most limit, the oldest first. It takes the lock that sessions take
-// when they begin and end, and none that they take in between.
+// InProgress returns the sessions that began first, at most limit, the oldest first. One that is about to begin or to go
+// on may be left out. It takes the locks that sessions take when they begin, wait and end, each for a moment.
 func (s *Server) InProgress(limit int) []InProgress {
-	limit = max(limit, 0)
-	var list []InProgress
-	s.mu.Lock()
-	// New ones are put at the head: the list is from the newest to the oldest.
-	ring := make([]*shown, 0, limit)
-	n := 0
-	for v := s.sessions; v != nil && limit > 0; v = v.next {
-		if v.info.Load() == nil {
-			continue
+	list := make([]InProgress, 0, max(limit, 0)+1)
+	s.eachSession(func(e *session) {
+		p := e.inProgress()
+		if p.Session == nil || p.Session.ID == "" { // it begins just now
+			return
 		}
-		if len(ring) < limit {
-			ring = append(ring, v)
-		} else {
-			ring[n%limit] = v
+		place, _ := slices.BinarySearchFunc(list, p, func(a, b InProgress) int { return a.Session.Accepted.Compare(b.Session.Accepted) })
+		if place < limit {
+			list = slices.Insert(list, place, p)
+			list = list[:min(len(list), limit)]
 		}
-		n++
-	}
-	at := time.Duration(now())
-	for _, v := range ring {
-		p := InProgress{Session: v.info.Load(), Greeting: v.greeting.Load(), Stage: Stage(v.stage.Load()), Bytes: v.bytes.Load()}
-		p.Since = max(0, at-time.Duration(v.since.Load())*shownTick)
+	})
+	// A session that began to run while it was looked at may have been taken for another one, whose buffers it has now.
+	return slices.CompactFunc(list, func(a, b InProgress) bool { return a.Session.ID == b.Session.ID })
+}
+
+// inProgress looks at a session from outside.
+func (s *session) inProgress() (p InProgress) {
+	at := now()
+	if v := s.shown.Load(); v != nil {
+		p = InProgress{Session: v.info.Load(), Greeting: v.greeting.Load(), Stage: Stage(v.stage.Load()), Bytes: v.bytes.Load(),
+			Since: max(0, time.Duration(at)-time.Duration(v.since.Load()))}
 		if w := v.waits.Load(); w != nil {
 			p.Waits = *w
 		}
-		list = append(list, p)
+		return p
 	}
-	s.mu.Unlock()
-	slices.SortStableFunc(list, func(a, b InProgress) int { return a.Session.Accepted.Compare(b.Session.Accepted) })
-	return list
+	s.server.lot.look(s, func() {
+		p = InProgress{Session: s.info, Greeting: s.greeting, Stage: s.restingStage(), Bytes: s.messageSize(), Since: max(0, time.Duration(at-s.since))}
+	})
+	return p
 }

@@ -167,10 +167,8 @@ func (s *Server) admit(l *listener, a arrival) {
 	}
 	s.metrics.Sessions.Add(1)
 	s.mu.Lock()
-	if s.sessions != nil {
-		s.sessions.prev = session.shown
-	}
-	session.shown.next, s.sessions = s.sessions, session.shown
+	session.slot = int32(len(s.sessions))
+	s.sessions = append(s.sessions, session)
 	s.running.Add(1)
 	s.mu.Unlock()
 	go session.drive(wakeStart)

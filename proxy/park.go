@@ -37,6 +37,8 @@ type parker interface {
 	hush(s *session)
 	// forget is called before the session's descriptor is closed.
 	forget(s *session)
+	// look calls f while the session waits and nobody else has it in his hands; f only reads.
+	look(s *session, f func())
 	// run serves until ctx ends. No session may wait then.
 	run(ctx context.Context)
 }
@@ -114,6 +116,15 @@ func (p *threads) park(s *session, w wait) (wake, bool) {
 		return wakeTime, true
 	case <-interrupted:
 		return wakeShutdown, true
+	}
+}
+
+// look: whoever waits here keeps his goroutine, which does not touch the session but for its connection.
+func (p *threads) look(s *session, f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.place.waits != forNothing {
+		f()
 	}
 }
 

@@ -204,6 +204,14 @@ func (r roused) goOn(why wake) {
 	go r.session.drive(why)
 }
 
+func (l *lot) look(s *session, f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.place.waits != forNothing && s.interrupt == nil {
+		f()
+	}
+}
+
 func (l *lot) rouse(s *session) {
 	l.mu.Lock()
 	waits := s.place.waits != forNothing && (s.interrupt == nil || s.server.killed.Load())

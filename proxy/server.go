@@ -50,9 +50,9 @@ type Server struct {
 	accepting       sync.WaitGroup // one for each listener
 	running         sync.WaitGroup // one for each session
 
-	mu        sync.Mutex // guards all below, and next and prev of what is shown of every session
+	mu        sync.Mutex // guards all below, and the slot of every session
 	listeners map[*listener]struct{}
-	sessions  *shown // head of an intrusive list
+	sessions  []*session // in no order
 	free      []*session
 	clients   map[netip.Prefix]int // connections per client network
 }
@@ -99,7 +99,6 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 	s.mu.Unlock()
 	if recycled == nil {
 		recycled = new(session)
-		recycled.shown = &shown{session: recycled}
 	}
 	recycled.server, recycled.service, recycled.listen = s, service, listen
 	recycled.info = &filters.Session{Peer: a.peer, Local: a.local}
@@ -112,8 +111,7 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 
 // recycle keeps the struct for a session to come. The caller holds the mutex.
 func (s *Server) recycle(ended *session) {
-	ended.shown.reset()
-	*ended = session{shown: ended.shown}
+	*ended = session{}
 	if len(s.free) < maxFree {
 		s.free = append(s.free, ended)
 	}
@@ -124,16 +122,11 @@ func (s *Server) retire(ended *session) {
 	s.leaveClient(ended)
 	service := ended.service
 	s.mu.Lock()
-	v := ended.shown
-	if v.prev != nil {
-		v.prev.next = v.next
-	} else {
-		s.sessions = v.next
-	}
-	if v.next != nil {
-		v.next.prev = v.prev
-	}
-	v.next, v.prev = nil, nil
+	last := len(s.sessions) - 1
+	s.sessions[ended.slot] = s.sessions[last]
+	s.sessions[ended.slot].slot = ended.slot
+	s.sessions[last] = nil
+	s.sessions = s.sessions[:last]
 	s.recycle(ended)
 	s.mu.Unlock()
 	s.metrics.Open.Add(-1)
@@ -220,8 +213,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) eachSession(f func(*session)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := s.sessions; e != nil; e = e.next {
-		f(e.session)
+	for _, e := range s.sessions {
+		f(e)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"gatepost/filters"
@@ -71,7 +72,9 @@ type session struct {
 	timer     timer     // guarded by the parker
 	place     place     // guarded by the parker
 	interrupt chan wake // guarded by the parker: wakes a goroutine that waits with the session in its hands; nil: none
-	shown     *shown    // to who looks from outside
+	slot      int32     // in Server.sessions, guarded by Server.mu
+
+	shown atomic.Pointer[shown] // to who looks from outside while it runs; nil: it waits
 }
 
 // kept is what a waiting session has to keep of its buffers. Most have nothing.
@@ -103,6 +106,7 @@ func (s *session) run(why wake) (w wait) {
 		rest, s.kept.input = s.kept.input, nil
 	}
 	s.b = takeBuffers(rest)
+	s.show()
 	if s.gate != nil {
 		s.gate.Resume()
 	}
@@ -117,6 +121,7 @@ func (s *session) run(why wake) (w wait) {
 			s.flush()
 			w = wait{over: true}
 		}
+		s.shown.Store(nil)
 		s.keepInput(s.b.giveBack())
 		s.b = nil
 	}()
@@ -222,7 +227,7 @@ func (s *session) budget(limit filters.Duration) context.Context {
 		b.ctx.Cancel()
 	}
 	b.limit, b.start = limit, b.began
-	b.ctx = deadline.New(s.server.base, b.began.Add(time.Duration(limit))).Tell(&s.shown.waits)
+	b.ctx = deadline.New(s.server.base, b.began.Add(time.Duration(limit))).Tell(&s.b.shown.waits)
 	return b.ctx
 }
 

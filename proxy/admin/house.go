@@ -129,7 +129,7 @@ type OpenSession struct {
 	Age     float64 `json:"age_seconds"`
 	Stage   string  `json:"stage"` // connect, greeting, commands, helo, mail, rcpt, data, judging, backend
 	AtStage float64 `json:"at_stage_seconds"`
-	Bytes   int64   `json:"bytes"` // that came from the client
+	Bytes   int64   `json:"bytes"` // of the message that is arriving
 	Waits   string  `json:"waits_for,omitempty"`
 }
 
