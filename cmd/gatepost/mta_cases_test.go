@@ -48,6 +48,7 @@ var cases = []struct {
 	}},
 	{"BDAT", carries("CHUNKING"), chunks},
 	{"a client that pipelines", nil, pipelines},
+	{"the next transaction with the message", nil, hurries},
 	{"several messages and EHLOs in a session", nil, repeats},
 	{"TLS", nil, secure},
 	{"a user signs in", func(s *site) bool { return s.mta.wrong != "" }, signsIn},
@@ -193,6 +194,28 @@ func pipelines(t *testing.T, s *site) {
 		c.raw(body+".\r\nNOOP\r\nRSET\r\n", "250")
 		c.expect("250")
 		c.expect("250")
+		mustEnd(t, s.message(t), body)
+	}
+	c.say("QUIT", "221")
+}
+
+// hurries sends the next transaction behind each message, as RFC 2920, 3.1 allows. A rule accepts the client from the start,
+// so that the server hears it with the message.
+func hurries(t *testing.T, s *site) {
+	c := s.dial(t)
+	c.say("EHLO hurry.example.net", "250")
+	const envelope = "MAIL FROM:<bob@example.net>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n"
+	c.raw(envelope, "250")
+	for i := range 3 {
+		c.expect("250")
+		c.expect("354")
+		body := fmt.Sprintf("%sSubject: number %d\r\n\r\nx\r\n", header, i)
+		if i == 2 {
+			c.message(body, "250")
+		} else {
+			c.raw(body+".\r\n"+envelope, "250")
+			c.expect("250")
+		}
 		mustEnd(t, s.message(t), body)
 	}
 	c.say("QUIT", "221")

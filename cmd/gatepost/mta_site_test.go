@@ -238,6 +238,7 @@ resolver: {servers: [%q], timeout: 2s}
 filters:
   greylist: {delay: 1s}
 rules:
+  - {name: hurry, when: 'helo.name == "hurry.example.net"', then: accept}
   - {name: grey, when: 'mail.address == "grey@example.com"', then: greylist}
 `, listeners, s.backends(), s.way, security, folder, serveDNS(t, s.front)))
 	process := exec.Command(binary(t), "serve", "-c", s.configuration)
