@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -22,8 +23,9 @@ const (
 //
 // A cache that evicts by use would do the contrary, and would bring goroutines that a reload must hand over.
 type buckets struct {
-	seed   maphash.Seed
-	shards [shardCount]bucketShard
+	seed      maphash.Seed
+	shards    [shardCount]bucketShard
+	elsewhere atomic.Pointer[siteWide] // who counts in our place; nil: nobody
 }
 
 // steadyTime follows a clock but never goes back: a bucket does not fill before the time at which it was last used, so
@@ -80,7 +82,10 @@ func (b *buckets) shard(key bucketKey) *bucketShard {
 const oneToken = 1 - 1e-6
 
 // isEmpty implements counter.
-func (b *buckets) isEmpty(_ context.Context, key bucketKey, _ *limit, now time.Time) (bool, error) {
+func (b *buckets) isEmpty(ctx context.Context, key bucketKey, l *limit, now time.Time) (bool, error) {
+	if other := b.elsewhere.Load(); other != nil {
+		return other.isEmpty(ctx, key, l, now)
+	}
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,6 +95,9 @@ func (b *buckets) isEmpty(_ context.Context, key bucketKey, _ *limit, now time.T
 
 // tokens implements counter.
 func (b *buckets) tokens(key bucketKey, l *limit, now time.Time) float64 {
+	if other := b.elsewhere.Load(); other != nil {
+		return other.tokens(key, l, now)
+	}
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,6 +109,10 @@ func (b *buckets) tokens(key bucketKey, l *limit, now time.Time) float64 {
 
 // take implements counter.
 func (b *buckets) take(key bucketKey, l *limit, n int64, now time.Time) {
+	if other := b.elsewhere.Load(); other != nil {
+		other.take(key, l, n, now)
+		return
+	}
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +120,10 @@ func (b *buckets) take(key bucketKey, l *limit, n int64, now time.Time) {
 }
 
 // allow implements counter.
-func (b *buckets) allow(_ context.Context, key bucketKey, l *limit, now time.Time) (bool, error) {
+func (b *buckets) allow(ctx context.Context, key bucketKey, l *limit, now time.Time) (bool, error) {
+	if other := b.elsewhere.Load(); other != nil {
+		return other.allow(ctx, key, l, now)
+	}
 	s := b.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

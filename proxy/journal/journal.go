@@ -1,17 +1,14 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"gatepost/filters"
 	"gatepost/policy"
-	"gatepost/proxy/front"
 	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
@@ -25,7 +22,7 @@ type Journal struct {
 	clock  filters.Clock
 	log    *slog.Logger
 	disk   disk
-	lock   *os.File
+	lock   *os.File // nil while the folder is another process's
 
 	metrics Metrics
 
@@ -39,8 +36,11 @@ type Journal struct {
 	rules     []*rules.Rule
 	rulesTold time.Time
 
-	wake    chan struct{} // capacity 1: the first entry of a block is in, or a block is full
-	closing chan struct{}
+	wake  chan struct{} // capacity 1: the first entry of a block is in, or a block is full
+	turns chan struct{} // received from by the writer, to show that it is not stuck
+
+	owning  sync.Mutex    // guards closing, done and lock: one owner at a time
+	closing chan struct{} // ends the writer; nil: there is none
 	done    chan struct{} // closed when the writer has ended
 
 	// The writer's own.
@@ -71,6 +71,15 @@ const flushInterval = 500 * time.Millisecond
 // Open opens the folder of a journal for writing and makes it if it is missing. What a crash has left half written at the
 // end of a file is cut off and logged; entries before it stay.
 func Open(c Config, o Options) (*Journal, error) {
+	j, err := New(c, o)
+	if err != nil {
+		return nil, err
+	}
+	return j, j.Own()
+}
+
+// New makes a journal whose folder another process owns: entries wait in memory until [Journal.Own] or [Journal.Forward].
+func New(c Config, o Options) (*Journal, error) {
 	if o.Clock == nil {
 		o.Clock = filters.SystemClock{}
 	}
@@ -83,33 +92,22 @@ func Open(c Config, o Options) (*Journal, error) {
 	if err := os.MkdirAll(c.Path, 0o750); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j := &Journal{config: c, clock: o.Clock, log: o.Log, disk: o.disk, number: 1,
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
-	var err error
-	// A second process would write between our blocks, and cut the tail that this one is writing.
-	if j.lock, err = front.LockFile(filepath.Join(c.Path, lockName)); errors.Is(err, front.ErrOwned) {
-		return nil, fmt.Errorf("journal: %w: another gatepost writes this journal: stop that one, or give this one another journal.path", err)
-	} else if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
+	j := &Journal{config: c, clock: o.Clock, log: o.Log, disk: o.disk, number: 1, wake: make(chan struct{}, 1), turns: make(chan struct{})}
+	var key []byte
+	if c.Addresses == Keyed {
+		var err error
+		if key, err = makeKey(c.Path); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
 	}
-	if err := j.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.lock.Close())
-	}
-	go j.write()
+	j.current = newBuilder(newDisguise(c.Addresses, key))
 	return j, nil
 }
 
-// prepare reads the key and mends what a crash has left.
+// prepare looks through the folder and mends what a crash has left.
 func (j *Journal) prepare() error {
-	var key []byte
-	if j.config.Addresses == Keyed {
-		var err error
-		if key, err = makeKey(j.config.Path); err != nil {
-			return err
-		}
-	}
-	j.current = newBuilder(newDisguise(j.config.Addresses, key))
 	var err error
+	j.number = 1
 	if j.segments, err = segments(j.config.Path); err != nil {
 		return err
 	}
@@ -189,9 +187,6 @@ func (j *Journal) seal() {
 	b.reset()
 }
 
-// closeLimit bounds how long Close waits for the disk.
-const closeLimit = 10 * time.Second
-
 // Close writes what is in memory and ends the writer. What the disk does not take in ten seconds is lost. Records that
 // come later are dropped.
 func (j *Journal) Close() error {
@@ -202,13 +197,5 @@ func (j *Journal) Close() error {
 	}
 	j.closed = true
 	j.mu.Unlock()
-	close(j.closing)
-	patience := time.NewTimer(closeLimit)
-	defer patience.Stop()
-	select {
-	case <-j.done:
-	case <-patience.C:
-		return fmt.Errorf("journal: %s: the disk does not answer; the last entries are lost", j.config.Path)
-	}
-	return j.lock.Close()
+	return j.Release()
 }

@@ -9,8 +9,8 @@ const (
 )
 
 // write is the writer: it owns the files. It sleeps while there is nothing to write.
-func (j *Journal) write() {
-	defer close(j.done)
+func (j *Journal) write(closing, done chan struct{}) {
+	defer close(done)
 	flush := time.NewTimer(flushInterval)
 	flush.Stop()
 	armed := false
@@ -18,6 +18,7 @@ func (j *Journal) write() {
 	defer keep.Stop()
 	for {
 		select {
+		case <-j.turns:
 		case <-j.wake:
 			if !armed {
 				flush.Reset(flushInterval)
@@ -35,7 +36,7 @@ func (j *Journal) write() {
 			now := j.clock.Now()
 			j.retire(now)
 			j.repeatRules(now)
-		case <-j.closing:
+		case <-closing:
 			flush.Stop()
 			if !j.flush() {
 				j.abandon()
