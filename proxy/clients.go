@@ -18,7 +18,7 @@ func (s *Server) enterClient(e *session) bool {
 	if s.clients[network] >= limit {
 		return false
 	}
-	s.clients[network]++
+	s.countClient(network, 1)
 	e.counted = true
 	return true
 }
@@ -32,9 +32,7 @@ func (s *Server) leaveClient(e *session) {
 	network := clientNetwork(e.info.Client.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clients[network]--; s.clients[network] <= 0 {
-		delete(s.clients, network)
-	}
+	s.countClient(network, -1)
 }
 
 // clientNetwork is what counts as one client: an IPv4 address, or an IPv6 /64, of which a customer has all.

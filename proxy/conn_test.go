@@ -22,7 +22,7 @@ func TestLastWordsDoNotWait(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer server.Shutdown(context.Background())
-			l, err := Listen{Address: "127.0.0.1:0"}.Bind(t.Context())
+			l, err := Listen{Address: "127.0.0.1:0"}.Bind(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -67,6 +67,9 @@ type deliveries struct {
 	mu   sync.Mutex          // guards all below
 	ids  map[string]string   // by fingerprint
 	open map[string][]string // fingerprints by ID
+
+	tell      func(News)                              // who has inherited them; nil: nobody
+	elsewhere func(fingerprints []string) (id string) // asks the heir; nil: there is none
 }
 
 func (d *deliveries) add(fingerprints []string, id string) {
@@ -82,6 +85,9 @@ func (d *deliveries) add(fingerprints []string, id string) {
 	for _, f := range fingerprints {
 		d.ids[f] = id
 	}
+	if d.tell != nil {
+		d.tell(News{ID: id, Fingerprints: fingerprints})
+	}
 }
 
 // remove forgets a delivery, and tells whether it was still known.
@@ -95,18 +101,25 @@ func (d *deliveries) remove(id string) bool {
 			delete(d.ids, f)
 		}
 	}
+	if known && d.tell != nil {
+		d.tell(News{ID: id, Forgotten: true})
+	}
 	return known
 }
 
 func (d *deliveries) find(fingerprints []string) (id string) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	elsewhere := d.elsewhere
 	for _, f := range fingerprints {
 		if id = d.ids[f]; id != "" {
-			return id
+			break
 		}
 	}
-	return ""
+	d.mu.Unlock()
+	if id == "" && elsewhere != nil {
+		return elsewhere(fingerprints)
+	}
+	return id
 }
 
 // suppress answers a message that was delivered before to a client who did not confirm it. False: it has to be

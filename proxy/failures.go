@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -16,16 +17,11 @@ const (
 // failures counts by client network how often signing in has failed. Safe for concurrent use.
 type failures struct {
 	mu       sync.Mutex // guards networks
-	networks map[netip.Prefix]failing
+	networks map[netip.Prefix]Failures
 }
 
-type failing struct {
-	count int
-	since time.Time
-}
-
-// add notes a failure of the session's client.
-func (f *failures) add(s *session) {
+// note notes a failure of the session's client.
+func (f *failures) note(s *session) {
 	if s.info.Trusted {
 		return
 	}
@@ -33,23 +29,23 @@ func (f *failures) add(s *session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.networks == nil {
-		f.networks = make(map[netip.Prefix]failing)
+		f.networks = make(map[netip.Prefix]Failures)
 	}
 	n, known := f.networks[network]
 	if !known && len(f.networks) >= maxFailing {
 		f.makeRoom(now)
 	}
-	if now.Sub(n.since) >= failureSpan {
-		n = failing{since: now}
+	if now.Sub(n.Since) >= failureSpan {
+		n = Failures{Since: now}
 	}
-	n.count++
+	n.Count++
 	f.networks[network] = n
 }
 
 // makeRoom forgets what is over, and where that is nothing, any sixteenth.
 func (f *failures) makeRoom(now time.Time) {
 	for network, n := range f.networks {
-		if now.Sub(n.since) >= failureSpan {
+		if now.Sub(n.Since) >= failureSpan {
 			delete(f.networks, network)
 		}
 	}
@@ -69,5 +65,26 @@ func (f *failures) reached(s *session, limit int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.networks[clientNetwork(s.info.Client.Addr())]
-	return n.count >= limit && s.server.clock.Now().Sub(n.since) < failureSpan
+	return n.Count >= limit && s.server.clock.Now().Sub(n.Since) < failureSpan
+}
+
+// copy is what is known now.
+func (f *failures) copy() map[netip.Prefix]Failures {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.networks)
+}
+
+// add takes over what another process has counted.
+func (f *failures) add(networks map[netip.Prefix]Failures) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.networks == nil {
+		f.networks = make(map[netip.Prefix]Failures)
+	}
+	for network, n := range networks {
+		if n.Count += f.networks[network].Count; len(f.networks) < maxFailing {
+			f.networks[network] = n
+		}
+	}
 }

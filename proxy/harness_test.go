@@ -268,7 +268,7 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 		t.Fatal(err)
 	}
 	u.listen.Address = "127.0.0.1:0"
-	socket, err := u.listen.Bind(ctx)
+	socket, err := u.listen.Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

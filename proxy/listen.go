@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"gatepost/proxy/sockets"
 )
 
 // Bound is an entry of `listen:` with its socket.
@@ -17,11 +19,11 @@ type Bound struct {
 	net.Listener
 }
 
-// Bind opens the socket.
-func (l Listen) Bind(ctx context.Context) (Bound, error) {
+// Bind opens the socket, unless it was given to the process.
+func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
 	// Keep-alive probes cost every connection three system calls; silent clients meet our own time-outs.
-	config := net.ListenConfig{KeepAlive: -1}
-	socket, err := config.Listen(ctx, "tcp", l.Address)
+	socket, _, err := given.Listen(ctx, sockets.Want{Use: sockets.SMTP, Name: l.Address, Network: "tcp", Address: l.Address,
+		Config: net.ListenConfig{KeepAlive: -1}})
 	if err != nil {
 		return Bound{}, fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
@@ -153,7 +155,7 @@ func acceptConn(l net.Listener) func() (arrival, error) {
 func (s *Server) admit(l *listener, a arrival) {
 	service := s.current()
 	session := s.newSession(service, l.config.Load(), a)
-	if s.metrics.Open.Add(1) > int64(service.Limits.Connections) {
+	if s.metrics.Open.Add(1)+s.guests.Load() > int64(service.Limits.Connections) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
 		service.release()
@@ -166,10 +168,15 @@ func (s *Server) admit(l *listener, a arrival) {
 		return
 	}
 	s.metrics.Sessions.Add(1)
+	s.enlist(session)
+	go session.drive(wakeStart)
+}
+
+// enlist takes a session that begins to run into the list.
+func (s *Server) enlist(session *session) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	session.slot = int32(len(s.sessions))
 	s.sessions = append(s.sessions, session)
 	s.running.Add(1)
-	s.mu.Unlock()
-	go session.drive(wakeStart)
 }

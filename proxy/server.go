@@ -39,6 +39,7 @@ type Server struct {
 	failures failures
 
 	deliveries deliveries
+	guests     atomic.Int64 // sessions of predecessors
 	watch      clockWatch
 
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
@@ -55,6 +56,7 @@ type Server struct {
 	sessions  []*session // in no order
 	free      []*session
 	clients   map[netip.Prefix]int // connections per client network
+	tell      func(News)           // who has inherited; nil: nobody
 }
 
 // maxFree bounds the structs kept for sessions to come. Without them the garbage of a burst of sessions was measured
@@ -128,8 +130,11 @@ func (s *Server) retire(ended *session) {
 	s.sessions[last] = nil
 	s.sessions = s.sessions[:last]
 	s.recycle(ended)
-	s.mu.Unlock()
 	s.metrics.Open.Add(-1)
+	if s.tell != nil {
+		s.tell(News{Open: s.sessionsNow()})
+	}
+	s.mu.Unlock()
 	service.release()
 	s.running.Done()
 }
@@ -159,7 +164,7 @@ func (s *Server) Reload(v Service, listen []Listen) error {
 		}
 	}
 	if len(fresh) != len(s.listeners) || len(fresh) != len(listen) {
-		s.log.Warn("the addresses under listen: changed; that needs a restart")
+		s.log.Warn("the addresses under listen: changed; that needs gatepost upgrade")
 	}
 	for l, config := range fresh {
 		l.config.Store(config)

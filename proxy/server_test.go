@@ -159,7 +159,7 @@ func (b *broke) Accept() (net.Conn, error) {
 
 func TestAcceptGoesOn(t *testing.T) {
 	h := start(t, setup{})
-	bound, err := Listen{Address: "127.0.0.1:0"}.Bind(context.Background())
+	bound, err := Listen{Address: "127.0.0.1:0"}.Bind(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestServeAfterShutdown(t *testing.T) {
 	if err := h.server.Shutdown(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	bound, err := Listen{Address: "127.0.0.1:0"}.Bind(context.Background())
+	bound, err := Listen{Address: "127.0.0.1:0"}.Bind(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ const (
 	phaseConnect               // the client's address is known
 	phasePause                 // the greeting is held back
 	phaseCommands
+	phaseProbe // no client: the proxy tries itself
 )
 
 // session is one client's connection. It belongs to the goroutine that runs it, or to the parker while it waits.
@@ -146,6 +147,8 @@ func (s *session) serve(why wake) wait {
 			w, waits = s.greet(why)
 		case phaseCommands:
 			w, waits = s.obey(why)
+		case phaseProbe:
+			w, waits = s.echo(why), true
 		}
 		if waits {
 			return w

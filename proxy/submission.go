@@ -198,7 +198,7 @@ func (s *session) notSignedIn(r wire.Reply, cancelled bool) {
 	s.signIn = nil
 	if r.Class() == 5 && !cancelled {
 		s.server.metrics.AuthFailures.Add(1)
-		s.server.failures.add(s)
+		s.server.failures.note(s)
 	}
 	s.relay(r)
 }

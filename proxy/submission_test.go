@@ -395,7 +395,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	for i := range maxFailing + 100 {
 		s := &session{server: server}
 		s.info = infoFor(fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255))
-		server.failures.add(s)
+		server.failures.note(s)
 	}
 	if n := len(server.failures.networks); n > maxFailing {
 		t.Errorf("%d networks", n)

@@ -51,6 +51,7 @@ func (h *house) handleCommands() {
 	h.handleLearned()
 	h.handleQuarantine()
 	h.handleStoreCommands()
+	h.handleUpgrade()
 	h.control.HandleStream("dmarc.reports", h.dmarcReports)
 	h.control.HandleStream("greylist.list", func(ctx context.Context, arguments json.RawMessage, send func(any) error) error {
 		var r greylistRequest

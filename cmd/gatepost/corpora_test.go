@@ -68,7 +68,7 @@ func startRelay(t *testing.T, keywords []string) *relay {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	socket, err := proxy.Listen{Address: "127.0.0.1:0"}.Bind(ctx)
+	socket, err := proxy.Listen{Address: "127.0.0.1:0"}.Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func runDemo(ctx context.Context, out io.Writer, listen string, once bool) (err 
 	if err != nil {
 		return err
 	}
-	sockets, err := bind(ctx, c.Listen)
+	sockets, err := bind(ctx, c.Listen, nil)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w; is another demo running? --listen takes another address", err), h.close())
 	}

@@ -83,7 +83,7 @@ func counting(t *testing.T, deliveries ...evaluation) (socket string) {
 
 	h := &house{force: inForce{engine: engine}, log: env.Log}
 	socket = filepath.Join(dir, control.Name)
-	server, err := control.Listen(socket, env.Log)
+	server, err := control.Listen(socket, nil, env.Log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"gatepost/proxy/front"
 	"gatepost/proxy/milter"
 	"gatepost/proxy/policyserver"
+	"gatepost/proxy/sockets"
 )
 
 // services is what the front ends work with, made from one version of the configuration. Retired is nil in those that
@@ -40,20 +41,20 @@ type openSockets struct {
 }
 
 // openAll opens the sockets that a configuration names, or none.
-func openAll(ctx context.Context, c *config.Config) (s openSockets, err error) {
+func openAll(ctx context.Context, c *config.Config, given *sockets.Set) (s openSockets, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(s.smtp)
 			closeAll(s.milter)
 		}
 	}()
-	if s.smtp, err = bind(ctx, c.Listen); err != nil {
+	if s.smtp, err = bind(ctx, c.Listen, given); err != nil {
 		return s, err
 	}
-	if s.milter, err = bind(ctx, c.Milter); err != nil {
+	if s.milter, err = bind(ctx, c.Milter, given); err != nil {
 		return s, err
 	}
-	s.policyServer, err = bind(ctx, c.PolicyServer)
+	s.policyServer, err = bind(ctx, c.PolicyServer, given)
 	return s, err
 }
 
@@ -67,8 +68,8 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		Limits:      c.Limits,
 		LineEndings: c.LineEndings,
 		Duplicates:  c.Duplicates,
-		Store:       h.store, // of duplicates: they come back to where they were delivered
-		Quarantine:  h.quarantine,
+		Store:       &h.local, // of duplicates: they come back to where they were delivered
+		Quarantine:  &h.keeper,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,
 	}}
@@ -157,16 +158,6 @@ func (h *house) serve(ctx context.Context, sockets openSockets) error {
 	}
 	serving.Wait()
 	return err
-}
-
-var errFrontEnds = errors.New("whether there is anything under listen:, milter: and policy_server: cannot change while gatepost runs; that needs a restart")
-
-// keepsFronts refuses a configuration with other front ends than there are.
-func (h *house) keepsFronts(c *config.Config) error {
-	if len(c.Listen) > 0 != h.relays() || len(c.Milter) > 0 != h.filtersForMTA() || len(c.PolicyServer) > 0 != h.advisesMTA() {
-		return errFrontEnds
-	}
-	return nil
 }
 
 // reloadFronts lets new sessions work with s.

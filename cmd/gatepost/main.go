@@ -72,6 +72,7 @@ func command() *cobra.Command {
 		dmarcCommand(),
 		storeCommand(),
 		adminCommand(),
+		upgradeCommand(),
 		versionCommand(),
 		manCommand(),
 	)

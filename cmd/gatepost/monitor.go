@@ -69,13 +69,15 @@ func (h *house) openAdmin(c *config.Config) (err error) {
 	}
 	h.admin, err = admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
 		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady, Hints: h.hints,
-		House: operator{h}, Traffic: h.traffic})
+		House: operator{h}, Traffic: h.traffic, Sockets: h.sockets})
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	h.stopAdmin = stop
-	h.running.Go(func() { h.admin.Run(ctx) })
+	ended := make(chan struct{})
+	h.stopAdmin = func() { stop(); <-ended }
+	running := h.admin
+	h.running.Go(func() { defer close(ended); running.Run(ctx) })
 	return nil
 }
 

@@ -72,7 +72,7 @@ func TestReloadRefusedForItsCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sockets, err := bind(context.Background(), c.Listen)
+	sockets, err := bind(context.Background(), c.Listen, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

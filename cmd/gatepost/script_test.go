@@ -7,7 +7,9 @@ import (
 )
 
 // The test binary is the command itself when it is called by that name, in scripts as in tests that run it.
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"gatepost": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"gatepost": main, "gatepost-halfway": halfway})
+}
 
 // The scripts in testdata run the real command.
 func TestScripts(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -14,9 +15,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gatepost/filters"
 	"gatepost/filters/all"
 	"gatepost/proxy/config"
+	"gatepost/proxy/notify"
+	"gatepost/proxy/sockets"
 	"gatepost/proxy/telemetry"
 )
 
@@ -26,7 +28,7 @@ const shutdownLimit = 30 * time.Second
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run the proxy; SIGHUP reloads the configuration, SIGTERM ends it when the sessions are done",
+		Short: "Run the proxy; SIGHUP reloads the configuration, SIGUSR2 upgrades, SIGTERM ends it when the sessions are done",
 		Args:  cobra.NoArgs,
 	}
 	file := configFlag(cmd)
@@ -34,16 +36,31 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
+// ownBinary is the file that this process was started from: what is installed there when it is asked for may be another
+// release.
+var ownBinary, _ = os.Executable()
+
+// serve runs the proxy, or takes over from one that runs.
 func serve(ctx context.Context, file string) error {
-	// Before anything else: SIGHUP would end a process that does not expect it.
+	// Before anything else: a signal would end a process that does not expect it.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 
+	given, link, err := sockets.Given()
+	if err != nil {
+		return err
+	}
+	manager, err := notify.FromEnvironment()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gatepost:", err)
+	}
+	defer manager.Close()
 	c, problems := config.Load(file, all.Specs())
 	if c == nil {
-		fmt.Fprintln(os.Stderr, allProblems(file, problems).Error())
-		return exitStatus(1)
+		err := allProblems(file, problems)
+		meet(link, slog.Default()).failed(err)
+		return err
 	}
 	lines := telemetry.NewGatherer(os.Stderr)
 	defer lines.Close()
@@ -51,38 +68,13 @@ func serve(ctx context.Context, file string) error {
 	log.Info("gatepost starts", "version", version, "config", file)
 	warn(log, problems)
 	defer beside(ctx, tendHeap)()
-	h, err := build(file, c, log, filters.SystemClock{}, newRecorder(log))
-	if err != nil {
+	p := meet(link, log)
+	s := &service{file: file, config: c, log: log, given: given, predecessor: p, signals: signals, manager: manager}
+	if err := s.start(ctx); err != nil {
+		p.failed(err)
 		return err
 	}
-	sockets, err := openAll(ctx, c)
-	if err != nil {
-		return errors.Join(err, h.close())
-	}
-	h.awaitBackend(ctx)
-	log.Info("gatepost serves", "version", version, "config", file, "listen", addresses(sockets.smtp), "milter", addresses(sockets.milter), "policy_server", addresses(sockets.policyServer), "backend", c.Backend.Address)
-
-	served := make(chan error, 1)
-	go func() { served <- h.serve(ctx, sockets) }()
-	for {
-		select {
-		case err := <-served:
-			h.close()
-			return err
-		case s := <-signals:
-			if s == syscall.SIGHUP {
-				h.reloadAndLog()
-				continue
-			}
-			log.Info("ending: no new sessions; those that are open may finish", "signal", s.String(), "limit", shutdownLimit)
-			ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
-			defer cancel()
-			err := h.shutdown(ctx)
-			<-served
-			log.Info("ended")
-			return err
-		}
-	}
+	return s.run(ctx)
 }
 
 // beside runs f on a goroutine of its own until the function that it returns is called, which waits for it.
@@ -118,18 +110,18 @@ func (h *house) reloadAndLog() {
 
 // bind opens all sockets of a front end or none.
 func bind[B net.Listener, L interface {
-	Bind(context.Context) (B, error)
-}](ctx context.Context, listen []L) ([]B, error) {
-	var sockets []B
+	Bind(context.Context, *sockets.Set) (B, error)
+}](ctx context.Context, listen []L, given *sockets.Set) ([]B, error) {
+	var bound []B
 	for _, l := range listen {
-		b, err := l.Bind(ctx)
+		b, err := l.Bind(ctx, given)
 		if err != nil {
-			closeAll(sockets)
+			closeAll(bound)
 			return nil, bindAdvice(err)
 		}
-		sockets = append(sockets, b)
+		bound = append(bound, b)
 	}
-	return sockets, nil
+	return bound, nil
 }
 
 func closeAll[B net.Listener](sockets []B) {

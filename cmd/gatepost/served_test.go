@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -87,19 +89,36 @@ func (s *served) configure(text string) {
 // run starts the process and waits until it serves.
 func (s *served) run() {
 	s.t.Helper()
-	s.process = exec.Command("gatepost", "serve", "-c", s.file)
+	s.runCommand(exec.Command("gatepost", "serve", "-c", s.file))
+}
+
+// runCommand starts a process that becomes the proxy, and waits until it serves.
+func (s *served) runCommand(command *exec.Cmd) {
+	s.t.Helper()
+	s.process = command
 	s.log = &logLines{changed: make(chan struct{})}
-	s.process.Stdout, s.process.Stderr = s.log, s.log
-	if err := s.process.Start(); err != nil {
+	// A pipe of our own, and a group: a successor has both as well, and outlives the process.
+	out, in, err := os.Pipe()
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.process.Stdout, s.process.Stderr = in, in
+	s.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = s.process.Start()
+	in.Close()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	written := make(chan struct{})
+	go func() { defer close(written); defer out.Close(); io.Copy(s.log, out) }()
 	s.ended = make(chan error, 1)
 	process := s.process
 	ended := s.ended
 	go func() { ended <- process.Wait(); close(ended) }()
 	s.t.Cleanup(func() {
-		process.Process.Kill()
+		syscall.Kill(-process.Process.Pid, syscall.SIGKILL)
 		<-ended
+		<-written
 		if s.t.Failed() {
 			s.t.Logf("the log:\n%s", s.log.String())
 		}

@@ -27,10 +27,9 @@ import (
 	"gatepost/proxy/metrics"
 	"gatepost/proxy/milter"
 	"gatepost/proxy/policyserver"
-	"gatepost/proxy/quarantine"
 	"gatepost/proxy/resolver"
+	"gatepost/proxy/sockets"
 	"gatepost/proxy/store"
-	"gatepost/proxy/store/shared"
 )
 
 // house is a running proxy: everything that has an owner, put together here and nowhere else.
@@ -40,13 +39,14 @@ type house struct {
 	log   *slog.Logger
 	clock filters.Clock
 
-	store        *store.Store
-	shared       *shared.Store    // nil: this proxy is a site of its own
+	estate                        // what one process alone may own
 	journal      *journal.Journal // nil: journal.path is off
-	quarantine   *quarantine.Quarantine
 	resolver     *resolver.Resolver
+	sockets      *sockets.Set // nil: none was given
 	control      *control.Server
 	stopControl  context.CancelFunc
+	succession   succession
+	predecessor  *predecessor // nil: none goes on beside this process
 	server       *proxy.Server
 	milter       *milter.Server       // nil: nothing is under `milter`
 	policyServer *policyserver.Server // nil: nothing is under `policy_server`
@@ -61,11 +61,15 @@ type house struct {
 	reloads   metrics.Reloads
 	current   atomic.Pointer[backends] // those of force, for who may not wait for a reload
 	admin     *admin.Server            // nil: there is none
-	stopAdmin context.CancelFunc
+	stopAdmin func()                   // and wait for its end
 	traffic   *admin.Traffic
 	begun     time.Time
 
-	mu    sync.Mutex // guards force; held while a reload is under way
+	stopTidying context.CancelFunc
+
+	changing sync.Mutex // held while a reload or a hand-over is under way
+
+	mu    sync.Mutex // guards force
 	force inForce
 }
 
@@ -89,7 +93,20 @@ const spillTotal = 4 << 30
 
 // build opens everything that a configuration names. On error nothing is left open.
 func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
-	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c, begun: clock.Now(), ids: &front.IDs{}}
+	h, err := prepare(file, c, log, clock, recorder)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(h.own(), h.openForOperators()); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+// prepare makes a house that owns nothing yet: everything that another process may have open at the same time. On error
+// nothing is left open.
+func prepare(file string, c *config.Config, log *slog.Logger, clock filters.Clock, recorder policy.Recorder) (*house, error) {
+	h := &house{file: file, specs: all.Specs(), log: log, clock: clock, started: c, begun: clock.Now(), ids: front.NewIDs()}
 	h.runtime = &policy.Runtime{Bypass: &policy.Bypass{}, Clock: clock}
 	if err := errors.Join(h.monitor(recorder), h.open(c)); err != nil {
 		return nil, errors.Join(err, h.close())
@@ -98,30 +115,21 @@ func build(file string, c *config.Config, log *slog.Logger, clock filters.Clock,
 }
 
 func (h *house) open(c *config.Config) (err error) {
-	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
-		return err
-	}
-	if c.Store.Redis.Enabled() {
-		h.shared = shared.Open(c.Store.Redis, h.store, h.clock, h.log)
-	}
-	if c.Journal.Path != journal.Off {
-		if h.journal, err = journal.Open(c.Journal, journal.Options{Clock: h.clock, Log: h.log}); err != nil {
-			return err
-		}
-		h.runtime.Recorder = recorders{h.runtime.Recorder, h.journal}
-	}
-	if h.quarantine, err = quarantine.Open(c.Quarantine, quarantine.Options{Clock: h.clock, Log: h.log, Backend: h.borrowBackends}); err != nil {
-		return err
-	}
-	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
-		return fmt.Errorf("resolver: %w", err)
-	}
-	spill := filepath.Join(c.Store.Path, "spill")
+	spill := spillFolder(c.Store)
 	if err = os.MkdirAll(spill, 0o700); err != nil {
 		return err
 	}
 	if h.spill, err = front.NewSpill(spill, spillTotal); err != nil {
 		return err
+	}
+	if c.Journal.Path != journal.Off {
+		if h.journal, err = journal.New(c.Journal, journal.Options{Clock: h.clock, Log: h.log}); err != nil {
+			return err
+		}
+		h.runtime.Recorder = recorders{h.runtime.Recorder, h.journal}
+	}
+	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
+		return fmt.Errorf("resolver: %w", err)
 	}
 	services, next, err := h.services(c)
 	if err != nil {
@@ -133,21 +141,28 @@ func (h *house) open(c *config.Config) (err error) {
 	}
 	h.enforce(next)
 	h.rulesInForce(journal.Start)
-	if h.control, err = control.Listen(controlSocket(c.Store), h.log); err != nil {
+	ctx, stop := context.WithCancel(context.Background())
+	h.stopTidying = stop
+	h.running.Go(func() { tidy(ctx) })
+	h.running.Go(func() { h.lately.Run(ctx) })
+	return nil
+}
+
+// openForOperators lets commands and the admin pages in.
+func (h *house) openForOperators() (err error) {
+	if h.control, err = control.Listen(controlSocket(h.started.Store), h.sockets, h.log); err != nil {
 		return err
 	}
 	h.handleCommands()
 	ctx, stop := context.WithCancel(context.Background())
 	h.stopControl = stop
-	h.running.Go(func() { tidy(ctx) })
-	h.running.Go(func() { h.lately.Run(ctx) })
-	h.running.Go(func() { h.quarantine.Run(ctx) })
+	serving := h.control
 	h.running.Go(func() {
-		if err := h.control.Serve(ctx); err != nil {
+		if err := serving.Serve(ctx); err != nil {
 			h.log.Error("commands are not answered any more", "error", err)
 		}
 	})
-	return h.openAdmin(c)
+	return h.openAdmin(h.started)
 }
 
 // enforce notes what the server has taken.
@@ -183,16 +198,11 @@ func (b *backends) await(ctx context.Context) {
 // controlSocket is where commands find the process that owns the state.
 func controlSocket(c store.Config) string { return filepath.Join(c.Path, control.Name) }
 
-func (h *house) env(c *config.Config) filters.Env {
-	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.memory(), Clock: h.clock, Dialer: dialer{}, Log: h.log}
-}
+// spillFolder is where large messages wait.
+func spillFolder(c store.Config) string { return filepath.Join(c.Path, "spill") }
 
-// memory is the site's: shared with other proxies, or this proxy's own.
-func (h *house) memory() filters.Store {
-	if h.shared != nil {
-		return h.shared
-	}
-	return h.store
+func (h *house) env(c *config.Config) filters.Env {
+	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.memory(c), Clock: h.clock, Dialer: dialer{}, Log: h.log}
 }
 
 // services compiles a configuration into what sessions work with. Its filters and backends run until its last session
@@ -277,13 +287,18 @@ func takesSubmission(c *config.Config) bool {
 
 // reload reads the file again. A bad one is refused as a whole: the old one stays in force.
 func (h *house) reload() error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if h.succession.done() {
+		return errSucceeded
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c, problems := config.Load(h.file, h.specs)
 	if c == nil {
 		return allProblems(h.file, problems)
 	}
-	if err := h.keepsFronts(c); err != nil {
+	if err := h.needsUpgrade(c); err != nil {
 		return err
 	}
 	services, next, err := h.services(c)
@@ -296,7 +311,6 @@ func (h *house) reload() error {
 		return err
 	}
 	warn(h.log, problems)
-	h.warnFixed(c)
 	if previous := h.force.backends; previous != nil && previous != next.backends {
 		h.running.Go(func() { previous.users.Wait(); previous.stop() })
 	}
@@ -313,20 +327,9 @@ func allProblems(file string, found config.Problems) config.Problems {
 	return found // the file has been mended meanwhile
 }
 
-// warnFixed names the sections that a reload cannot change.
-func (h *house) warnFixed(c *config.Config) {
-	for _, section := range []struct {
-		name     string
-		old, new any
-	}{{"store", h.started.Store, c.Store}, {"journal", h.started.Journal, c.Journal}, {"quarantine", h.started.Quarantine, c.Quarantine}, {"resolver", h.started.Resolver, c.Resolver}, {"log", h.started.Log, c.Log}, {"admin", h.started.Admin, c.Admin}} {
-		if !reflect.DeepEqual(section.old, section.new) {
-			h.log.Warn("what changed in this section takes effect at the next start", "section", section.name)
-		}
-	}
-}
-
 // shutdown lets sessions finish until ctx ends, then closes everything.
 func (h *house) shutdown(ctx context.Context) error {
+	h.settleSuccession()
 	err := h.shutdownFronts(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		h.log.Warn("sessions were still busy and have been closed", "waited", shutdownLimit)
@@ -338,7 +341,11 @@ func (h *house) shutdown(ctx context.Context) error {
 // close closes what is open, in the order that keeps everybody's tools in place until he is done. It may be called
 // on a house that was built in part.
 func (h *house) close() error {
+	h.settleSuccession()
 	var errs []error
+	if h.stopTidying != nil {
+		h.stopTidying()
+	}
 	if h.stopControl != nil {
 		h.stopControl()
 	}
@@ -350,12 +357,13 @@ func (h *house) close() error {
 	if err := h.shutdownFronts(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		errs = append(errs, err)
 	}
-	if h.quarantine != nil { // it borrows backends
-		errs = append(errs, h.quarantine.Close())
-	}
+	errs = append(errs, h.closeQuarantine()) // it borrows backends
 	if h.force.backends != nil {
 		h.force.backends.users.Wait()
 		h.force.backends.stop()
+	}
+	if h.predecessor != nil {
+		h.predecessor.link.Close()
 	}
 	h.running.Wait()
 	if h.resolver != nil {
@@ -364,11 +372,7 @@ func (h *house) close() error {
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())
 	}
-	if h.shared != nil {
-		h.shared.Close()
-	}
-	if h.store != nil {
-		errs = append(errs, h.store.Close())
-	}
+	errs = append(errs, h.closeStore())
+	h.succession.end()
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy"
+	"gatepost/proxy/sockets"
 )
 
 // Bounds of a request and of all of them.
@@ -56,6 +57,7 @@ type Options struct {
 	House House
 	// Traffic is told of every transaction.
 	Traffic *Traffic
+	Sockets *sockets.Set // that the process was given; nil: none
 }
 
 // Server serves operators. Register handlers before Run; all else is safe for concurrent use.
@@ -130,7 +132,7 @@ func (s *Server) routes() {
 // cannot be had is logged and tried again.
 func (s *Server) Run(ctx context.Context) {
 	for told := false; ctx.Err() == nil; {
-		socket, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Config.Address)
+		socket, _, err := s.Sockets.Listen(ctx, sockets.Want{Use: sockets.Admin, Name: s.Config.Address, Network: "tcp", Address: s.Config.Address})
 		if err == nil {
 			s.serve(ctx, socket)
 			return

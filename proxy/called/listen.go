@@ -14,6 +14,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy/front"
+	"gatepost/proxy/sockets"
 )
 
 // Entry is one entry of the configuration under which MTAs call.
@@ -108,21 +109,24 @@ type Bound[L Entry] struct {
 	net.Listener
 }
 
-// Bind opens the socket of an entry. A UNIX socket that a dead process left is replaced; its folder must exist.
-func Bind[L Entry](ctx context.Context, entry L) (Bound[L], error) {
+// Bind opens the socket of an entry, unless it was given to the process. A UNIX socket that a dead process left is replaced;
+// its folder must exist.
+func Bind[L Entry](ctx context.Context, entry L, use sockets.Use, given *sockets.Set) (Bound[L], error) {
 	l := entry.Common()
 	network, address, err := l.endpoint()
 	if err != nil {
 		return Bound[L]{}, err
 	}
-	if network == "unix" {
+	want := sockets.Want{Use: use, Name: l.Address, Network: network, Address: address}
+	if network == "unix" && !given.Gives(want) {
 		err = front.RemoveStale(address)
 	}
 	var socket net.Listener
+	inherited := false
 	if err == nil {
-		socket, err = (&net.ListenConfig{}).Listen(ctx, network, address)
+		socket, inherited, err = given.Listen(ctx, want)
 	}
-	if err == nil && network == "unix" {
+	if err == nil && network == "unix" && !inherited {
 		if err = l.admit(address); err != nil {
 			socket.Close()
 		}

@@ -103,7 +103,7 @@ func (s *Server[L]) Reload(v Service, listen []L) error {
 		}
 	}
 	if found != len(s.listeners) || found != len(listen) {
-		s.log.Warn("the addresses under " + s.key + ": changed; that needs a restart")
+		s.log.Warn("the addresses under " + s.key + ": changed; that needs gatepost upgrade")
 	}
 	s.service.Swap(newService(v)).release()
 	return nil
@@ -280,4 +280,25 @@ func (s *Server[L]) interrupt() {
 	for c := range s.conns {
 		c.interrupt()
 	}
+}
+
+// StopAccepting closes the sockets and returns when nobody is admitted any more. Sessions go on.
+func (s *Server[L]) StopAccepting() {
+	s.mu.Lock()
+	for l := range s.listeners {
+		l.socket.Close()
+	}
+	clear(s.listeners)
+	s.mu.Unlock()
+	s.accepting.Wait()
+}
+
+// Drained is closed when the last session has ended. Call it once, after StopAccepting.
+func (s *Server[L]) Drained() <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	return ended
 }

@@ -34,7 +34,7 @@ type greeting struct {
 func started(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), Name)
-	s, err := Listen(path, slog.New(slog.DiscardHandler))
+	s, err := Listen(path, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestTheHandlerEndsWithItsClient(t *testing.T) {
 
 func TestTheServerEndsWithItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), Name)
-	s, err := Listen(path, slog.New(slog.DiscardHandler))
+	s, err := Listen(path, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func leaveStale(t *testing.T, path string) {
 func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), Name)
 	leaveStale(t, path)
-	s, err := Listen(path, slog.New(slog.DiscardHandler))
+	s, err := Listen(path, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("a stale socket is in the way: %v", err)
 	}
@@ -227,7 +227,7 @@ func TestListen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(path, slog.New(slog.DiscardHandler)); !errors.Is(err, front.ErrOwned) {
+	if _, err := Listen(path, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, front.ErrOwned) {
 		t.Errorf("a second server: %v", err)
 	}
 	if err := s.listener.Close(); err != nil {
@@ -236,7 +236,7 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := Listen(path, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("on a file: %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {

@@ -12,9 +12,11 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/proxy/front"
+	"gatepost/proxy/sockets"
 )
 
 // Handler answers a call. The value is encoded as JSON. ctx ends when the client goes away or the server stops.
@@ -29,24 +31,37 @@ type Server struct {
 	handlers map[string]handler
 	listener *net.UnixListener
 	slots    chan struct{}
+	stopped  atomic.Bool // StopAccepting was called
 }
 
-// Listen makes the socket at path, for this user and root only. A socket that a dead process left is replaced. The
-// folder must exist. The error wraps [front.ErrOwned] when another process answers there.
-func Listen(path string, log *slog.Logger) (*Server, error) {
-	if err := front.RemoveStale(path); err != nil {
-		return nil, fmt.Errorf("control socket %s: %w", path, err)
+// Listen makes the socket at path, for this user and root only, unless it was given to the process. A socket that a dead
+// process left is replaced. The folder must exist. The error wraps [front.ErrOwned] when another process answers there.
+func Listen(path string, given *sockets.Set, log *slog.Logger) (*Server, error) {
+	want := sockets.Want{Use: sockets.Control, Name: path, Network: "unix", Address: path}
+	if !given.Gives(want) {
+		if err := front.RemoveStale(path); err != nil {
+			return nil, fmt.Errorf("control socket %s: %w", path, err)
+		}
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	socket, inherited, err := given.Listen(context.Background(), want)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	listener, ok := socket.(*net.UnixListener)
+	if !ok {
+		socket.Close()
+		return nil, fmt.Errorf("control socket %s: what was given is no UNIX socket", path)
+	}
+	s := &Server{log: log, handlers: map[string]handler{}, listener: listener, slots: make(chan struct{}, maxClients)}
+	if inherited {
+		return s, nil
 	}
 	// Between the two steps the file's mode is the umask's; who connects in that moment still meets identify.
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = listener.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return &Server{log: log, handlers: map[string]handler{}, listener: listener, slots: make(chan struct{}, maxClients)}, nil
+	return s, nil
 }
 
 // Handle registers a call that is answered with one value.
@@ -73,6 +88,12 @@ func (s *Server) register(call string, h handler) {
 	s.handlers[call] = h
 }
 
+// StopAccepting closes the socket: Serve answers what has come, and ends.
+func (s *Server) StopAccepting() {
+	s.stopped.Store(true)
+	_ = s.listener.Close()
+}
+
 // Serve answers until ctx ends, removes the socket and waits for what is being answered.
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.listener.Close() })
@@ -90,6 +111,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
+				if s.stopped.Load() {
+					return nil
+				}
 				return err
 			}
 			s.log.Error("control: accept", "error", err)

@@ -189,7 +189,7 @@ func (s *site) open(t testing.TB, u setup) *house {
 			t.Error(err)
 		}
 	}
-	socket, err := c.Listen[0].Bind(ctx)
+	socket, err := c.Listen[0].Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

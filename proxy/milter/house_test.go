@@ -97,7 +97,7 @@ func start(t testing.TB, u setup) *house {
 		u.listen.Address = "unix:" + filepath.Join(t.TempDir(), "milter.sock")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	socket, err := u.listen.Bind(ctx)
+	socket, err := u.listen.Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

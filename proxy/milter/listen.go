@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"gatepost/proxy/called"
+	"gatepost/proxy/sockets"
 )
 
 // Listen is one entry of `milter:`.
@@ -30,9 +31,9 @@ func (l *Listen) takesSubmission(service string) bool { return slices.Contains(l
 // Bound is an entry with its socket.
 type Bound = called.Bound[Listen]
 
-// Bind opens the socket. A UNIX socket that a dead process left is replaced; its folder must exist.
-func (l Listen) Bind(ctx context.Context) (Bound, error) {
-	b, err := called.Bind(ctx, l)
+// Bind opens the socket, unless it was given to the process. A UNIX socket that a dead process left is replaced; its folder must exist.
+func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
+	b, err := called.Bind(ctx, l, sockets.Milter, given)
 	if err != nil {
 		return b, fmt.Errorf("milter: %w", err)
 	}

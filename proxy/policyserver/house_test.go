@@ -79,7 +79,7 @@ func start(t testing.TB, u *setup) *house {
 	l.SetDefaults()
 	l.Address = "unix:" + h.address
 	ctx, cancel := context.WithCancel(context.Background())
-	socket, err := l.Bind(ctx)
+	socket, err := l.Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"gatepost/proxy/called"
+	"gatepost/proxy/sockets"
 )
 
 // Listen is one entry of `policy_server:`.
@@ -15,9 +16,9 @@ type Listen struct {
 // Bound is an entry with its socket.
 type Bound = called.Bound[Listen]
 
-// Bind opens the socket. A UNIX socket that a dead process left is replaced; its folder must exist.
-func (l Listen) Bind(ctx context.Context) (Bound, error) {
-	b, err := called.Bind(ctx, l)
+// Bind opens the socket, unless it was given to the process. A UNIX socket that a dead process left is replaced; its folder must exist.
+func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
+	b, err := called.Bind(ctx, l, sockets.PolicyServer, given)
 	if err != nil {
 		return b, fmt.Errorf("policy_server: %w", err)
 	}

@@ -121,7 +121,7 @@ func HoldBySMTP(t *testing.T, s *Script) Outcome {
 	script.begin()
 	j := &Journal{}
 	server := s.proxy(t, group, j, log)
-	socket, err := proxy.Listen{Address: "127.0.0.1:0", ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}.Bind(ctx)
+	socket, err := proxy.Listen{Address: "127.0.0.1:0", ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}.Bind(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	probeQuestion = "are you there?\r\n"
+	probeAnswer   = "yes\r\n"
+	probeTimeout  = 10 * time.Second
+)
+
+// Probe goes the way of a client through what all clients need: it is admitted as one, waits where they wait, is woken by
+// what arrives at its socket, runs, and is answered. Nobody else hears of it: it has no address, no facts, no record. The
+// error tells that it was not answered before ctx ended.
+func (s *Server) Probe(ctx context.Context) error {
+	ours, theirs, err := connectedPair()
+	if err != nil {
+		return fmt.Errorf("self-check: %w", err)
+	}
+	defer ours.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		ours.SetDeadline(deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { ours.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if !s.admitProbe(theirs) {
+		return errors.New("self-check: the proxy is shutting down")
+	}
+	if _, err := ours.Write([]byte(probeQuestion)); err != nil {
+		return fmt.Errorf("self-check: %w", err)
+	}
+	if answer, err := bufio.NewReader(ours).ReadString('\n'); err != nil || answer != probeAnswer {
+		return fmt.Errorf("self-check: no answer: %w", err)
+	}
+	return nil
+}
+
+// admitProbe is admit for a probe. It does not count for limits.
+func (s *Server) admitProbe(a arrival) bool {
+	v := s.service.Load()
+	if v == nil || s.closing.Load() || !v.users.Acquire() {
+		if a.Conn != nil {
+			a.Conn.Close()
+		}
+		return false
+	}
+	session := s.newSession(v, &listenConfig{}, a)
+	session.phase = phaseProbe
+	s.metrics.Open.Add(1)
+	s.enlist(session)
+	go session.drive(wakeStart)
+	return true
+}
+
+// echo answers a probe.
+func (s *session) echo(why wake) wait {
+	switch why {
+	case wakeStart:
+		return wait{input: true, limit: probeTimeout}
+	case wakeInput:
+		s.read()
+		s.b.out = append(s.b.out, probeAnswer...)
+		s.flush()
+	}
+	s.note = "probe"
+	return wait{over: true}
+}

@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"gatepost/filters"
+)
+
+// TestProbe is answered by a server that works, leaves nothing behind, and is not by one whose sessions cannot go on.
+func TestProbe(t *testing.T) {
+	s, err := New(Options{Service: Service{Limits: DefaultLimits()}, Log: slog.New(slog.DiscardHandler), Clock: filters.SystemClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 3 {
+		if err := s.Probe(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l, ok := s.lot.(interface{ hold() func() }); ok {
+		release := l.hold()
+		short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := s.Probe(short); err == nil {
+			t.Error("nobody who waits is woken, and the probe does not notice")
+		}
+		stop()
+		release()
+	}
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := s.metrics.Open.Load(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+	if err := s.Probe(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after the end: %v", err)
+	}
+}
