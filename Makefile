@@ -15,7 +15,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-admin test-redis cross package test-package clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis cross package test-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ package: ## a Debian package, in build/ (ARCH=arm64 for another machine)
 
 test-package: ## install, start, upgrade, remove and purge the package in a folder of its own (root)
 	@GO=$(GO) NFPM=$(NFPM) .ci/test-package $(BUILD) '$(VERSION)'
+
+test-upgrade: ## ten upgrades under a thousand sessions, and a connection every millisecond (make test has three under a hundred)
+	@GATEPOST_UPGRADES=10 GATEPOST_UPGRADE_SESSIONS=1000 .ci/gotest $(BUILD)/upgrade.log \
+		$(GO) test -v -count=1 -timeout 5m -run 'Upgrade|Successor|OldOne|Systemd' ./cmd/gatepost; status=$$?; \
+		grep -hoE 'upgrades: .*' $(BUILD)/upgrade.log; exit $$status
 
 test-redis: ## the shared store against real redis-servers: outages, failover, a cluster (make test has it where redis-server is)
 	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
