@@ -71,6 +71,7 @@ func command() *cobra.Command {
 		quarantineCommand(),
 		dmarcCommand(),
 		storeCommand(),
+		stateCommand(),
 		adminCommand(),
 		upgradeCommand(),
 		versionCommand(),

@@ -60,7 +60,7 @@ func (h *house) handleStandings() {
 		for i, s := range r.Standings {
 			keys[i], standings[i] = string(s.Key), s.Standing.Add(filters.Standing{}) // within bounds
 		}
-		return nil, h.store.MergeStandings(ctx, keys, standings)
+		return nil, mergePatiently(ctx, h.store, func() error { return h.store.MergeStandings(ctx, keys, standings) })
 	})
 }
 
@@ -94,7 +94,8 @@ func (h *house) handleStoreCommands() {
 		for i, key := range r.Keys {
 			keys[i] = string(key)
 		}
-		if err := h.store.Merge(ctx, r.Space, keys, r.Marks); err != nil {
+		err := mergePatiently(ctx, h.store, func() error { return h.store.Merge(ctx, r.Space, keys, r.Marks) })
+		if err != nil {
 			return nil, err
 		}
 		h.changed(journal.Change{What: journal.Merge, By: control.Caller(ctx), Note: counted(len(keys), "mark") + " of " + r.Space})

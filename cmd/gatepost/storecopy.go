@@ -49,6 +49,14 @@ func copyStore(ctx context.Context, c store.Config, from, to string, w io.Writer
 		return err
 	}
 	defer func() { err = errors.Join(err, target.close()) }()
+	if err := transfer(ctx, source, target, w); err != nil {
+		return fmt.Errorf("the copy broke off; start it again: %w", err)
+	}
+	return nil
+}
+
+// transfer takes all marks and standings of source to target. A terminal sees how far it is.
+func transfer(ctx context.Context, source, target copyEnd, w io.Writer) error {
 	total, err := source.size(ctx)
 	if err != nil {
 		return err
@@ -57,14 +65,12 @@ func copyStore(ctx context.Context, c store.Config, from, to string, w io.Writer
 	copied, err := copyMarks(ctx, source, target, bar)
 	finish()
 	fmt.Fprintf(w, "Marks copied: %d\n", copied)
-	if err == nil {
-		copied, err = copyStandings(ctx, source, target)
-		fmt.Fprintf(w, "Standings copied: %d\n", copied)
-	}
 	if err != nil {
-		return fmt.Errorf("the copy broke off; start it again: %w", err)
+		return err
 	}
-	return nil
+	copied, err = copyStandings(ctx, source, target)
+	fmt.Fprintf(w, "Standings copied: %d\n", copied)
+	return err
 }
 
 // copyMarks goes through the source once; advance is told of each batch.
@@ -100,17 +106,12 @@ func copyMarks(ctx context.Context, source, target copyEnd, advance func(n int))
 		}
 		return failed == nil
 	})
-	if err := errors.Join(failed, read); err != nil {
-		return copied, err
-	}
-	for space, b := range batches {
-		if len(b.keys) > 0 {
-			if err := flush(space, b); err != nil {
-				return copied, err
-			}
+	for space, b := range batches { // also of a source that broke off
+		if failed == nil && len(b.keys) > 0 {
+			failed = flush(space, b)
 		}
 	}
-	return copied, nil
+	return copied, errors.Join(failed, read)
 }
 
 // copyProgress draws a bar if w is a terminal.
@@ -185,12 +186,16 @@ func (p embeddedEnd) each(ctx context.Context, yield func(space, key string, m f
 	return p.Each(ctx, yield)
 }
 
-// merge waits for the disk where memory is full of what it has not taken yet.
 func (p embeddedEnd) merge(ctx context.Context, space string, keys []string, marks []filters.Mark) error {
-	err := p.Merge(ctx, space, keys, marks)
+	return mergePatiently(ctx, p.Store, func() error { return p.Merge(ctx, space, keys, marks) })
+}
+
+// mergePatiently waits for the disk where memory is full of what it has not taken yet.
+func mergePatiently(ctx context.Context, s *store.Store, merge func() error) error {
+	err := merge()
 	if errors.Is(err, store.ErrFull) {
-		if err = p.Flush(ctx); err == nil {
-			err = p.Merge(ctx, space, keys, marks)
+		if err = s.Flush(ctx); err == nil {
+			err = merge()
 		}
 	}
 	return err

@@ -6,7 +6,6 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy/control"
-	"gatepost/proxy/store"
 )
 
 // copyStandings goes through the source once. Both may have counted the same messages, so the more of each kind holds:
@@ -34,10 +33,10 @@ func copyStandings(ctx context.Context, source, target copyEnd) (copied int, err
 		}
 		return failed == nil
 	})
-	if err := errors.Join(failed, read); err != nil {
-		return copied, err
+	if failed == nil { // also of a source that broke off
+		failed = flush()
 	}
-	return copied, flush()
+	return copied, errors.Join(failed, read)
 }
 
 func (p sharedEnd) eachStanding(ctx context.Context, yield func(key string, s filters.Standing) bool) error {
@@ -52,15 +51,8 @@ func (p embeddedEnd) eachStanding(ctx context.Context, yield func(key string, s 
 	return p.RangeStandings(ctx, "", yield)
 }
 
-// mergeStandings waits for the disk where memory is full of what it has not taken yet.
 func (p embeddedEnd) mergeStandings(ctx context.Context, keys []string, standings []filters.Standing) error {
-	err := p.MergeStandings(ctx, keys, standings)
-	if errors.Is(err, store.ErrFull) {
-		if err = p.Flush(ctx); err == nil {
-			err = p.MergeStandings(ctx, keys, standings)
-		}
-	}
-	return err
+	return mergePatiently(ctx, p.Store, func() error { return p.MergeStandings(ctx, keys, standings) })
 }
 
 func (p runningEnd) eachStanding(ctx context.Context, yield func(key string, s filters.Standing) bool) error {
