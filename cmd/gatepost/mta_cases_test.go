@@ -205,20 +205,20 @@ func hurries(t *testing.T, s *site) {
 	c := s.dial(t)
 	c.say("EHLO hurry.example.net", "250")
 	const envelope = "MAIL FROM:<bob@example.net>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n"
-	c.raw(envelope, "250")
+	c.write(envelope)
 	for i := range 3 {
+		c.expect("250")
 		c.expect("250")
 		c.expect("354")
 		body := fmt.Sprintf("%sSubject: number %d\r\n\r\nx\r\n", header, i)
+		behind := envelope
 		if i == 2 {
-			c.message(body, "250")
-		} else {
-			c.raw(body+".\r\n"+envelope, "250")
-			c.expect("250")
+			behind = "QUIT\r\n"
 		}
+		c.raw(body+".\r\n"+behind, "250")
 		mustEnd(t, s.message(t), body)
 	}
-	c.say("QUIT", "221")
+	c.expect("221")
 }
 
 func repeats(t *testing.T, s *site) {

@@ -19,14 +19,14 @@ import (
 	"gatepost/proxy/store"
 )
 
-// remembered is what a test puts into a store.
-type remembered struct {
+// anyMemory is what a test puts into a store.
+type anyMemory struct {
 	marks     map[string]map[string]filters.Mark // by space and key
 	standings map[string]filters.Standing
 }
 
 // anyState draws marks and standings, with keys of any bytes, some of them expired.
-func anyState(now time.Time) *rapid.Generator[remembered] {
+func anyState(now time.Time) *rapid.Generator[anyMemory] {
 	moment := rapid.Custom(func(t *rapid.T) time.Time {
 		return now.Add(time.Duration(rapid.Int64Range(-1e9, 1e9).Draw(t, "ms")) * time.Millisecond)
 	})
@@ -51,12 +51,12 @@ func anyState(now time.Time) *rapid.Generator[remembered] {
 			time.Duration(rapid.Int64Range(1e6, 1e8).Draw(t, "half-life"))*time.Second)
 	})
 	space := rapid.StringMatching(`[a-z]{1,12}`)
-	return rapid.Custom(func(t *rapid.T) remembered {
-		return remembered{rapid.MapOfN(space, rapid.MapOfN(key, mark, 1, 30), 1, 6).Draw(t, "marks"), rapid.MapOfN(key, standing, 0, 40).Draw(t, "standings")}
+	return rapid.Custom(func(t *rapid.T) anyMemory {
+		return anyMemory{rapid.MapOfN(space, rapid.MapOfN(key, mark, 1, 30), 1, 6).Draw(t, "marks"), rapid.MapOfN(key, standing, 0, 40).Draw(t, "standings")}
 	})
 }
 
-func (r remembered) put(t *testing.T, s *store.Store) {
+func (r anyMemory) put(t *testing.T, s *store.Store) {
 	t.Helper()
 	for space, marks := range r.marks {
 		for key, m := range marks {
