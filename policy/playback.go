@@ -34,7 +34,12 @@ var unplayed = &run{}
 func (p *playback) start(g *Gate, o *observation) {
 	if sim := p.player.simulation; sim != nil && sim.Simulates(o.filter) {
 		v := g.view()
-		if facts, err, ok := sim.Look(o.filter, o.stage, v, func() (any, error) { return o.call(context.Background(), v) }); ok {
+		facts, err, ok := sim.Look(o.filter, o.stage, v, func() (any, error) { return o.call(context.Background(), v) })
+		if errors.Is(err, ErrUntold) {
+			p.unknown(g, o)
+			return
+		}
+		if ok {
 			g.settled(o, facts, err, 0)
 			return
 		}
@@ -63,6 +68,10 @@ func (p *playback) start(g *Gate, o *observation) {
 		}
 		break
 	}
+	p.unknown(g, o)
+}
+
+func (p *playback) unknown(g *Gate, o *observation) {
 	*g.slot(o.slot) = slot{run: unplayed, status: running}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -20,7 +21,8 @@ type Player struct {
 type Simulation interface {
 	// Simulates tells whether Look is to be asked about a filter at all.
 	Simulates(filter string) bool
-	// Look finds out what a filter would have found; look asks the engine's own. With ok false what was recorded stands.
+	// Look finds out what a filter would have found; look asks the engine's own. With ok false what was recorded stands,
+	// with ErrUntold nothing is known.
 	Look(filter string, stage filters.Stage, v filters.View, look func() (any, error)) (facts any, err error, ok bool)
 	// Attempt does what [filters.Greylister] does. recorded is nil if no attempt was recorded, whole tells that all is known
 	// that the greylister looks at. With known false it cannot be told.
@@ -28,6 +30,9 @@ type Simulation interface {
 	// Concluded is told how recipients and messages ended under this engine.
 	Concluded(o *filters.Outcome)
 }
+
+// ErrUntold is the answer of a [Simulation] that cannot know what a filter would have found.
+var ErrUntold = errors.New("cannot be told")
 
 // Play is what an engine makes of a session or a transaction.
 type Play struct {

@@ -10,6 +10,7 @@
 // What filters found stands as it was recorded. Two of them have a memory. Greylisting: as long as the rules ask for the
 // same attempts of a sender as they did then, what the greylister answered then stands, also where the journal begins in
 // the middle of a sender's history. From the first difference on, the real filter is asked, over a store in memory and a
-// clock that follows the journal (greylist.go). Rate limits: with the same limits what was recorded stands; with others
+// clock that follows the journal (greylist.go). Where it cannot be told whether an attempt was made, nothing is told of the
+// same sender's next ones either. Rate limits: with the same limits what was recorded stands; with others
 // the real filter counts the recorded connections and messages anew (limits.go).
 package replay

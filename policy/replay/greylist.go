@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"slices"
 
 	"gatepost/filters"
 	"gatepost/policy"
@@ -12,15 +13,23 @@ import (
 // A sender's keys have diverged when the new rules asked for an attempt that the old ones did not ask for, or the other
 // way round: from then on only the simulation knows. Until then what was recorded stands, and is brought into the store,
 // so that the simulation has it when it is needed.
+//
+// Keys are in doubt when it cannot be told whether an attempt was made: from then on nothing is known of them either,
+// unless they had passed before. Where not even its keys can be told, for want of a fact, its sender's whole domain is.
 type greylisting struct {
 	filter   filters.Greylister // nil: off
 	memory   *Memory
 	settings uint64
 	diverged map[string]bool
-	asked    bool // for the recording at hand
+	doubted  map[string]bool // keys, and domains behind an @
+
+	// For the recording at hand:
+	asked   bool
+	certain bool // the attempt that was asked for was made, and its answer is known
 }
 
-// maxDiverged bounds the keys that are remembered as diverged; beyond it, what was recorded stands for others.
+// maxDiverged bounds the keys that are remembered as diverged, and those in doubt; beyond it, what was recorded stands for
+// others.
 const maxDiverged = 1_000_000
 
 var background = context.Background()
@@ -39,19 +48,51 @@ func (g *greylisting) learn(v filters.View) []string {
 	return append([]string(nil), g.memory.keys...)
 }
 
-func (g *greylisting) hasDiverged(keys []string) bool {
-	for _, key := range keys {
-		if g.diverged[key] {
-			return true
+func (g *greylisting) hasDiverged(keys []string) bool { return anyOf(keys, g.diverged) }
+
+// inDoubt tells that nothing is known of a sender; a single key of which it is certain that it has passed is enough.
+func (g *greylisting) inDoubt(keys []string, e *filters.Envelope) bool {
+	if len(g.doubted) == 0 || !anyOf(keys, g.doubted) && !g.doubted[wholeDomain(e)] {
+		return false
+	}
+	marks, err := g.memory.Store.Peek(background, g.memory.space, keys)
+	for i, m := range marks {
+		if !m.Passed.IsZero() && !g.doubted[keys[i]] {
+			return false
 		}
 	}
-	return false
+	return err == nil
 }
 
-func (g *greylisting) diverge(keys []string) {
+func wholeDomain(e *filters.Envelope) string {
+	_, domain := filters.SplitAddress(e.ReversePath)
+	return "@" + domain
+}
+
+func anyOf(keys []string, set map[string]bool) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { return set[key] })
+}
+
+func (g *greylisting) diverge(keys []string) { note(keys, g.diverged) }
+
+func note(keys []string, set map[string]bool) {
 	for _, key := range keys {
-		if len(g.diverged) < maxDiverged {
-			g.diverged[key] = true
+		if len(set) < maxDiverged {
+			set[key] = true
+		}
+	}
+}
+
+// doubt notes that nobody knows whether an attempt was made. One more says nothing of a key that has passed.
+func (g *greylisting) doubt(keys []string, recorded *policy.Attempt) {
+	if !g.hasDiverged(keys) {
+		g.seed(keys, recorded)
+	}
+	g.diverge(keys)
+	marks, err := g.memory.Store.Peek(background, g.memory.space, keys)
+	for i, key := range keys {
+		if err != nil || marks[i].Passed.IsZero() {
+			note([]string{key}, g.doubted)
 		}
 	}
 }
@@ -87,10 +128,15 @@ func (g *greylisting) attempt(r *policy.Recording, v filters.View, whole bool) (
 		return filters.GreylistPassed, true
 	}
 	keys := g.learn(v)
-	stands := recorded != nil && g.same(r) && !g.hasDiverged(keys)
-	if !stands && !whole {
+	doubted := g.inDoubt(keys, v.Envelope)
+	stands := recorded != nil && g.same(r) && !g.hasDiverged(keys) && !doubted
+	if !stands && (!whole || doubted) {
 		return "", false
 	}
+	if v.Recipient == nil && r.Reached < policy.StepData {
+		return g.supposed(keys, recorded, v)
+	}
+	g.certain = true
 	if !g.hasDiverged(keys) {
 		g.seed(keys, recorded)
 	}
@@ -108,12 +154,34 @@ func (g *greylisting) attempt(r *policy.Recording, v filters.View, whole bool) (
 	return recorded.State, true
 }
 
-// conclude notes that an attempt was not made which was made then.
+// supposed answers for an attempt behind the recipients by a client that our rules of then sent away before: a message
+// would have heard that, but who only asked about a recipient, as callouts do with the null reverse-path (RFC 6647, 5),
+// would have left all the same, without an attempt.
+func (g *greylisting) supposed(keys []string, recorded *policy.Attempt, v filters.View) (filters.GreylistState, bool) {
+	g.doubt(keys, recorded)
+	result, err := g.filter.Attempt(background, v)
+	if err != nil {
+		return filters.GreylistPassed, true
+	}
+	return result.State, true
+}
+
+// conclude notes that an attempt was not made which was made then, or that nobody knows whether one was made.
 func (g *greylisting) conclude(r *policy.Recording, play *policy.Play) {
-	if g.filter == nil || r.Attempt == nil || g.asked || play.Missing != "" {
+	untold := play.Missing != ""
+	if g.filter == nil || r.Envelope == nil || g.certain || !untold && (g.asked || r.Attempt == nil) {
 		return
 	}
-	keys := g.learn(filters.View{Session: r.Session, Greeting: r.Greeting, Envelope: r.Envelope, Facts: recordedFacts(r.Looks)})
+	facts := recordedFacts(r.Looks)
+	keys := g.learn(filters.View{Session: r.Session, Greeting: r.Greeting, Envelope: r.Envelope, Facts: facts})
+	if untold {
+		g.doubt(keys, r.Attempt)
+		_, named := facts.Bool("rdns.confirmed")
+		if _, checked := facts.Text("spf.result"); !checked || !named {
+			note([]string{wholeDomain(r.Envelope)}, g.doubted)
+		}
+		return
+	}
 	if !g.hasDiverged(keys) {
 		g.seed(keys, r.Attempt)
 	}

@@ -16,7 +16,7 @@ var _ policy.Simulation = (*simulation)(nil)
 
 func newSimulation(e *policy.Engine, m *Memory) *simulation {
 	s := &simulation{
-		grey:   greylisting{memory: m, settings: e.Settings().Greylist, diverged: map[string]bool{}},
+		grey:   greylisting{memory: m, settings: e.Settings().Greylist, diverged: map[string]bool{}, doubted: map[string]bool{}},
 		limits: limiting{settings: e.Settings().RateLimit, connections: map[string]looked{}},
 	}
 	s.grey.filter, _ = e.Filter("greylist").(filters.Greylister)
@@ -26,7 +26,7 @@ func newSimulation(e *policy.Engine, m *Memory) *simulation {
 
 func (s *simulation) begin(r *policy.Recording) {
 	s.recording = r
-	s.grey.asked = false
+	s.grey.asked, s.grey.certain = false, false
 	s.limits.begin(r)
 	if now := r.Start; now.After(s.grey.memory.clock.now) {
 		s.grey.memory.clock.now = now
@@ -56,7 +56,13 @@ func (s *simulation) Look(filter string, stage filters.Stage, v filters.View, lo
 		facts, err = s.limits.look(stage, v.Session.ID, look)
 		return facts, err, true
 	}
-	if s.grey.filter == nil || s.grey.same(s.recording) && !s.grey.hasDiverged(s.grey.learn(v)) {
+	if s.grey.filter == nil {
+		return nil, nil, false
+	}
+	switch keys := s.grey.learn(v); {
+	case s.grey.inDoubt(keys, v.Envelope):
+		return nil, policy.ErrUntold, true
+	case s.grey.same(s.recording) && !s.grey.hasDiverged(keys):
 		return nil, nil, false
 	}
 	facts, err = look()

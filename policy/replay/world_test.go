@@ -40,7 +40,7 @@ func (*spfFilter) Mail(_ context.Context, v filters.View) (*spfFacts, error) {
 	}
 }
 
-// rdnsFilter finds no name.
+// rdnsFilter finds that some clients, in networks of their own, are of one group of hosts.
 type rdnsFilter struct{}
 
 type rdnsFacts struct {
@@ -51,7 +51,13 @@ type rdnsFacts struct {
 // AuthResults makes it run whatever the rules read, as the product's does.
 func (*rdnsFacts) AuthResults() []filters.AuthResult { return nil }
 
-func (*rdnsFilter) Connect(context.Context, filters.View) (*rdnsFacts, error) {
+func (*rdnsFilter) Connect(_ context.Context, v filters.View) (*rdnsFacts, error) {
+	switch v.Session.Client.Addr().String() {
+	case "192.0.2.1":
+		return &rdnsFacts{Confirmed: true, Name: "out1.mail.example"}, nil
+	case "198.51.100.1":
+		return &rdnsFacts{Confirmed: true, Name: "out2.mail.example"}, nil
+	}
 	return &rdnsFacts{}, nil
 }
 
@@ -60,7 +66,7 @@ func specs() []filters.Spec {
 	spf := filters.Define("spf", "", none, func(struct{}, filters.Env) (*spfFilter, error) { return &spfFilter{}, nil },
 		filters.On(filters.AtMail, (*spfFilter).Mail))
 	rdns := filters.Define("rdns", "", none, func(struct{}, filters.Env) (*rdnsFilter, error) { return &rdnsFilter{}, nil },
-		filters.On(filters.AtConnect, (*rdnsFilter).Connect))
+		filters.On(filters.AtConnect, (*rdnsFilter).Connect, filters.Repeatable()))
 	return []filters.Spec{rdns, spf, greylist.Spec, ratelimit.Spec}
 }
 
@@ -312,7 +318,10 @@ func TestOtherRulesAreToldTheTruth(t *testing.T) {
 			b.Add(r)
 			if b.last.Missing != "" {
 				untold++
-				return // what is decided later depends on it
+				if r.Envelope == nil || strings.Contains(fmt.Sprint(s, changed), "ratelimit.") {
+					return // of whom the mail would have come, and what counts towards the limits, depends on it
+				}
+				continue
 			}
 			real, ok := is[r.ID]
 			if !ok || r.Envelope == nil {
@@ -332,7 +341,7 @@ func TestOtherRulesAreToldTheTruth(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("%d told, of which %d differ; %d histories break off where something cannot be told", told, differ, untold)
+	t.Logf("%d told, of which %d differ; %d cannot be told", told, differ, untold)
 }
 
 func addr(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 4000) }
