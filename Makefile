@@ -68,6 +68,7 @@ lint: ## staticcheck
 
 docs: ## write the generated parts of the manual anew
 	$(GO) run ./cmd/gatepost-docs
+	@mkdir -p $(BUILD) && $(GO) run ./cmd/gatepost man page >$(BUILD)/commands.md && mv $(BUILD)/commands.md docs/commands.md
 
 test-matrix: ## the matrix of keywords, commands, TLS and pipelining: every set of keywords (make test has a part of it)
 	@GATEPOST_MATRIX=long .ci/gotest $(BUILD)/matrix.log $(GO) test -v -count=1 -run TestMatrix ./proxy

@@ -15,7 +15,7 @@ import (
 // manCommand writes the manual pages, for packages. cobra's own generator goes by way of Markdown and brings a converter
 // along; what our commands have to say needs a dozen requests of man(7).
 func manCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:    "man FOLDER",
 		Short:  "Write a manual page for each command into a folder",
 		Args:   cobra.ExactArgs(1),
@@ -27,6 +27,13 @@ func manCommand() *cobra.Command {
 			return manPages(cmd.Root(), args[0])
 		},
 	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "page",
+		Short: "Print the page of the manual that lists all commands",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, _ []string) { commandsPage(cmd.OutOrStdout(), cmd.Root()) },
+	})
+	return cmd
 }
 
 func manPages(cmd *cobra.Command, folder string) error {

@@ -22,7 +22,7 @@ func promoteCommand() *cobra.Command {
 done to the mail of the last days is told on standard error, and the exit status is 2 when something that was delivered
 would have been refused.
 
-  gatepost promote forged | patch -p0 && gatepost check`,
+  gatepost promote forged | patch /etc/gatepost/gatepost.yaml && gatepost check`,
 		Args: cobra.ExactArgs(1),
 	}
 	file := configFlag(cmd)
