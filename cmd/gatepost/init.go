@@ -248,7 +248,7 @@ func printSteps(w io.Writer, s setup.Steps, file string) {
 		file = "gatepost.yaml"
 	}
 	if len(s.Do) == 0 {
-		fmt.Fprintln(w, "\n# The lines for the mail server are in docs/backends.md.")
+		fmt.Fprintln(w, "\n# The lines for the mail server are in docs/mta, what works with which in docs/backends.md.")
 	} else {
 		fmt.Fprintf(w, "\n# 1. Move the mail server to its new port. Until gatepost runs, senders try again.\n%s\n", strings.Join(s.Do, "\n"))
 	}

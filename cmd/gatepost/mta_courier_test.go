@@ -40,16 +40,11 @@ func startCourier(t *testing.T, s *site) {
 		s.emptyFolder(t, s.box+"/"+folder, "vmail")
 	}
 	// By default it answers errors 8, 16, 32 seconds late. One way is tested so.
-	patience := ""
-	if s.way == backend.Transparent {
-		patience = "TARPIT=0"
+	lines := strings.NewReplacer("192.0.2.26", s.back.host, "10025", s.port()).Replace(documented(t, "courier", "MAXPERIP"))
+	if s.way != backend.Transparent {
+		lines = strings.ReplaceAll(lines, "TARPIT=0\n", "")
 	}
-	s.write(t, "/etc/courier/esmtpd.gatepost", patience+`
-ADDRESS=`+s.back.host+`
-PORT=`+s.port()+`
-MAXDAEMONS=100
-MAXPERC=100
-MAXPERIP=100
+	s.write(t, "/etc/courier/esmtpd.gatepost", lines+`
 BOFHCHECKDNS=0
 TCPDOPTS="-stderrlogger=/usr/sbin/courierlogger -noidentlookup -nodnslookup"
 `)

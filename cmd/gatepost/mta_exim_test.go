@@ -4,6 +4,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"gatepost/proxy/backend"
@@ -26,19 +27,15 @@ var exim = mta{
 
 func startExim(t *testing.T, s *site) {
 	s.write(t, "/etc/exim4/exim4.conf", `primary_hostname = mx.example.org
-local_interfaces = `+s.back.host+"."+s.port()+`
-hosts_proxy = ${if eq{$received_port}{`+s.port()+`}{`+s.front.host+`}}
-exim_user = Debian-exim
+`+strings.ReplaceAll(documented(t, "exim", "hosts_proxy"), "10025", s.port())+`exim_user = Debian-exim
 exim_group = Debian-exim
 keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
 message_size_limit = 50M
-dsn_advertise_hosts = *
 tls_advertise_hosts = *
 tls_certificate = `+s.certificate+`/cert.pem
 tls_privatekey = `+s.certificate+`/key.pem
-smtp_accept_max = 200
 log_file_path = /var/log/exim4/%slog
 acl_smtp_rcpt = acl_rcpt
 acl_smtp_data = acl_data

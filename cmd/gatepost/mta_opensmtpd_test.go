@@ -25,8 +25,7 @@ var openSMTPD = mta{
 
 func startOpenSMTPD(t *testing.T, s *site) {
 	s.write(t, "/etc/opensmtpd.conf", `smtp max-message-size 50M
-listen on 127.0.0.1 port `+s.port()+` hostname mx.example.org proxy-v2
-table users { "alice@example.org" = "vmail" }
+`+strings.ReplaceAll(documented(t, "opensmtpd", "listen on"), "10025", s.port())+`table users { "alice@example.org" = "vmail" }
 action "box" maildir "`+s.box+`" virtual <users>
 match from any for domain "example.org" action "box"
 `)

@@ -96,12 +96,12 @@ func postfixServices(t *testing.T, s *site) string {
 		}
 		services.WriteString(line)
 	}
-	handOver := "smtpd_upstream_proxy_protocol=haproxy"
+	handOver := "smtpd_upstream_proxy_protocol"
 	if s.way == backend.XClient {
-		handOver = "smtpd_authorized_xclient_hosts=static:all"
+		handOver = "smtpd_authorized_xclient_hosts"
 	}
-	for _, line := range []string{s.address + " inet n - n - - smtpd", "  -o " + handOver,
-		"  -o smtpd_client_connection_count_limit=0", "  -o smtpd_forbid_unauth_pipelining=yes", "  -o smtpd_sasl_auth_enable=yes",
+	services.WriteString(strings.NewReplacer("127.0.0.1:10025", s.address, "n - y", "n - n").Replace(documented(t, "postfix", handOver)))
+	for _, line := range []string{"  -o smtpd_forbid_unauth_pipelining=yes", "  -o smtpd_sasl_auth_enable=yes",
 		"  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject_unauth_destination"} {
 		services.WriteString(line + "\n")
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"gatepost/proxy/backend"
@@ -25,10 +26,9 @@ var sendmail = mta{
 func startSendmail(t *testing.T, s *site) {
 	s.write(t, "/etc/mail/test.mc", "include(`/usr/share/sendmail/cf/m4/cf.m4')\n"+
 		"OSTYPE(`debian')\nDOMAIN(`debian-mta')\nundefine(`confHOST_STATUS_DIRECTORY')\n"+
-		"FEATURE(`no_default_msa')\nFEATURE(`nocanonify')\nFEATURE(`accept_unresolvable_domains')\n"+
-		"DAEMON_OPTIONS(`Name=MTA, Addr="+s.back.host+", Port="+s.port()+"')\n"+
+		strings.NewReplacer("127.0.0.1", s.back.host, "10025", s.port()).Replace(documented(t, "sendmail", "Addr=127.0.0.1"))+
+		"FEATURE(`nocanonify')\nFEATURE(`accept_unresolvable_domains')\n"+
 		"define(`confDOMAIN_NAME', `mx.example.org')\ndefine(`QUEUE_DIR', `/var/spool/mqueue')\n"+
-		"define(`confTO_IDENT', `0')\n"+
 		"define(`LOCAL_MAILER_PATH', `/bin/sh')\ndefine(`LOCAL_MAILER_FLAGS', `SPhn9')\n"+
 		"define(`LOCAL_MAILER_ARGS', `sh /usr/local/bin/to-maildir "+s.box+" $u')\n"+
 		s.inputFilter()+

@@ -31,7 +31,7 @@ func compile(t *testing.T, name, text string) config.Problems {
 func pages(t *testing.T) []string {
 	t.Helper()
 	names := []string{filepath.Join(root, "README.md")}
-	for _, pattern := range []string{"docs/*.md", "filters/*/README.md"} {
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md", "filters/*/README.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: %v, %v", pattern, found, err)

@@ -176,26 +176,32 @@ func TestConfigQuotes(t *testing.T) {
 	}
 }
 
-// docs/backends.md shows the lines that init prints, and `make test-mta` starts the servers with those.
+// The pages of the manual show the lines and the commands that init prints; `make test-mta` starts the servers with those.
 func TestStepsAreThoseOfTheManual(t *testing.T) {
-	manual, err := os.ReadFile(filepath.Join("..", "..", "docs", "backends.md"))
-	if err != nil {
-		t.Fatal(err)
+	services := map[MTA]service{
+		Postfix: {line: "smtp inet n - y - - smtpd"}, Exim: {file: "/etc/exim4/update-exim4.conf.conf", debian: true},
+		OpenSMTPD: {file: "/etc/smtpd.conf"}, Sendmail: {}, Courier: {}, Other: {},
 	}
 	for _, mta := range MTAs {
-		a := Answers{MTA: mta, Hostname: "mx.example.org", Backend: "127.0.0.1:10025", ClientAddress: mta.ClientAddress()}
-		if mta == Sendmail || mta == Courier { // the manual has them on another machine
-			a.Backend = "192.0.2.26:10025"
-		}
-		steps := (&Found{service: service{file: "/etc/file"}}).Steps(a)
+		steps := (&Found{service: services[mta]}).Steps(Answers{MTA: mta, Hostname: "mx.example.org", Backend: "127.0.0.1:10025", ClientAddress: mta.ClientAddress()})
 		if mta == Other {
 			if len(steps.Do)+len(steps.Undo) > 0 {
 				t.Errorf("%+v for nobody knows what", steps)
 			}
 			continue
 		}
-		if !strings.Contains(string(manual), "\n"+steps.Lines+"\n") {
-			t.Errorf("%s: docs/backends.md does not have\n%s", mta, steps.Lines)
+		page := filepath.Join("..", "..", "docs", "mta", string(mta)+".md")
+		manual, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range slices.Concat([]string{steps.Lines}, steps.Do, steps.Undo) {
+			if mta == Courier && text == steps.Lines { // shown for another machine
+				text = strings.Replace(text, "127.0.0.1", "192.0.2.26", 1)
+			}
+			if !strings.HasPrefix(text, "#") && !strings.Contains(string(manual), "\n"+text+"\n") {
+				t.Errorf("%s does not have\n%s", page, text)
+			}
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Steps is what the mail server needs, in shell commands, and the way back.
 type Steps struct {
-	// Lines are what the mail server's configuration has then; docs/backends.md shows the same.
+	// Lines are what the mail server's configuration has then; docs/mta shows the same.
 	Lines string
 	// Do moves the mail server to its new port, Undo back to port 25.
 	Do, Undo []string
