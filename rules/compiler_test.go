@@ -29,7 +29,7 @@ func TestBadExpressionsSayWhereAndWhat(t *testing.T) {
 		{"spf.reslt == \"pass\"", 5, "there is no fact spf.reslt, did you mean spf.result?"},
 		{"spff.result == \"pass\"", 1, "there is no fact spff.result, did you mean spf.result?"},
 		{"quantum == 3", 1, `there is no fact "quantum"`},
-		{"rdns", 1, "rdns has several facts: rdns.confirmed, rdns.name"},
+		{"rdns", 1, "rdns has several facts: rdns.confirmed, rdns.name, rdns.generic"},
 		{"client.ip.x == \"a\"", 11, "a fact is written group.name; there are no elements and no deeper levels"},
 		{"spf[\"result\"] == \"pass\"", 4, "a fact is written group.name; there are no elements and no deeper levels"},
 		{"dnsbl.listed[0] == \"x\"", 13, "a fact is written group.name; there are no elements and no deeper levels"},

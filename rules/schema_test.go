@@ -75,12 +75,14 @@ type (
 	rdnsFacts struct {
 		Confirmed bool   `fact:"confirmed"`
 		Name      string `fact:"name"`
+		Generic   bool   `fact:"generic"`
 	}
 	heloObserved struct {
 		Valid    bool  `fact:"valid"`
 		Ours     bool  `fact:"ours"`
 		Literal  bool  `fact:"literal"`
 		Resolves *bool `fact:"resolves"`
+		Matches  *bool `fact:"matches"`
 	}
 	earlyFacts struct {
 		Talked bool `fact:"talked"`

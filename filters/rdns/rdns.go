@@ -28,6 +28,9 @@ type Facts struct {
 	Confirmed bool `fact:"confirmed"`
 	// The confirmed name, in lower case without final dot; empty if there is none.
 	Name string `fact:"name"`
+	// The confirmed name is made of the address, as 192-0-2-7.access.example is: access networks name their customers so,
+	// and hardly anybody a mail server. False if there is no confirmed name.
+	Generic bool `fact:"generic"`
 	// All names that the address claims to have, confirmed or not; at most 10. Whoever owns the address writes what he
 	// likes here.
 	Names []string `fact:"names"`
@@ -91,7 +94,7 @@ func (f *Filter) Connect(ctx context.Context, v filters.View) (*Facts, error) {
 			failure = fmt.Errorf("addresses of %s: %w", name, err)
 		}
 		if leadsBack {
-			facts.Confirmed, facts.Name = true, name
+			facts.Confirmed, facts.Name, facts.Generic = true, name, filters.SpellsAddress(name, client)
 		}
 	}
 	if !facts.Confirmed && failure != nil {

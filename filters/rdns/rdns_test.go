@@ -33,6 +33,9 @@ five.example.com A   192.0.2.5
 8.2.0.192.in-addr.arpa TXT no PTR here
 2001:db8::1     PTR  six.example.com
 six.example.com AAAA 2001:db8::1
+192.0.2.11       PTR  192-0-2-11.Access.example.com
+192-0-2-11.access.example.com A 192.0.2.11
+192.0.2.12      PTR  192-0-2-12.access.example.com
 `
 
 func TestConnect(t *testing.T) {
@@ -51,6 +54,8 @@ func TestConnect(t *testing.T) {
 		{"confirmed", "192.0.2.1", Facts{Confirmed: true, Name: "mx.example.com", Names: []string{"mx.example.com"}}, "pass", false},
 		{"IPv4 in IPv6", "::ffff:192.0.2.1", Facts{Confirmed: true, Name: "mx.example.com", Names: []string{"mx.example.com"}}, "pass", false},
 		{"IPv6", "2001:db8::1", Facts{Confirmed: true, Name: "six.example.com", Names: []string{"six.example.com"}}, "pass", false},
+		{"a name made of the address", "192.0.2.11", Facts{Confirmed: true, Name: "192-0-2-11.access.example.com", Generic: true, Names: []string{"192-0-2-11.access.example.com"}}, "pass", false},
+		{"such a name, not confirmed", "192.0.2.12", Facts{Names: []string{"192-0-2-12.access.example.com"}}, "fail", false},
 		{"the name has another address", "192.0.2.2", Facts{Names: []string{"other.example.com"}}, "fail", false},
 		{"the name does not exist", "192.0.2.3", Facts{Names: []string{"nowhere.example.com"}}, "fail", false},
 		{"the name does not answer", "192.0.2.4", Facts{}, "", true},
@@ -67,7 +72,7 @@ func TestConnect(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got.Confirmed != c.want.Confirmed || got.Name != c.want.Name || !slices.Equal(got.Names, c.want.Names) {
+		if err != nil || got.Confirmed != c.want.Confirmed || got.Name != c.want.Name || got.Generic != c.want.Generic || !slices.Equal(got.Names, c.want.Names) {
 			t.Errorf("%s: %+v, %v; want %+v", c.name, got, err, c.want)
 			continue
 		}
