@@ -21,8 +21,9 @@ import (
 const (
 	lockName   = "LOCK"
 	marksName  = "marks"
-	brokenName = marksName + ".broken-"
+	brokenName = marksName + ".corrupt-"
 	keepBroken = 3
+	probeName  = "probe"
 )
 
 // ErrOwned is wrapped by Open's error when another process owns the folder.
@@ -59,29 +60,47 @@ func openDisk(fs vfs.FS, folder string, log *slog.Logger, failing func(error)) (
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
+	if err := inspect(fs, folder, log); err != nil {
+		return nil, err
+	}
 	defer func() {
 		// Pebble calls Fatalf, or panics, for some of what it finds in a garbled folder.
 		if r := recover(); r != nil {
-			d, err = nil, fmt.Errorf("%v", r)
+			if failed, isError := r.(error); isError {
+				d, err = nil, failed
+			} else {
+				d, err = nil, fmt.Errorf("%v", r)
+			}
 		}
 	}()
 	if d.db, err = pebble.Open(folder, options); err != nil {
 		return nil, err
+	}
+	if err := d.checkFormat(); err != nil {
+		return nil, errors.Join(err, d.db.Close())
 	}
 	logger.opening.Store(false)
 	d.patience.steadfast.Store(true)
 	return d, nil
 }
 
-// isBroken tells a folder that cannot be read from a machine that does not let us read it now.
+// isBroken tells a folder that cannot be read from a machine that does not let us read it now, and from a release that
+// does not know how.
 func isBroken(err error) bool {
-	for _, no := range [...]error{syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT,
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOTDIR} {
+	for _, no := range [...]error{ErrNewer, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		if errors.Is(err, no) {
 			return false
 		}
 	}
 	return true
+}
+
+// cannotRead notes an error of a read. What passes, such as too few descriptors, does not break the folder.
+func (d *disk) cannotRead(err error) {
+	if err != nil && isBroken(err) {
+		d.broken.Store(true)
+	}
 }
 
 // read returns the mark under record. A record that cannot be read is as if it were not there, and marks the disk as
@@ -90,7 +109,7 @@ func (d *disk) read(record string) (m filters.Mark, exists bool) {
 	value, closer, err := d.db.Get([]byte(record))
 	if err != nil {
 		if !errors.Is(err, pebble.ErrNotFound) {
-			d.broken.Store(true)
+			d.cannotRead(err)
 		}
 		return filters.Mark{}, false
 	}
@@ -118,14 +137,10 @@ func (d *disk) count(key []byte) int64 {
 func (d *disk) walk(start, end []byte, limit int, yield func(record, value []byte)) (next []byte) {
 	it, err := d.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
 	if err != nil {
-		d.broken.Store(true)
+		d.cannotRead(err)
 		return nil
 	}
-	defer func() {
-		if it.Close() != nil {
-			d.broken.Store(true)
-		}
-	}()
+	defer func() { d.cannotRead(it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		if limit == 0 {
 			return append([]byte(nil), it.Key()...)
@@ -133,7 +148,7 @@ func (d *disk) walk(start, end []byte, limit int, yield func(record, value []byt
 		limit--
 		value, err := it.ValueAndErr()
 		if err != nil {
-			d.broken.Store(true)
+			d.cannotRead(err)
 			return nil
 		}
 		yield(it.Key(), value)

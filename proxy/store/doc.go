@@ -19,8 +19,16 @@
 // (max_pending); beyond it, a decision that had to be remembered is an error, and mail passes without it rather than
 // being told to come back for ever. A read that hangs ends with the caller's context.
 //
+// The same goes for a folder that cannot be opened at start, for want of room or of permission: decisions go on from
+// memory, and what they left meets what is on disk when that can be opened.
+//
 // A broken folder, found at start or while running, is set aside under a name with the date and a fresh one takes its
 // place: the memory of a greylist is worth less than the mail.
+//
+// # Versions
+//
+// Values begin with a version; what is added behind them is passed over. A release writes only what the one before it can
+// read. A folder with a higher format than is known is refused with [ErrNewer], and left alone.
 //
 // # Bounds
 //

@@ -165,16 +165,97 @@ func TestAHangingReadEndsWithTheContext(t *testing.T) {
 	}
 }
 
-func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
-	f := &fault{}
-	f.full.Store(true)
-	config := testConfig(t)
-	if _, err := prepare(config, filtertest.NewClock(), quiet(), f.fs()); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("opening on a full disk: %v", err)
+// A disk that is full when the store is opened keeps no mail away: what is decided meanwhile meets what is on disk as soon
+// as there is room.
+func TestAFullDiskAtTheStart(t *testing.T) {
+	for name, before := range map[string]bool{"an old folder": true, "no folder yet": false} {
+		t.Run(name, func(t *testing.T) {
+			config, clock, f, log := testConfig(t), filtertest.NewClock(), &fault{}, &syncBuffer{}
+			config.Flush = 10_000_000
+			keys := []string{"known", "gone"}
+			if before {
+				s := must(Open(config, clock, quiet()))(t)
+				if err := s.Pass(t.Context(), "g", keys[:1], terms.Keep); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Pass(t.Context(), "g", keys[1:], time.Hour); err != nil {
+					t.Fatal(err)
+				}
+				s.Tally("example.org", filters.Counts{Delivered: 3}, 1000*time.Hour)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				clock.Advance(2 * time.Hour)
+			}
+			f.full.Store(true)
+			s := must(prepare(config, clock, slog.New(slog.NewTextHandler(log, nil)), f.fs()))(t)
+			s.pause = 20 * time.Millisecond
+			go s.maintain()
+			if m := must(s.Attempt(t.Context(), "g", keys, terms))(t); !m[0].Passed.IsZero() {
+				t.Error("the test shows nothing: the folder was opened")
+			}
+			s.Tally("example.org", filters.Counts{Delivered: 1}, 1000*time.Hour)
+			if s.Stats().Failing == nil {
+				t.Error("nothing tells that the disk fails")
+			}
+			f.full.Store(false)
+			waitFor(t, "the folder is opened", func() bool { return s.Stats().Failing == nil })
+			m := must(s.Peek(t.Context(), "g", keys))(t)
+			if m[0].Passed.IsZero() == before {
+				t.Errorf("what was known before: %+v", m[0])
+			}
+			if !m[1].Passed.IsZero() {
+				t.Errorf("what had expired is back: %+v", m[1])
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			again := openTest(t, config, clock)
+			if m := must(again.Peek(t.Context(), "g", keys))(t); m[0].Passed.IsZero() == before || m[0].Attempts == 0 {
+				t.Errorf("after the next start: %+v", m[0])
+			}
+			if st := must(again.Standings(t.Context(), []string{"example.org"}))(t); (st[0].Delivered > 3) != before || !st[0].Exists() {
+				t.Errorf("the reputation: %+v", st[0])
+			}
+			if n := again.Stats().Entries; n != 2 {
+				t.Errorf("%d marks are counted", n)
+			}
+			if n := strings.Count(log.String(), "does not take marks"); n != 1 || !strings.Contains(log.String(), "takes marks again") {
+				t.Errorf("the log:\n%s", log)
+			}
+		})
 	}
-	f.full.Store(false)
-	s := must(prepare(config, filtertest.NewClock(), quiet(), f.fs()))(t)
-	s.shutDown()
+}
+
+// Too few descriptors, or a file of somebody else's, do not make a good folder a broken one.
+func TestWhatPassesBreaksNoFolder(t *testing.T) {
+	for _, passing := range []error{syscall.EMFILE, syscall.EACCES} {
+		config, clock := testConfig(t), filtertest.NewClock()
+		filled(t, config)
+		var failing atomic.Bool
+		s := must(prepare(config, clock, quiet(), errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if failing.Load() && (op.Kind == errorfs.OpOpen || op.Kind == errorfs.OpFileReadAt) && strings.HasSuffix(op.Path, ".sst") {
+				return passing
+			}
+			return nil
+		}))))(t)
+		s.config.Flush = 10_000_000
+		go s.maintain()
+		failing.Store(true)
+		for i := range 3000 {
+			_, _ = s.Peek(t.Context(), "g", []string{fmt.Sprintf("key%05d", i)})
+		}
+		failing.Store(false)
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if m := must(s.Peek(t.Context(), "g", []string{"never asked for"}))(t); m[0].Exists() || s.Stats().SetAside != 0 {
+			t.Errorf("%v: %d folders were set aside", passing, s.Stats().SetAside)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestADiskThatFailsNowAndThenLosesNothing(t *testing.T) {

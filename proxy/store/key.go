@@ -15,6 +15,9 @@ const maxKey = 512
 // entriesKey holds the number of marks on disk. It sorts before every mark: a space is never empty.
 var entriesKey = []byte("\x00entries")
 
+// formatKey holds storeFormat.
+var formatKey = []byte("\x00format")
+
 // Standings have the prefix standingPrefix and are before every mark, too: what goes through marks does not meet them, nor
 // does a release that does not know them. standingsKey holds their number.
 var standingsKey = []byte("\x00standings")

@@ -165,7 +165,7 @@ func (d *disk) readStanding(record string) (s filters.Standing, exists bool) {
 	value, closer, err := d.db.Get([]byte(record))
 	if err != nil {
 		if err != pebble.ErrNotFound {
-			d.broken.Store(true)
+			d.cannotRead(err)
 		}
 		return filters.Standing{}, false
 	}

@@ -78,6 +78,7 @@ func (s *Store) flush() {
 // commit writes a batch and, with it, the number of marks that it leaves: nobody has to count them at start.
 func (s *Store) commit(batch *pebble.Batch, entries int64) {
 	_ = batch.Set(entriesKey, binary.AppendVarint(nil, entries), nil)
+	_ = batch.Set(formatKey, binary.AppendVarint(nil, storeFormat), nil)
 	_ = batch.Set(standingsKey, binary.AppendVarint(nil, s.ledger.entries.Load()), nil)
 	count := batch.Count()
 	if err := batch.Commit(pebble.Sync); err != nil {
@@ -90,6 +91,9 @@ func (s *Store) commit(batch *pebble.Batch, entries int64) {
 
 // openMarks opens the folder of the marks, with a fresh one for one that is broken.
 func (s *Store) openMarks() error {
+	if err := tryWriting(s.fs, s.fs.PathJoin(s.config.Path, probeName)); err != nil {
+		return err
+	}
 	folder := s.fs.PathJoin(s.config.Path, marksName)
 	d, err := openDisk(s.fs, folder, s.log, s.trouble.note)
 	if err != nil && isBroken(err) {
@@ -109,9 +113,17 @@ func (s *Store) openMarks() error {
 	return nil
 }
 
-// repair puts a fresh folder in the place of a broken one. Decisions go on from memory meanwhile.
+// openLater puts off what cannot be had at start: a full disk, or a folder that is not ours to read, must not keep mail
+// from coming in. Marks are in memory until repair has opened the folder.
+func (s *Store) openLater(err error) {
+	s.trouble.note(err)
+	s.retry = time.Now().Add(s.pause)
+}
+
+// repair puts a fresh folder in the place of a broken one, and opens one that could not be opened before. Decisions go
+// on from memory meanwhile.
 func (s *Store) repair() {
-	if s.disk != nil && !s.disk.broken.Load() {
+	if s.disk != nil && !s.disk.broken.Load() || time.Now().Before(s.retry) {
 		return
 	}
 	if broken := s.disk; broken != nil {
@@ -121,16 +133,19 @@ func (s *Store) repair() {
 		if err := broken.close(); err != nil {
 			s.log.Warn("store: closing the broken folder", "error", err)
 		}
-		if err := s.setAside(errBrokenFile); err != nil {
-			s.trouble.note(err)
-			return
-		}
 		s.marks.forgetDisk()
 		s.ledger.forgetDisk()
+		if err := s.setAside(errBrokenFile); err != nil {
+			s.openLater(err) // it will be set aside when it is opened
+			return
+		}
 	}
 	if err := s.openMarks(); err != nil {
-		s.trouble.note(err)
+		s.openLater(err)
+		return
 	}
+	s.marks.meet(s.disk, s.now())
+	s.trouble.over()
 }
 
 var errBrokenFile = fmt.Errorf("a file of it is broken")
@@ -149,7 +164,9 @@ func (s *Store) setAside(why error) error {
 	if err := s.fs.Rename(folder, aside); err != nil {
 		return err
 	}
-	s.log.Error("store: the marks cannot be read; they are set aside and all senders are new", "error", why, "path", aside)
+	s.counts.setAside.Add(1)
+	s.log.Error("store: the marks cannot be read; they are set aside: senders, exceptions and reputations are unknown until "+
+		"they are learned anew, or `gatepost state import` brings back a backup", "error", why, "path", aside)
 	names, err := s.fs.List(s.config.Path)
 	if err != nil {
 		return nil // the folder is set aside; the old ones can wait for the next time
@@ -167,6 +184,9 @@ func (s *Store) setAside(why error) error {
 // shutDown writes what is left and releases the folder.
 func (s *Store) shutDown() {
 	s.flush()
+	if lost := s.marks.pending.Load(); s.disk == nil && lost > 0 {
+		s.log.Error("store: the folder could not be opened until the end; marks are lost", "marks", lost)
+	}
 	if s.disk != nil {
 		if err := s.disk.close(); err != nil {
 			s.log.Error("store: closing", "error", err)

@@ -9,7 +9,8 @@ import (
 	"gatepost/filters"
 )
 
-// markVersion begins every value on disk. A value with another one, or of another form, is as if it were not there.
+// markVersion begins every value on disk. A value with another one, or of another form, is as if it were not there; what
+// a later release has added behind a mark is passed over, and gone when the mark changes.
 const markVersion = 1
 
 // Marks are kept to the millisecond, in memory as on disk, so that a mark does not change by being written.
@@ -46,7 +47,7 @@ func parseMark(b []byte) (m filters.Mark, ok bool) {
 		passed = expires - r.signed()
 	}
 	attempts := r.unsigned()
-	if r.bad || len(r.rest) > 0 || attempts > math.MaxUint32 || expires == 0 {
+	if r.bad || attempts > math.MaxUint32 || expires == 0 {
 		return filters.Mark{}, false
 	}
 	m = filters.Mark{First: fromMilli(first), Last: fromMilli(last), Expires: fromMilli(expires), Attempts: uint32(attempts)}

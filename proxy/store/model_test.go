@@ -137,8 +137,8 @@ func TestMarksSurviveTheirEncoding(t *testing.T) {
 		if _, ok := parseMark(b[:len(b)-1]); ok {
 			t.Fatal("a truncated mark was taken")
 		}
-		if _, ok := parseMark(append(b, 0)); ok {
-			t.Fatal("a mark with a tail was taken")
+		if got, ok := parseMark(append(b, 7, 0)); m.Expires.UnixMilli() != 0 && (!ok || got != m) {
+			t.Fatalf("with what a later release may add, %v became %v, %v", m, got, ok)
 		}
 	})
 	typical := filters.Mark{First: filtertest.Start, Last: filtertest.Start, Expires: filtertest.Start.Add(terms.Window), Attempts: 1}

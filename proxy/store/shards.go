@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gatepost/filters"
 )
@@ -113,6 +114,23 @@ func (s *shards) forgetDisk() {
 		sh.mu.Lock()
 		for record, e := range sh.dirty {
 			e.onDisk = false
+			sh.dirty[record] = e
+		}
+		sh.known = known{}
+		sh.mu.Unlock()
+	}
+}
+
+// meet joins what was decided without the disk to what the disk has: it is older and may know more.
+func (s *shards) meet(d *disk, now time.Time) {
+	for i := range s.all {
+		sh := &s.all[i]
+		sh.mu.Lock()
+		for record, e := range sh.dirty {
+			m, onDisk := d.read(record)
+			if e.onDisk = onDisk; !e.deleted {
+				e.mark = MergeMarks(e.mark, live(m, now))
+			}
 			sh.dirty[record] = e
 		}
 		sh.known = known{}

@@ -8,7 +8,8 @@ import (
 	"gatepost/filters"
 )
 
-// standingVersion begins every standing on disk. A value with another one, or of another length, is as if it were not there.
+// standingVersion begins every standing on disk. A value with another one, or of less length, is as if it were not there;
+// what a later release has added behind it is passed over.
 const standingVersion = 1
 
 // StandingSize is the length of a standing as stores keep it: the moment (Unix milliseconds, 6 bytes), the half-life
@@ -47,8 +48,8 @@ func ParseStanding(b []byte) (s filters.Standing, ok bool) {
 
 // parseStoredStanding reads a standing on disk.
 func parseStoredStanding(value []byte) (s filters.Standing, ok bool) {
-	if len(value) == 0 || value[0] != standingVersion {
+	if len(value) < 1+StandingSize || value[0] != standingVersion {
 		return filters.Standing{}, false
 	}
-	return ParseStanding(value[1:])
+	return ParseStanding(value[1 : 1+StandingSize])
 }

@@ -17,6 +17,7 @@ type Stats struct {
 	Evicted   int64 // marks swept away before their time, to keep the bound, since the start
 	Dropped   int64 // marks lost on the way to disk, since the start
 	Standings int64 // on disk, those that are not swept yet included
+	SetAside  int64 // folders that could not be read and were set aside, since the start
 	Untold    int64 // tallies for which there was no room, since the start
 
 	Failing error // why the disk does not take marks; nil if it does
@@ -47,7 +48,7 @@ func (o Operation) String() string {
 type OperationStats struct{ Calls, Errors int64 }
 
 type counts struct {
-	refused, expired, evicted, dropped atomic.Int64
+	refused, expired, evicted, dropped, setAside atomic.Int64
 
 	operations [operations]struct{ calls, errors atomic.Int64 }
 }
@@ -71,6 +72,8 @@ func (s *Store) Stats() Stats {
 		Evicted: s.counts.evicted.Load(),
 		Dropped: s.counts.dropped.Load(),
 		Failing: s.trouble.now(),
+
+		SetAside: s.counts.setAside.Load(),
 
 		Standings: s.ledger.entries.Load(),
 		Untold:    s.ledger.untold.Load(),

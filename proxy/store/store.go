@@ -39,7 +39,7 @@ type Store struct {
 	slots  chan struct{} // one per decision under way
 
 	mu     sync.RWMutex // guards disk, closed; every decision holds it for reading
-	disk   *disk        // nil while a broken one is being replaced
+	disk   *disk        // nil while a broken one is being replaced, or cannot be opened
 	closed bool
 
 	marks   shards
@@ -52,6 +52,8 @@ type Store struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	patient time.Duration // how long Close waits for the disk
+	pause   time.Duration // between two attempts to open the folder
+	retry   time.Time     // of the next one; its goroutine's own
 }
 
 var (
@@ -61,7 +63,9 @@ var (
 )
 
 // Open opens the store in config.Path, or makes it, and starts writing what decisions leave. The error wraps [ErrOwned]
-// while another process has it open. Marks that cannot be read are set aside, and logged.
+// while another process has it open, and [ErrNewer] if a later release has written it. Marks that cannot be read are set
+// aside, and logged; where the machine does not let us read or write them now, the store goes on from memory and tries
+// again.
 func Open(config Config, clock filters.Clock, log *slog.Logger) (*Store, error) {
 	s, err := prepare(config, clock, log, vfs.Default)
 	if err != nil {
@@ -83,6 +87,7 @@ func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		patient: 10 * time.Second,
+		pause:   5 * time.Second,
 	}
 	s.trouble.log = log
 	if err := fs.MkdirAll(config.Path, 0o700); err != nil {
@@ -96,9 +101,10 @@ func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*
 		return nil, fmt.Errorf("store: %s: %w", config.Path, err)
 	}
 	s.lock = lock
-	if err := s.openMarks(); err != nil {
-		_ = lock.Close()
-		return nil, fmt.Errorf("store: %s: %w", config.Path, err)
+	if err := s.openMarks(); errors.Is(err, ErrNewer) {
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", config.Path, err), lock.Close())
+	} else if err != nil {
+		s.openLater(err)
 	}
 	return s, nil
 }

@@ -73,6 +73,7 @@ func (w *sweeper) step(interval time.Duration) {
 	next := s.disk.walk(w.cursor, w.end, limit, func(record, value []byte) {
 		expires, ok := w.expires(value)
 		switch {
+		case !ok && len(value) > 0 && value[0] > max(markVersion, standingVersion): // a later release's, and for that to sweep
 		case !ok || !expires.After(now):
 			victims = append(victims, victim{record: string(record)})
 		case excess > 0 && expires.Before(w.cutoff):
