@@ -114,13 +114,18 @@ func (h *house) notReady() (reasons []string) {
 }
 
 // hints are what operators should know although mail is taken.
-func (h *house) hints() []string {
-	if h.shared == nil {
-		return nil
+func (h *house) hints() (list []string) {
+	st := h.store.Stats()
+	if st.Failing != nil {
+		list = append(list, fmt.Sprintf("the store goes on from memory, since the disk does not take marks: %v", st.Failing))
 	}
-	st := h.shared.Stats()
-	if st.Since.IsZero() {
-		return nil
+	if st.SetAside > 0 {
+		list = append(list, "the store could not be read, and began anew: gatepost doctor tells where the old one is, gatepost state import brings back a backup")
 	}
-	return []string{st.State()}
+	if h.shared != nil {
+		if st := h.shared.Stats(); !st.Since.IsZero() {
+			list = append(list, st.State())
+		}
+	}
+	return list
 }

@@ -205,6 +205,12 @@ func TestFindings(t *testing.T) {
 		"no clock":    {func(w *world) { w.machine.now = func() time.Time { return time.Unix(0, 0) } }, "clock", Error, []string{"1970", "NTP"}},
 		"loose clock": {func(w *world) { w.machine.synchronised = func() (bool, error) { return false, nil } }, "clock", Warning, []string{"chrony"}},
 
+		"marks set aside": {func(w *world) { w.makeFolder("state/marks.corrupt-20261122T104500Z") }, "folders", Warning,
+			[]string{"store.path", "set aside", "marks.corrupt-20261122T104500Z", "gatepost state import"}},
+		"a journal set aside": {func(w *world) { w.makeFolder("journal/000000000001-20261122T104500Z.journal.corrupt-20261122T104500Z") }, "folders", Warning,
+			[]string{"journal.path", "set aside"}},
+		"a message set aside": {func(w *world) { w.makeFolder("state/quarantine/damaged/38G29KFPR000V.1") }, "folders", Warning,
+			[]string{"quarantine.path", "38G29KFPR000V.1"}},
 		"state for all": {func(w *world) { w.mode("state", 0o755) }, "folders", Warning, []string{"can be used by others", "chmod 0700"}},
 		"state missing": {func(w *world) {
 			os.Remove(filepath.Join(w.folder, "state"))

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"gatepost/proxy/journal"
 )
@@ -16,12 +18,38 @@ const leastSpace = 1 << 30
 func (x *examiner) checkFolders(_ context.Context, f *findings) {
 	c := x.Config
 	x.checkFolder(f, "store.path", c.Store.Path, 0o077, leastSpace)
+	lookForSetAside(f, "store.path", c.Store.Path, corruptMark,
+		"gatepost state import --file BACKUP brings back what a backup has; then remove it (docs/disaster.md)")
+	lookForSetAside(f, "quarantine.path", filepath.Join(c.Quarantine.Path, "damaged"), "",
+		"read it with a mail program: somebody was told 250 for it, and nobody has got it; then remove it (docs/disaster.md)")
 	if c.Journal.Path != journal.Off {
 		x.checkFolder(f, "journal.path", c.Journal.Path, 0o027, leastSpace)
+		lookForSetAside(f, "journal.path", c.Journal.Path, corruptMark, "remove it, or it is removed when journal.keep is over (docs/disaster.md)")
 		if free, total, err := x.machine.space(existing(x.machine, c.Journal.Path)); err == nil && uint64(c.Journal.Size) > total {
 			f.add(Warning, "journal.size", "the journal may grow larger than its disk").
 				saw("%s; the disk has %d MiB, %d free", c.Journal.Size, total>>20, free>>20).advise("lower journal.size")
 		}
+	}
+}
+
+// corruptMark is in the names of what could not be read and was set aside.
+const corruptMark = ".corrupt-"
+
+// lookForSetAside tells of files whose names have mark in them.
+func lookForSetAside(f *findings, key, folder, mark, advice string) {
+	items, err := os.ReadDir(folder)
+	if err != nil {
+		return // that of the folder itself is told elsewhere
+	}
+	var names []string
+	for _, item := range items {
+		if strings.Contains(item.Name(), mark) {
+			names = append(names, item.Name())
+		}
+	}
+	if len(names) > 0 {
+		f.add(Warning, key, "something could not be read and was set aside in %s", folder).
+			saw("%d: %.200s", len(names), strings.Join(names, ", ")).advise("%s", advice)
 	}
 }
 

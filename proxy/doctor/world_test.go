@@ -129,6 +129,13 @@ func (w *world) write(name, content string, mode fs.FileMode) string {
 	return path
 }
 
+// makeFolder makes a folder, and those above it.
+func (w *world) makeFolder(name string) {
+	if err := os.MkdirAll(filepath.Join(w.folder, name), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // want checks that a finding of this check and severity says all the parts somewhere.
 func want(t *testing.T, r Report, check string, s Severity, parts ...string) {
 	t.Helper()

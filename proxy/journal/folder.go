@@ -16,7 +16,7 @@ import (
 // Names in the folder of a journal.
 const (
 	segmentSuffix = ".journal"
-	damagedSuffix = ".damaged"
+	damagedMark   = ".corrupt-" // and the date
 	keyName       = "key"
 	lockName      = "LOCK"
 )
@@ -77,7 +77,7 @@ func segments(folder string) ([]segment, error) {
 func removeDamaged(folder string, expired time.Time) error {
 	items, err := os.ReadDir(folder)
 	for _, item := range items {
-		if info, gone := item.Info(); gone == nil && strings.HasSuffix(item.Name(), damagedSuffix) && info.ModTime().Before(expired) {
+		if info, gone := item.Info(); gone == nil && strings.Contains(item.Name(), damagedMark) && info.ModTime().Before(expired) {
 			err = errors.Join(err, os.Remove(filepath.Join(folder, item.Name())))
 		}
 	}

@@ -113,11 +113,7 @@ func (j *Journal) prepare() error {
 	}
 	if n := len(j.segments); n > 0 {
 		j.number = j.segments[n-1].number + 1
-		usable, err := mend(&j.segments[n-1], j.log)
-		if err != nil {
-			return err
-		}
-		if !usable {
+		if !j.mend(&j.segments[n-1]) {
 			j.segments = j.segments[:n-1]
 		}
 	}

@@ -140,9 +140,17 @@ func (f *openFile) nextBlock() (blockInfo, error) {
 	}
 }
 
-func (f *openFile) readFileFrame(frame frame, head []byte, offset int64) error {
+// checkVersion reads the format at the head of a file.
+func checkVersion(head []byte) error {
 	if version, n := binary.Uvarint(head); n <= 0 || version > formatVersion {
 		return errVersion
+	}
+	return nil
+}
+
+func (f *openFile) readFileFrame(frame frame, head []byte, offset int64) error {
+	if err := checkVersion(head); err != nil {
+		return err
 	}
 	body, err := f.scanner.body(frame, offset)
 	if err != nil {

@@ -3,7 +3,9 @@ package journal
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"gatepost/filters/filtertest"
 	"gatepost/policy"
 )
 
@@ -163,13 +166,71 @@ func TestAFileWithoutItsHead(t *testing.T) {
 	if ids, damage := readIDs(t, folder); len(ids) != 0 || len(damage) == 0 {
 		t.Errorf("read %q, damage %v", ids, damage)
 	}
-	j, err := Open(testConfig(folder), Options{})
+	j, err := Open(testConfig(folder), Options{Clock: filtertest.NewClock()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	j.Close()
-	if _, err := os.Stat(strings.TrimSuffix(path, segmentSuffix) + damagedSuffix); err != nil {
-		t.Errorf("it is not set aside: %v", err)
+	if _, err := os.Stat(path + ".corrupt-" + filtertest.Start.UTC().Format("20060102T150405Z")); err != nil {
+		t.Errorf("it is not set aside under a name with the date: %v", err)
+	}
+	if n := j.metrics.Mended.Load(); n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
+// Whatever is done to the files of a journal, it opens and goes on; a file is gone from its place only with a word in the
+// log.
+func TestAnythingMayHappenToTheFiles(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for round := range 60 {
+		folder, log := t.TempDir(), &safeBuffer{}
+		path := writeBlocks(t, folder, someRecords(3))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch round % 5 {
+		case 0:
+			text = text[:rng.IntN(len(text))]
+		case 1:
+			for range 1 + rng.IntN(9) {
+				text[rng.IntN(len(text))] ^= byte(1 + rng.IntN(255))
+			}
+		case 2:
+			for i := range text {
+				text[i] = byte(rng.Uint32())
+			}
+		case 3:
+			text = append(text, text[:rng.IntN(len(text))]...)
+		case 4: // nobody can read a folder as a file, not even root
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round%5 != 4 {
+			if err := os.WriteFile(path, text, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := testConfig(folder)
+		j, err := Open(c, Options{Log: slog.New(slog.NewTextHandler(log, nil))})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		added := someRecords(1)[0]
+		added.ID = "38G29KFPR999V.1"
+		j.Record(added)
+		if err := j.Close(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		ids, damage := readIDs(t, folder)
+		if len(ids) == 0 || ids[len(ids)-1] != added.ID {
+			t.Errorf("round %d: read %q", round, ids)
+		}
+		if len(ids) < 4 && len(damage) == 0 && log.String() == "" && round%5 != 4 {
+			t.Errorf("round %d: %d of 4 entries are left, and nobody is told", round, len(ids))
+		}
 	}
 }
 
@@ -184,5 +245,21 @@ func TestALaterVersion(t *testing.T) {
 	ids, damage := readIDs(t, folder)
 	if len(ids) != 1 || len(damage) != 1 || damage[0].Problem != errVersion {
 		t.Errorf("read %q, damage %v", ids, damage)
+	}
+	// As the latest file it would be mended if it were ours: half a frame at its end.
+	path := filepath.Join(folder, segmentName(2, time.Now()))
+	later = append(later, later[:5]...)
+	if err := os.WriteFile(path, later, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	j, err := Open(testConfig(folder), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || !bytes.Equal(text, later) {
+		t.Errorf("it was changed: %d bytes of %d; %v", len(text), len(later), err)
 	}
 }

@@ -118,6 +118,8 @@ var storeFamilies = []family{
 		eachOperation(func(st store.OperationStats) int64 { return st.Errors })},
 	{Metric{"gatepost_store_failing", Gauge, nil, "1 while the disk does not take marks; Gatepost goes on from memory."},
 		storeValue(func(st *store.Stats) float64 { return flag(st.Failing != nil) })},
+	{Metric{"gatepost_store_set_aside_total", Counter, nil, "Folders of marks that could not be read and were set aside; Gatepost began anew."},
+		storeValue(func(st *store.Stats) float64 { return float64(st.SetAside) })},
 	{Metric{"gatepost_store_entries", Gauge, nil, "Marks on disk, expired ones that were not swept yet included (store.max_entries bounds them)."},
 		storeValue(func(st *store.Stats) float64 { return float64(st.Entries) })},
 	{Metric{"gatepost_store_bytes", Gauge, nil, "What they take on disk."},

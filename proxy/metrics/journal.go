@@ -18,6 +18,8 @@ var journalFamilies = []family{
 		journalValue(func(m *journal.Metrics) int64 { return m.Dropped.Load() })},
 	{Metric{"gatepost_journal_errors_total", Counter, nil, "Attempts to write, sync or remove that failed."},
 		journalValue(func(m *journal.Metrics) int64 { return m.Errors.Load() })},
+	{Metric{"gatepost_journal_mended_total", Counter, nil, "Files found at the start of which a part, or all, could not be read: cut off or set aside."},
+		journalValue(func(m *journal.Metrics) int64 { return m.Mended.Load() })},
 	{Metric{"gatepost_journal_blocks_total", Counter, nil, "Blocks written."},
 		journalValue(func(m *journal.Metrics) int64 { return m.Blocks.Load() })},
 	{Metric{"gatepost_journal_written_bytes_total", Counter, nil, "Bytes written."},

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -62,8 +63,11 @@ type Recipient struct {
 	Reply    string          `json:"reply,omitempty"`   // what it has said to this one at the latest release
 }
 
-// format is the version of the side file. Fields are added without a new one.
+// format is the version of the side file. Fields are added without a new one: a reader passes over what it does not know.
 const format = 1
+
+// errNewer tells that a side file is of a later release.
+var errNewer = errors.New("a later release of gatepost has kept it, in a form that this one does not know")
 
 // Bounds of an entry.
 const (
@@ -109,8 +113,10 @@ func parseEntry(text []byte, id string) (*Entry, error) {
 	switch err := json.Unmarshal(text, e); {
 	case err != nil:
 		return nil, fmt.Errorf("the side file cannot be read: %w", err)
-	case e.Format < 1 || e.Format > format:
-		return nil, fmt.Errorf("the side file has format %d, which this release does not know", e.Format)
+	case e.Format > format:
+		return nil, fmt.Errorf("%w (format %d; this release reads up to %d)", errNewer, e.Format, format)
+	case e.Format < 1:
+		return nil, fmt.Errorf("the side file has format %d, which there never was", e.Format)
 	case e.ID != id:
 		return nil, fmt.Errorf("the side file is that of %q", e.ID)
 	case e.Size < 0 || len(e.Recipients) == 0:

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/policy"
 	"gatepost/proxy/front"
 )
 
@@ -218,6 +220,79 @@ func TestWhatABadEndHasLeft(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 4} {
 		if !strings.Contains(h.log.String(), "set aside\" id="+idOf(n)) {
 			t.Errorf("the log does not tell of %s:\n%s", idOf(n), h.log)
+		}
+	}
+}
+
+// What a later release has kept stays where it is, with its side file, until that release is back; what this one cannot
+// read for another reason likewise. Fields that a later release has added are passed over.
+func TestMessagesOfALaterRelease(t *testing.T) {
+	h := open(t, Options{})
+	for _, n := range []int{1, 2, 3} {
+		h.keep(t, entry(idOf(n)), letter)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	change := func(n int, old, with string) {
+		t.Helper()
+		path := h.config.about(idOf(n))
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, bytes.Replace(text, []byte(old), []byte(with), 1), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(1, `"format":1`, `"format":1,"new":{"deep":[1,"two"]}`)
+	change(2, `"format":1`, `"format":2`)
+	// Root may read everything; a folder is a side file that nobody can read.
+	if err := errors.Join(os.Remove(h.config.about(idOf(3))), os.Mkdir(h.config.about(idOf(3)), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		other := openWith(t, h.config, Options{Clock: h.clock})
+		if got := other.ids(t); !slices.Equal(got, []string{idOf(1)}) {
+			t.Errorf("listed %s", got)
+		}
+		for _, n := range []int{2, 3} {
+			if !strings.Contains(other.log.String(), "left alone, and is looked at again at the next start\" id="+idOf(n)) {
+				t.Errorf("the log does not tell of %s:\n%s", idOf(n), other.log)
+			}
+		}
+		if err := other.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(2, `"format":2`, `"format":1`)
+	other := openWith(t, h.config, Options{Clock: h.clock})
+	defer other.Close()
+	if got := other.ids(t); !slices.Equal(got, []string{idOf(2), idOf(1)}) {
+		t.Errorf("after the later release is back: %s", got)
+	}
+}
+
+// A side file that the first release wrote is read by every later one, to the last value. It must never change.
+func TestVersion1IsReadForever(t *testing.T) {
+	text, err := os.ReadFile("testdata/v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := parseEntry(text, "38G29KFPR000V.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := entry("38G29KFPR000V.1", "bob@example.org", "eve@example.org")
+	want.Format, want.Kept, want.Size, want.Copy, want.Score = 1, time.Date(2026, 11, 22, 7, 24, 44, 123456789, time.UTC), 100, true, 4.5
+	want.Client.Name, want.Client.ReverseName, want.Client.User = "client.example.net", "client.example.net", "anna"
+	want.Recipients[1].Params, want.Recipients[1].Released, want.Recipients[1].Reply = []filters.Param{{Key: "NOTIFY", Value: "NEVER", HasValue: true}}, want.Kept.Add(time.Hour), "250 2.0.0 Ok"
+	want.Facts["rdns.names"] = []any{"a.test"} // as JSON has it
+	want.Cut, want.Digest = []policy.Span{{Start: 3, End: 9}}, strings.Repeat("0a", 32)
+	if !reflect.DeepEqual(e, want) {
+		t.Errorf("read %+v\nwant %+v", e, want)
+		if golden, err := json.Marshal(want); err == nil {
+			t.Logf("%s", golden)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,17 +21,25 @@ func (q *Quarantine) recover() error {
 	if err != nil {
 		return err
 	}
+	var left []string // as it is, with its side file
 	for _, m := range messages {
 		if !m.Type().IsRegular() || !validID(m.Name()) {
 			q.log.Warn("quarantine: there is something that was never kept; it is left alone", "name", m.Name(), "folder", q.config.folder(newFolder))
 			continue
 		}
-		if err := q.adopt(m.Name()); err != nil {
+		err := q.adopt(m.Name())
+		if errors.Is(err, errLeftAlone) {
+			left = append(left, m.Name())
+			q.metrics.Errors.Add(1)
+			q.log.Error("quarantine: a message cannot be used now; it is left alone, and is looked at again at the next start", "id", m.Name(), "error", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
 	slices.SortFunc(q.items, func(a, b *item) int { return strings.Compare(a.id, b.id) })
-	return q.dropOrphans()
+	return q.dropOrphans(left)
 }
 
 // clear removes what was being written when the last process ended: nobody was told 250 for it.
@@ -50,6 +59,10 @@ func (q *Quarantine) clear() error {
 	return nil
 }
 
+// errLeftAlone wraps why nothing is known of a message that may be as good as ever: its side file is a later release's, or
+// is not ours to read.
+var errLeftAlone = errors.New("it may be as good as ever")
+
 // adopt takes a message into the index, or sets it aside if it is not what was written once.
 func (q *Quarantine) adopt(id string) error {
 	c := &q.config
@@ -65,7 +78,10 @@ func (q *Quarantine) adopt(id string) error {
 		return err
 	}
 	e, err := readEntry(c.about(id), id)
+	var failed *fs.PathError
 	switch {
+	case errors.Is(err, errNewer), errors.As(err, &failed):
+		return fmt.Errorf("%w: %w", errLeftAlone, err)
 	case err != nil:
 		return q.setAside(id, err.Error())
 	case e.Size != message.Size():
@@ -90,17 +106,19 @@ func (q *Quarantine) setAside(id, why string) error {
 	return q.disk.Rename(c.File(id), filepath.Join(c.folder(damagedFolder), id))
 }
 
-// dropOrphans removes side files without a message: it was never kept, or was being removed.
-func (q *Quarantine) dropOrphans() error {
+// dropOrphans removes side files without a message: it was never kept, or was being removed. Those of messages that are
+// left alone stay.
+func (q *Quarantine) dropOrphans(left []string) error {
 	files, err := os.ReadDir(q.config.folder(aboutFolder))
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
 		id, isAbout := strings.CutSuffix(f.Name(), aboutSuffix)
-		if _, there := q.find(id); there || !isAbout {
+		if _, there := q.find(id); there || !isAbout || slices.Contains(left, id) {
 			continue
 		}
+		q.log.Info("quarantine: there is a side file without its message, which was never kept or was being removed; it is removed", "id", id)
 		if err := q.disk.Remove(q.config.about(id)); err != nil {
 			return err
 		}
