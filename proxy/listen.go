@@ -19,11 +19,15 @@ type Bound struct {
 	net.Listener
 }
 
+// Socket describes the socket.
+func (l Listen) Socket() sockets.Want {
+	// Keep-alive probes cost every connection three system calls; silent clients meet our own time-outs.
+	return sockets.Want{Use: sockets.SMTP, Name: l.Address, Network: "tcp", Address: l.Address, Config: net.ListenConfig{KeepAlive: -1}}
+}
+
 // Bind opens the socket, unless it was given to the process.
 func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
-	// Keep-alive probes cost every connection three system calls; silent clients meet our own time-outs.
-	socket, _, err := given.Listen(ctx, sockets.Want{Use: sockets.SMTP, Name: l.Address, Network: "tcp", Address: l.Address,
-		Config: net.ListenConfig{KeepAlive: -1}})
+	socket, _, err := given.Listen(ctx, l.Socket())
 	if err != nil {
 		return Bound{}, fmt.Errorf("listen on %s: %w", l.Address, err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"gatepost/filters/all"
 	"gatepost/proxy/config"
+	"gatepost/proxy/confine"
 	"gatepost/proxy/notify"
 	"gatepost/proxy/sockets"
 	"gatepost/proxy/telemetry"
@@ -47,6 +48,9 @@ func serve(ctx context.Context, file string) error {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 
+	if err := confine.NoDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "gatepost: core dumps cannot be forbidden:", err)
+	}
 	given, link, err := sockets.Given()
 	if err != nil {
 		return err
@@ -70,7 +74,11 @@ func serve(ctx context.Context, file string) error {
 	defer beside(ctx, tendHeap)()
 	p := meet(link, log)
 	s := &service{file: file, config: c, log: log, given: given, predecessor: p, signals: signals, manager: manager}
-	if err := s.start(ctx); err != nil {
+	err = s.shed(ctx)
+	if err == nil {
+		err = s.start(ctx)
+	}
+	if err != nil {
 		p.failed(err)
 		return err
 	}
@@ -136,7 +144,7 @@ func bindAdvice(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w; another program listens there: the mail server itself, or another gatepost? `ss -ltnp` tells", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE", err)
+		return fmt.Errorf("%w; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE; a gatepost that has given it up, and its successor, get new ones only by a restart", err)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy/config"
+	"gatepost/proxy/confine"
 	"gatepost/proxy/notify"
 	"gatepost/proxy/sockets"
 )
@@ -27,6 +28,7 @@ type service struct {
 	predecessor *predecessor // nil: none
 	signals     <-chan os.Signal
 	manager     *notify.Manager
+	confined    *confine.Grant // nil: it is not
 
 	house  *house
 	served chan error // what accepting came to
@@ -39,7 +41,7 @@ func (s *service) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.house, h.sockets = h, s.given
+	s.house, h.sockets, h.confined = h, s.given, s.confined
 	if s.predecessor == nil {
 		if err := h.own(); err != nil {
 			return errors.Join(err, h.close())

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -182,6 +184,9 @@ func (h *house) startSuccessor(binary string) (s *candidate, err error) {
 	}
 	defer syscall.Close(theirs)
 	if s.process, err = baton.Start(binary, os.Args, theirs); err != nil {
+		if errors.Is(err, fs.ErrPermission) && h.confined != nil {
+			err = fmt.Errorf("%w; a confined gatepost may start what is in %s", err, strings.Join(h.confined.Execute, ", "))
+		}
 		return nil, errors.Join(fmt.Errorf("the new binary cannot be started: %w", err), ours.Close())
 	}
 	s.link = handover.NewLink(ours, h.log)

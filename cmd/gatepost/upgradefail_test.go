@@ -16,7 +16,7 @@ import (
 
 // A successor that does not serve leaves everything as it was, whatever is wrong with it; and the command says what.
 func TestUpgradeThatFails(t *testing.T) {
-	s := startServe(t, "rules: []\njournal: {path: journal}\n")
+	s := startServe(t, "rules: []\njournal: {path: journal}\nconfine: off\n") // it starts programs of /bin
 	open := s.dial()
 	script := func(name, text string) string {
 		path := filepath.Join(s.folder, name)
@@ -86,7 +86,7 @@ func halfway() {
 }
 
 func TestSuccessorKilledInTheMiddle(t *testing.T) {
-	s := startServe(t, "journal: {path: journal}\nrules:\n  - {name: grey, when: 'mail.address == \"grey@example.net\"', then: greylist}\nfilters: {greylist: {delay: 1s, window: 1h, keep: 1d}}\n")
+	s := startServe(t, "confine: off\njournal: {path: journal}\nrules:\n  - {name: grey, when: 'mail.address == \"grey@example.net\"', then: greylist}\nfilters: {greylist: {delay: 1s, window: 1h, keep: 1d}}\n")
 	open := s.dial()
 	s.recipient("grey@example.net", "451")
 	due := time.Now().Add(1200 * time.Millisecond)

@@ -21,6 +21,7 @@ import (
 	"gatepost/proxy/admin"
 	"gatepost/proxy/backend"
 	"gatepost/proxy/config"
+	"gatepost/proxy/confine"
 	"gatepost/proxy/control"
 	"gatepost/proxy/front"
 	"gatepost/proxy/journal"
@@ -42,7 +43,8 @@ type house struct {
 	estate                        // what one process alone may own
 	journal      *journal.Journal // nil: journal.path is off
 	resolver     *resolver.Resolver
-	sockets      *sockets.Set // nil: none was given
+	sockets      *sockets.Set   // nil: none was given
+	confined     *confine.Grant // nil: it is not
 	control      *control.Server
 	stopControl  context.CancelFunc
 	succession   succession
@@ -297,6 +299,9 @@ func (h *house) reload() error {
 	c, problems := config.Load(h.file, h.specs)
 	if c == nil {
 		return allProblems(h.file, problems)
+	}
+	if err := h.needsRestart(c); err != nil {
+		return err
 	}
 	if err := h.needsUpgrade(c); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/proxy"
+	"gatepost/proxy/sockets"
 )
 
 // Config is the section `admin:`. A lone value instead of a mapping is the address.
@@ -35,6 +36,11 @@ func (c *Config) UnmarshalScalar(text string) error {
 
 // Enabled tells whether there is a server at all.
 func (c *Config) Enabled() bool { return c.Address != off }
+
+// Socket describes the socket.
+func (c *Config) Socket() sockets.Want {
+	return sockets.Want{Use: sockets.Admin, Name: c.Address, Network: "tcp", Address: c.Address}
+}
 
 // TLS is the certificate as other listeners have it.
 func (c *Config) TLS() proxy.Certificate {

@@ -132,7 +132,7 @@ func (s *Server) routes() {
 // cannot be had is logged and tried again.
 func (s *Server) Run(ctx context.Context) {
 	for told := false; ctx.Err() == nil; {
-		socket, _, err := s.Sockets.Listen(ctx, sockets.Want{Use: sockets.Admin, Name: s.Config.Address, Network: "tcp", Address: s.Config.Address})
+		socket, _, err := s.Sockets.Listen(ctx, s.Config.Socket())
 		if err == nil {
 			s.serve(ctx, socket)
 			return

@@ -109,6 +109,12 @@ type Bound[L Entry] struct {
 	net.Listener
 }
 
+// Socket describes the socket of a valid entry.
+func (l Listen) Socket(use sockets.Use) sockets.Want {
+	network, address, _ := l.endpoint()
+	return sockets.Want{Use: use, Name: l.Address, Network: network, Address: address}
+}
+
 // Bind opens the socket of an entry, unless it was given to the process. A UNIX socket that a dead process left is replaced;
 // its folder must exist.
 func Bind[L Entry](ctx context.Context, entry L, use sockets.Use, given *sockets.Set) (Bound[L], error) {
@@ -117,7 +123,7 @@ func Bind[L Entry](ctx context.Context, entry L, use sockets.Use, given *sockets
 	if err != nil {
 		return Bound[L]{}, err
 	}
-	want := sockets.Want{Use: use, Name: l.Address, Network: network, Address: address}
+	want := l.Socket(use)
 	if network == "unix" && !given.Gives(want) {
 		err = front.RemoveStale(address)
 	}

@@ -79,6 +79,9 @@ func (d *document) check(c *Config) {
 		d.problem(d.place("hostname"), "hostname: %q is not a host name", c.Hostname)
 	}
 	d.checkReaddressing(c)
+	if c.Group != "" && c.User == "" {
+		d.problem(d.place("group"), "group: means nothing without user")
+	}
 	d.warnOfEverybody("trusted", c.Trusted, "passes all rules")
 	for i, l := range c.Listen {
 		d.warnOfEverybody(fmt.Sprintf("listen[%d].proxy_from", i), l.ProxyFrom, "may say that it is another client")

@@ -73,6 +73,15 @@ type Config struct {
 	Log telemetry.Config `yaml:"log"`
 	// Metrics, health and the admin pages, over HTTP. `admin: off` does without.
 	Admin admin.Config `yaml:"admin"`
+	// The user to become, by name or number, when Gatepost is started as root: low ports are bound first, and there is no way
+	// back. With root Gatepost stays root. Empty: it stays who it was started as, and says so if that is root. Everything that is
+	// read at run time, keys of certificates too, must be readable for this user.
+	User string `yaml:"user"`
+	// The group to be in instead of the one that the user database names for the user. Other groups of the user stay.
+	Group string `yaml:"group"`
+	// Confine the running process to the files and folders that this configuration names, and its outgoing TCP connections to
+	// the ports named (Linux with Landlock). A change that needs more takes a restart. off does without.
+	Confine bool `yaml:"confine"`
 	// The folder that relative names of list files in rules mean. Default: the folder "lists" beside this file.
 	Lists string `yaml:"lists"`
 
@@ -104,6 +113,7 @@ func Default(specs []filters.Spec) *Config {
 		Quarantine: quarantine.Defaults(),
 
 		AuthenticationResults: policy.DefaultAuthenticationResults(),
+		Confine:               true,
 
 		Filters: defaultFilters(specs),
 	}

@@ -83,6 +83,22 @@ func (s *Set) Listen(ctx context.Context, w Want) (l net.Listener, inherited boo
 	return h.listener, inherited, nil
 }
 
+// Ahead binds a socket for who will ask Listen for it, while the process still may: ports below 1024 need a right that it
+// is about to give up.
+func (s *Set) Ahead(ctx context.Context, w Want) error {
+	if s.Gives(w) {
+		return nil
+	}
+	l, err := w.Config.Listen(ctx, w.Network, w.Address)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.given = append(s.given, &given{Label: Label{Use: w.Use, Name: w.Name}, listener: l})
+	return nil
+}
+
 // find is the place of a given socket, -1 if there is none.
 func (s *Set) find(w *Want) int {
 	return slices.IndexFunc(s.given, func(g *given) bool {
