@@ -61,7 +61,7 @@ func files(c *config.Config) []string {
 	for _, name := range c.Store.Redis.Files() {
 		list = append(list, *name)
 	}
-	return list
+	return append(list, c.SecretFiles()...)
 }
 
 // grantPorts names whom the proxy calls by TCP.

@@ -22,7 +22,7 @@ import (
 // reload fails at the start.
 func (s *service) shed(ctx context.Context) error {
 	u, err := s.user()
-	if err != nil {
+	if err = errors.Join(err, s.config.Unserved()); err != nil {
 		return err
 	}
 	staysRoot := u == nil && os.Geteuid() == 0

@@ -300,7 +300,7 @@ func (h *house) reload() error {
 	if c == nil {
 		return allProblems(h.file, problems)
 	}
-	if err := h.needsRestart(c); err != nil {
+	if err := errors.Join(c.Unserved(), h.needsRestart(c)); err != nil {
 		return err
 	}
 	if err := h.needsUpgrade(c); err != nil {

@@ -250,6 +250,9 @@ func (c *Config) resolvePaths(folder string) {
 		names = append(names, &c.Listen[i].Certificate, &c.Listen[i].Key)
 	}
 	for _, name := range names {
+		if credential, ok := strings.CutPrefix(*name, fromCredential); ok && validCredential(credential) {
+			*name, _ = credentialFile(credential)
+		}
 		if *name != "" && !filepath.IsAbs(*name) {
 			*name = filepath.Join(folder, *name)
 		}

@@ -156,6 +156,10 @@ func (d *document) decodeScalar(n ast.Node, v reflect.Value, path string) {
 		v.Set(reflect.ValueOf(source))
 		return
 	}
+	if secret, ok := v.Addr().Interface().(*filters.Secret); ok && elsewhere(source.Text) {
+		d.decodeSecret(n, path, source.Text, secret)
+		return
+	}
 	if err := setScalar(v, source.Text); err != nil {
 		d.undecoded(n, path, "%s: %v", display(path), err)
 	}

@@ -28,6 +28,8 @@ type document struct {
 	places        map[string]rules.Pos // where the value of a key path stands
 	brokenFilters map[string]bool      // whose configuration is wrong
 	specs         []filters.Spec       // all there are
+	secretFiles   []string             // that secrets were read from
+	unknown       []string             // credentials that only the service has
 	broken        []string             // key paths whose values could not be read; "" is the whole file
 }
 
