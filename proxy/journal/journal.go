@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatepost/filters"
@@ -18,7 +19,7 @@ import (
 // A record is packed on the goroutine that brings it, into a block in memory: no goroutine is woken for it. One
 // goroutine, the writer, compresses and writes blocks.
 type Journal struct {
-	config Config
+	config atomic.Pointer[Config] // of which a reload changes all but the path
 	clock  filters.Clock
 	log    *slog.Logger
 	disk   disk
@@ -92,15 +93,12 @@ func New(c Config, o Options) (*Journal, error) {
 	if err := os.MkdirAll(c.Path, 0o750); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j := &Journal{config: c, clock: o.Clock, log: o.Log, disk: o.disk, number: 1, wake: make(chan struct{}, 1), turns: make(chan struct{})}
-	var key []byte
-	if c.Addresses == Keyed {
-		var err error
-		if key, err = makeKey(c.Path); err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
+	j := &Journal{clock: o.Clock, log: o.Log, disk: o.disk, number: 1, wake: make(chan struct{}, 1), turns: make(chan struct{})}
+	apply, err := j.Prepare(c)
+	if err != nil {
+		return nil, err
 	}
-	j.current = newBuilder(newDisguise(c.Addresses, key))
+	apply()
 	return j, nil
 }
 
@@ -108,7 +106,7 @@ func New(c Config, o Options) (*Journal, error) {
 func (j *Journal) prepare() error {
 	var err error
 	j.number = 1
-	if j.segments, err = segments(j.config.Path); err != nil {
+	if j.segments, err = segments(j.config.Load().Path); err != nil {
 		return err
 	}
 	if n := len(j.segments); n > 0 {
@@ -119,7 +117,7 @@ func (j *Journal) prepare() error {
 	}
 	now := j.clock.Now()
 	j.retire(now)
-	return removeDamaged(j.config.Path, now.Add(-time.Duration(j.config.Keep)))
+	return removeDamaged(j.config.Load().Path, now.Add(-time.Duration(j.config.Load().Keep)))
 }
 
 // Metrics are the journal's counters.
@@ -149,7 +147,7 @@ func (j *Journal) Confirmed(transactionID string, at time.Time) {
 
 // admit tells whether there is room for one more entry. The caller holds mu.
 func (j *Journal) admit() bool {
-	if !j.closed && j.queued+int64(j.current.size()) < int64(j.config.Queue) {
+	if !j.closed && j.queued+int64(j.current.size()) < int64(j.config.Load().Queue) {
 		return true
 	}
 	j.dropped++

@@ -18,7 +18,7 @@ func (j *Journal) Own() error {
 	j.owning.Lock()
 	defer j.owning.Unlock()
 	// A second process would write between our blocks, and cut the tail that this one is writing.
-	lock, err := front.LockFile(filepath.Join(j.config.Path, lockName))
+	lock, err := front.LockFile(filepath.Join(j.config.Load().Path, lockName))
 	if errors.Is(err, front.ErrOwned) {
 		return fmt.Errorf("journal: %w: another gatepost writes this journal: stop that one, or give this one another journal.path", err)
 	} else if err != nil {
@@ -68,7 +68,7 @@ func (j *Journal) Release() error {
 	select {
 	case <-j.done:
 	case <-patience.C:
-		return fmt.Errorf("journal: %s: the disk does not answer; the last entries are lost", j.config.Path)
+		return fmt.Errorf("journal: %s: the disk does not answer; the last entries are lost", j.config.Load().Path)
 	}
 	if j.lock == nil {
 		return nil
@@ -98,7 +98,7 @@ func (j *Journal) Append(b Parcel) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed || j.queued+int64(len(b.Body)) > int64(j.config.Queue) {
+	if j.closed || j.queued+int64(len(b.Body)) > int64(j.config.Load().Queue) {
 		j.dropped += int64(b.Entries)
 		j.metrics.Dropped.Add(int64(b.Entries))
 		return errors.New("journal: no room for another block")

@@ -108,12 +108,12 @@ func (j *Journal) writeWaiting() (ok bool) {
 
 func (j *Journal) writeBlock(b sealed) error {
 	now := j.clock.Now()
-	if j.open != nil && j.open.done(now, min(maxSegment, int64(j.config.Size)/8)) {
+	if j.open != nil && j.open.done(now, min(maxSegment, int64(j.config.Load().Size)/8)) {
 		j.closeSegment()
 	}
 	if j.open == nil {
 		j.retire(now)
-		open, err := newSegment(j.disk, j.config.Path, j.number, now, b.body)
+		open, err := newSegment(j.disk, j.config.Load().Path, j.number, now, b.body)
 		j.number++ // also of one that failed: half of it may be there
 		if err != nil {
 			return err
@@ -154,8 +154,9 @@ func (j *Journal) retire(now time.Time) {
 	for i := range j.segments {
 		total += j.segments[i].size
 	}
-	expired := now.Add(-time.Duration(j.config.Keep))
-	room := int64(j.config.Size) - int64(j.config.Size)/8 // the open file needs the rest
+	expired := now.Add(-time.Duration(j.config.Load().Keep))
+	size := int64(j.config.Load().Size)
+	room := size - size/8 // the open file needs the rest
 	for len(j.segments) > 0 && (j.segments[0].newest.Before(expired) || total > room) {
 		oldest := j.segments[0]
 		if err := j.disk.Remove(oldest.path); err != nil {
@@ -180,7 +181,7 @@ func (j *Journal) failed(what string, err error) {
 	}
 	if now.Sub(j.warned) >= complainInterval {
 		j.warned = now
-		j.log.Error("journal: the disk fails; mail goes on, and entries wait in memory", "what", what, "path", j.config.Path, "error", err)
+		j.log.Error("journal: the disk fails; mail goes on, and entries wait in memory", "what", what, "path", j.config.Load().Path, "error", err)
 	}
 }
 

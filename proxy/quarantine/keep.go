@@ -30,7 +30,7 @@ func (q *Quarantine) Keep(e *Entry, body io.WriterTo, size int64) error {
 		q.failed("a message cannot be described", e.ID, err)
 		return err
 	}
-	limit := int64(q.config.Size)
+	limit := q.size()
 	if e.Copy {
 		limit = limit / 100 * plenty
 	}

@@ -30,7 +30,7 @@ type Options struct {
 
 // Quarantine is the messages in a folder. Its methods are safe for concurrent use.
 type Quarantine struct {
-	config  Config
+	config  Config // its bounds: guarded by mu
 	clock   filters.Clock
 	log     *slog.Logger
 	disk    disk

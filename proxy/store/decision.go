@@ -151,9 +151,10 @@ func (s *Store) hasRoom(records []string, fresh int) bool {
 		}
 	}
 	pending := s.marks.pending.Load()
-	if waiting > 0 && pending+waiting > int64(s.config.MaxPending) {
+	if waiting > 0 && pending+waiting > int64(s.bounds.Load().MaxPending) {
 		return false
 	}
-	bound := int64(s.config.MaxEntries) + int64(s.config.MaxEntries)/10
+	bound := int64(s.bounds.Load().MaxEntries)
+	bound += bound / 10
 	return fresh == 0 || s.entries.Load()+pending+int64(fresh) <= bound
 }

@@ -126,7 +126,8 @@ func (s *Store) writeStandings(batch *pebble.Batch, marks int64) {
 	taken := l.taken
 	l.mu.Unlock()
 	writing, now := make(map[string]filters.Standing, len(taken)), s.now()
-	entries, bound := l.entries.Load(), int64(s.config.MaxStandings)+int64(s.config.MaxStandings)/10
+	entries, bound := l.entries.Load(), int64(s.bounds.Load().MaxStandings)
+	bound += bound / 10
 	var value []byte
 	for record, c := range taken {
 		old, onDisk := s.disk.readStanding(record)
@@ -345,7 +346,7 @@ func (s *Store) RangeStandings(ctx context.Context, prefix string, yield func(ke
 
 func (s *Store) standingsSweeper() *sweeper {
 	return &sweeper{store: s, sweepable: sweepable{
-		entries: &s.ledger.entries, bound: int64(s.config.MaxStandings),
+		entries: &s.ledger.entries, bound: func() int64 { return int64(s.bounds.Load().MaxStandings) },
 		first: []byte(standingPrefix), end: successor([]byte(standingPrefix)), unit: 12 * time.Hour,
 		expires: func(value []byte) (time.Time, bool) {
 			standing, ok := parseStoredStanding(value)

@@ -13,7 +13,8 @@ import (
 // maintain is the one goroutine that writes: batches, the sweep, and a fresh folder for a broken one.
 func (s *Store) maintain() {
 	defer close(s.stopped)
-	ticker := time.NewTicker(time.Duration(s.config.Flush))
+	interval := time.Duration(s.bounds.Load().Flush)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	sweep, sweepStandings := s.marksSweeper(), s.standingsSweeper()
 	for {
@@ -25,8 +26,12 @@ func (s *Store) maintain() {
 		case <-ticker.C:
 			s.repair()
 			s.flush()
-			sweep.step(time.Duration(s.config.Flush))
-			sweepStandings.step(time.Duration(s.config.Flush))
+			sweep.step(interval)
+			sweepStandings.step(interval)
+			if now := time.Duration(s.bounds.Load().Flush); now != interval {
+				interval = now
+				ticker.Reset(interval)
+			}
 		case done := <-flushes:
 			s.flush()
 			close(done)

@@ -31,7 +31,8 @@ const maxDecisions = 1024
 
 // Store keeps marks on disk. It implements [filters.Store] and is safe for concurrent use.
 type Store struct {
-	config Config
+	config Config                 // as it was opened with
+	bounds atomic.Pointer[Config] // in force
 	clock  filters.Clock
 	log    *slog.Logger
 	fs     vfs.FS
@@ -89,6 +90,7 @@ func prepare(config Config, clock filters.Clock, log *slog.Logger, fs vfs.FS) (*
 		patient: 10 * time.Second,
 		pause:   5 * time.Second,
 	}
+	s.bounds.Store(&config)
 	s.trouble.log = log
 	if err := fs.MkdirAll(config.Path, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)

@@ -31,7 +31,7 @@ type sweeper struct {
 // sweepable is a kind of records.
 type sweepable struct {
 	entries    *atomic.Int64
-	bound      int64
+	bound      func() int64
 	first, end []byte
 	unit       time.Duration // in which lifetimes are counted
 	expires    func(value []byte) (t time.Time, ok bool)
@@ -40,7 +40,7 @@ type sweepable struct {
 
 func (s *Store) marksSweeper() *sweeper {
 	return &sweeper{store: s, sweepable: sweepable{
-		entries: &s.entries, bound: int64(s.config.MaxEntries), first: firstMark, unit: time.Hour,
+		entries: &s.entries, bound: func() int64 { return int64(s.bounds.Load().MaxEntries) }, first: firstMark, unit: time.Hour,
 		expires: func(value []byte) (time.Time, bool) {
 			m, ok := parseMark(value)
 			return m.Expires, ok
@@ -53,11 +53,11 @@ func (s *Store) marksSweeper() *sweeper {
 func (w *sweeper) step(interval time.Duration) {
 	s := w.store
 	entries := w.entries.Load()
-	if s.disk == nil || entries == 0 || s.marks.pending.Load() > int64(s.config.MaxPending)/2 {
+	if s.disk == nil || entries == 0 || s.marks.pending.Load() > int64(s.bounds.Load().MaxPending)/2 {
 		return
 	}
 	limit := min(max(int(entries*int64(interval)/int64(sweepPeriod)), minSweep), maxSweep)
-	if entries > w.bound {
+	if entries > w.bound() {
 		limit = pressedSweep
 	}
 	now := s.now()
@@ -109,10 +109,10 @@ func (w *sweeper) start(now time.Time, entries int64) {
 
 // excess is how many have to go: a little more than are too many, so that there is some peace.
 func (w *sweeper) excess(entries int64) int64 {
-	if entries <= w.bound && w.cutoff.IsZero() {
+	if entries <= w.bound() && w.cutoff.IsZero() {
 		return 0
 	}
-	return entries - (w.bound - w.bound/20)
+	return entries - (w.bound() - w.bound()/20)
 }
 
 // sweepAway removes a mark from the disk, unless memory has a newer one.

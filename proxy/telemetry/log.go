@@ -55,14 +55,8 @@ func (c *Config) Validate() error {
 	return errs.OrNil()
 }
 
-// NewLogger makes the process's logger.
-func NewLogger(c Config, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.Level(c.Level)}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(escaper{w}, options))
-	}
-	return slog.New(newTextHandler(w, options))
-}
+// NewLogger makes the process's logger. [Reload] changes it.
+func NewLogger(c Config, w io.Writer) *slog.Logger { return slog.New(newSwitchable(c, w)) }
 
 // Recorder writes records to a log. It is safe for concurrent use.
 type Recorder struct{ Log *slog.Logger }
