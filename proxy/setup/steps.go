@@ -137,16 +137,13 @@ func sendmailSteps(host, port string) Steps {
 
 const courierFile = "/etc/courier/esmtpd"
 
+// courierSteps removes settings and appends them anew, since the file that Courier comes with has some only in comments.
 func courierSteps(host, port string) Steps {
-	settings := []string{"ADDRESS=" + host, "PORT=" + port, "MAXDAEMONS=100", "MAXPERC=100", "MAXPERIP=100", "TARPIT=0"}
-	do := []string{save(courierFile)}
-	for _, s := range settings {
-		key, _, _ := strings.Cut(s, "=")
-		do = append(do, fmt.Sprintf("sed -i 's/^%s=.*/%s/' %s", key, s, courierFile))
-	}
+	lines := fmt.Sprintf("ADDRESS=%s\nPORT=%s\nMAXDAEMONS=100\nMAXPERC=100\nMAXPERIP=100\nTARPIT=0", host, port)
 	return Steps{
-		Lines: strings.Join(settings, "\n"),
-		Do:    append(do, "systemctl restart courier"),
-		Undo:  []string{restore(courierFile), "systemctl restart courier"},
+		Lines: lines,
+		Do: []string{save(courierFile), "sed -i -E '/^(ADDRESS|PORT|MAXDAEMONS|MAXPERC|MAXPERIP|TARPIT)=/d' " + courierFile,
+			here(">>", courierFile, lines), "systemctl restart courier"},
+		Undo: []string{restore(courierFile), "systemctl restart courier"},
 	}
 }
