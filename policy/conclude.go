@@ -29,7 +29,7 @@ func (g *Gate) Conclude(e Ending) {
 		Envelope:   tx.envelope,
 		Recipients: tx.recipients,
 		Facts:      tx.lasting(),
-		Matched:    slices.Concat(g.matches, tx.matches),
+		Matched:    slices.Concat(g.matchesBefore(), tx.matches),
 		Ending:     e,
 		Reached:    tx.progress.step,
 		Refused:    tx.progress.refused,
@@ -65,23 +65,23 @@ func (g *Gate) Close(note string) {
 		Kind:    SessionRecord,
 		Start:   g.session.Accepted,
 		Facts:   &g.facts,
-		Matched: g.matches,
+		Matched: g.matchesBefore(),
 		Ending:  g.ending(note),
 
 		Reached:      g.progress.step,
 		Refused:      g.progress.refused,
-		Transactions: g.transactions,
+		Transactions: int(g.transactions),
 	})
 }
 
 // HungUp notes the front end's last word to a client whom it sends away, for a limit of the dialogue: it is no verdict.
-func (g *Gate) HungUp(r rules.Reply) { g.lastWord = &r }
+func (g *Gate) HungUp(r rules.Reply) { g.told().lastWord = &r }
 
 // ending is how the session ended. What a rule had refused before stays the reason.
 func (g *Gate) ending(note string) Ending {
 	e := Ending{Note: note}
-	if g.lastWord != nil && g.progress.refused == nil {
-		e.Reply, e.Ours = *g.lastWord, true
+	if g.story != nil && g.story.lastWord != nil && g.progress.refused == nil {
+		e.Reply, e.Ours = *g.story.lastWord, true
 	}
 	return e
 }
@@ -116,7 +116,7 @@ func (g *Gate) excused() bool {
 	would := func(m Match) bool {
 		return m.Observed && (m.Rule.Action == rules.Reject || m.Rule.Action == rules.Discard || m.Rule.Action == rules.Quarantine || m.Rule.Action == rules.Drop)
 	}
-	return slices.ContainsFunc(g.tx.matches, would) || slices.ContainsFunc(g.matches, would)
+	return slices.ContainsFunc(g.tx.matches, would) || slices.ContainsFunc(g.matchesBefore(), would)
 }
 
 // givenUp tells whether the client ended the transaction without a reason of ours or the backend's.

@@ -110,10 +110,8 @@ func (g *Gate) dropped() (spans []Span) {
 // carriers are the levels that hold something for the end of data, in the order of their stages.
 func (g *Gate) carriers() []*carried {
 	var list []*carried
-	for _, c := range [...]*carried{g.connected, g.greeted} {
-		if c != nil {
-			list = append(list, c)
-		}
+	if g.story != nil {
+		list = append(list, &g.story.connected, &g.story.greeted)
 	}
 	if g.tx.class != nil {
 		list = append(list, &g.tx.class.carried)

@@ -88,7 +88,7 @@ func (g *Gate) act(r *plannedRule, facts *rules.Facts, stage filters.Stage, resu
 func (g *Gate) accept(r *plannedRule) {
 	switch subject := g.subject(); {
 	case r.scope == connectionLevel:
-		g.closedAt = min(g.closedAt, r.place)
+		g.closedAt = min(g.closedAt, int32(r.place))
 	case g.tx == nil:
 		// Greeting facts only: the rule is asked again after the next greeting, and closes the rest of this stage.
 	case r.scope == recipientLevel && subject != nil:
@@ -100,7 +100,7 @@ func (g *Gate) accept(r *plannedRule) {
 
 // closed returns the place behind which no rule is open.
 func (g *Gate) closed() int {
-	place := g.closedAt
+	place := int(g.closedAt)
 	if g.tx != nil {
 		place = min(place, g.tx.closedAt)
 		if subject := g.subject(); subject != nil {
@@ -213,7 +213,7 @@ func (g *Gate) NeedsBackend() bool {
 		return true
 	}
 	first, end := g.engine.first[filters.AtRcpt], g.engine.first[filters.AtRcpt+1]
-	for i := first; i < end && i <= min(g.closedAt, g.tx.closedAt); i++ {
+	for i := first; i < end && i <= min(int(g.closedAt), g.tx.closedAt); i++ {
 		r := &g.engine.rules[i]
 		if g.passesOver(r) || g.observes(r) || !r.Action.Terminal() {
 			continue

@@ -18,7 +18,7 @@ type ClientFacts struct {
 	// The client is in one of the networks under `trusted:`.
 	Trusted bool `fact:"trusted"`
 	// TCP port of the client.
-	Port int `fact:"port"`
+	Port int32 `fact:"port"`
 	// Users hand in their mail here: a listener with `submission`, or an MTA that calls Gatepost as a milter and says so.
 	Submission bool `fact:"submission"`
 }
@@ -116,7 +116,7 @@ func builtins() []rules.Group {
 }
 
 func clientFacts(s *filters.Session) *ClientFacts {
-	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int(s.Client.Port()), Submission: s.Submission}
+	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int32(s.Client.Port()), Submission: s.Submission}
 	if s.Name != "" {
 		f.Name = &s.Name
 	}
@@ -205,10 +205,7 @@ func (f *headerFields) Header(name string) (string, bool) {
 }
 
 // readable shows facts to filters.
-type readable struct {
-	schema *rules.Schema
-	facts  *rules.Facts
-}
+type readable struct{ facts *rules.Facts }
 
 var _ filters.Facts = (*readable)(nil)
 
@@ -219,7 +216,7 @@ func (r *readable) Number(name string) (float64, bool) { return read[float64](r,
 
 // Changes finds the group of that filter that is an Editor.
 func (r *readable) Changes(filter string) *filters.Changes {
-	for i, group := range r.schema.Groups() {
+	for i, group := range r.facts.Schema().Groups() {
 		if group.Name == filter {
 			if editor, ok := r.facts.Group(i).(filters.Editor); ok {
 				return editor.Changes()
@@ -231,7 +228,7 @@ func (r *readable) Changes(filter string) *filters.Changes {
 
 // read panics on a name that does not exist or is of another kind: a mistake in a filter, which its first test finds.
 func read[T any](r *readable, name string, kind rules.Kind) (value T, ok bool) {
-	switch fact, exists := r.schema.Fact(name); {
+	switch fact, exists := r.facts.Schema().Fact(name); {
 	case !exists:
 		panic("policy: there is no fact " + name)
 	case fact.Kind != kind:

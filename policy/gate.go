@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"gatepost/filters"
@@ -23,30 +24,54 @@ type Gate struct {
 	greeting *filters.Greeting
 	tx       *transaction // nil outside of a mail transaction
 
-	facts      rules.Facts // of the connection; transaction and recipient have copies
-	live       readable    // the facts of the innermost level, for observations on this goroutine
-	slots      []slot      // by observation, up to those at EHLO; the transaction has the others
-	busy       *activity   // nil while nothing runs
-	back       handback
-	closedAt   int      // an accept for the session closes the rules behind it
-	connected  *carried // nil: nothing
-	greeted    *carried // nil: nothing
-	matches    []Match
-	matchesAt0 int     // matches before the first greeting
-	scoreAt0   float64 // points before the first greeting
+	facts rules.Facts // of the connection; transaction and recipient have copies
+	live  readable    // the facts of the innermost level, for observations on this goroutine
+	slots []slot      // by observation, up to those at EHLO; the transaction has the others
+	busy  *activity   // nil while nothing runs
+	story *story      // nil while there is nothing to tell: most clients are like that
+	play  *playback   // nil but where a recording is run again
 
 	progress     progress
+	closedAt     int32 // an accept for the session closes the rules behind it
+	transactions int32
 	bypassing    Bypassed
-	transactions int
-	lastWord     *rules.Reply // see HungUp; nil: none
+	resting      bool       // see activity; guarded by mu
+	mu           sync.Mutex // guards what goroutines hand back and, while resting, all of the gate
+}
 
-	play *playback // nil but where a recording is run again
+// story is what rules and the front end had to say of a connection.
+type story struct {
+	connected  carried
+	greeted    carried
+	matches    []Match
+	matchesAt0 int          // matches before the first greeting
+	scoreAt0   float64      // points before the first greeting
+	lastWord   *rules.Reply // see HungUp; nil: none
+}
+
+// told returns the story, to be added to.
+func (g *Gate) told() *story {
+	if g.story == nil {
+		g.story = new(story)
+	}
+	return g.story
+}
+
+// matchesBefore are those of the connection.
+func (g *Gate) matchesBefore() []Match {
+	if g.story == nil {
+		return nil
+	}
+	return g.story.matches
 }
 
 // activity is what a gate has only while observations run: most gates at any time wait for their client.
 type activity struct {
 	running []*run         // goroutines that have not handed back yet
 	ends    [levels]*scope // nil where nothing runs
+
+	back *run          // what goroutines handed back; guarded by Gate.mu
+	bell chan struct{} // nil while the gate does not wait; guarded by Gate.mu
 }
 
 // transaction is what lives from MAIL to Conclude.
@@ -88,7 +113,7 @@ type carried struct {
 }
 
 // noneClosed is a place behind all rules.
-const noneClosed = math.MaxInt
+const noneClosed = math.MaxInt32
 
 // NewGate begins a connection.
 func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
@@ -106,7 +131,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 	if s.Trusted {
 		g.closedAt = -1
 	}
-	g.live = readable{schema: e.schema, facts: &g.facts}
+	g.live = readable{&g.facts}
 	if s.Submission {
 		e.failInbound(&g.facts)
 	}
@@ -127,20 +152,16 @@ func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 
 // carrier is what rules of a stage leave for the end of data.
 func (g *Gate) carrier(stage filters.Stage) *carried {
-	lasting := &g.connected
 	switch stage {
 	case filters.AtConnect:
+		return &g.told().connected
 	case filters.AtHelo:
-		lasting = &g.greeted
+		return &g.told().greeted
 	case filters.AtRcpt:
 		return &g.tx.rcpt.carried
 	default:
 		return &g.tx.carried
 	}
-	if *lasting == nil {
-		*lasting = new(carried)
-	}
-	return *lasting
 }
 
 // recovered turns a panic of a filter outside of an observation into a log line and its result into the zero value.
@@ -156,7 +177,9 @@ func (g *Gate) Greet(ctx context.Context, talked bool, waited time.Duration) Ver
 	g.setPauserFacts(talked, waited)
 	g.bypassing.Greet = g.bypassed()
 	r := g.evaluate(ctx, filters.AtConnect, &g.facts, 0)
-	g.matchesAt0, g.scoreAt0 = len(g.matches), g.facts.Score()
+	if g.story != nil || g.facts.Score() != 0 {
+		g.told().matchesAt0, g.told().scoreAt0 = len(g.story.matches), g.facts.Score()
+	}
 	v := g.verdict(r, &g.facts)
 	g.reach(StepGreet, v)
 	return v
@@ -166,9 +189,12 @@ func (g *Gate) Greet(ctx context.Context, talked bool, waited time.Duration) Ver
 // last one is forgotten (RFC 3207, 4.2). A transaction must have been concluded before.
 func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 	g.end(greetingLevel)
-	g.matches = g.matches[:min(len(g.matches), g.matchesAt0)]
-	g.facts.SetScore(g.scoreAt0)
-	g.greeted = nil
+	g.facts.SetScore(0)
+	if s := g.story; s != nil {
+		s.matches = s.matches[:min(len(s.matches), s.matchesAt0)]
+		g.facts.SetScore(s.scoreAt0)
+		s.greeted = carried{}
+	}
 	g.greeting = h
 	g.facts.Set(heloGroup, heloFacts(h))
 	g.facts.Set(protectionGroup, protectionFacts(h))
@@ -370,10 +396,13 @@ func (g *Gate) judged() *rules.Facts {
 // instead returns the rule by which the message is not delivered, whatever it turns out to be, or nil: the first one, for
 // those behind the recipients carry nothing if there is one already.
 func (g *Gate) instead() *rules.Rule {
-	for _, c := range [...]*carried{g.connected, g.greeted, &g.tx.carried} {
-		if c != nil && c.instead != nil {
-			return c.instead
-		}
+	if s := g.story; s != nil && s.connected.instead != nil {
+		return s.connected.instead
+	} else if s != nil && s.greeted.instead != nil {
+		return s.greeted.instead
+	}
+	if g.tx.instead != nil {
+		return g.tx.instead
 	}
 	if g.tx.class != nil {
 		return g.tx.class.instead

@@ -80,7 +80,7 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 			continue
 		}
 		if shared == nil || len(waits) > 0 {
-			copied := &readable{schema: g.engine.schema, facts: g.judged().Clone()}
+			copied := &readable{g.judged().Clone()}
 			v.Facts = copied
 			if len(waits) == 0 {
 				shared = copied

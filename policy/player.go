@@ -114,7 +114,7 @@ func (p *Player) Play(r *Recording) Play {
 	g.play = &playback{player: p, looks: r.Looks, message: r.Message, recorded: r.Attempt, disguised: r.Disguised}
 	s := &playing{Gate: g, recording: r}
 	s.run()
-	s.out.Matched = g.matches
+	s.out.Matched = g.matchesBefore()
 	if g.tx != nil {
 		s.out.Matched = append(s.out.Matched[:len(s.out.Matched):len(s.out.Matched)], g.tx.matches...)
 	}

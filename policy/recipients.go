@@ -163,7 +163,7 @@ func (g *Gate) foreign(rcpt *RcptFacts) string {
 // rule has a say about this client at MAIL or RCPT, and the recipient is one of ours.
 func (g *Gate) Foreknown(forwardPath string) bool {
 	first, end := g.engine.first[filters.AtMail], g.engine.first[filters.AtRcpt+1]
-	for i := first; i < end && i <= g.closedAt; i++ {
+	for i := first; i < end && i <= int(g.closedAt); i++ {
 		if r := &g.engine.rules[i]; !g.passesOver(r) && r.Mode != rules.Observe {
 			return false
 		}
@@ -295,7 +295,7 @@ func (g *Gate) sameClass(ctx context.Context) bool {
 // openBehindRcpt finds a rule behind RCPT that a look-up on its way may still decide, and the look-up's slot or -1. Once
 // it is decided, what is behind it may not matter any more: nobody is sent away because a look-up was slow.
 func (g *Gate) openBehindRcpt(rc *recipient) (*plannedRule, int) {
-	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(g.tx.closedAt, g.closedAt); i++ {
+	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(g.tx.closedAt, int(g.closedAt)); i++ {
 		r := &g.engine.rules[i]
 		if r.Mode == rules.Observe || r.Action == rules.Slow || g.passesOver(r) {
 			continue
@@ -311,7 +311,7 @@ func (g *Gate) openBehindRcpt(rc *recipient) (*plannedRule, int) {
 // behind RCPT that read the recipient, and by those that are closed for one of the two, behind low. For the first one
 // itself it was waited for when it was accepted.
 func (g *Gate) joinForClass(ctx context.Context, low, high int) {
-	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(high, g.tx.closedAt, g.closedAt); i++ {
+	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= min(high, g.tx.closedAt, int(g.closedAt)); i++ {
 		if r := &g.engine.rules[i]; r.Mode == rules.Enforce && !g.passesOver(r) && (r.scope == recipientLevel || i > low) {
 			g.decide(ctx, r, g.tx.rcpt.facts)
 		}
@@ -328,7 +328,7 @@ func (g *Gate) signature(rc *recipient) []byte {
 	if rc.instead != nil {
 		return append(b, rc.instead.Action.String()...)
 	}
-	closed := min(rc.closedAt, g.tx.closedAt, g.closedAt)
+	closed := min(rc.closedAt, g.tx.closedAt, int(g.closedAt))
 	for i := g.engine.first[filters.AtData]; i < len(g.engine.rules) && i <= closed; i++ {
 		r := &g.engine.rules[i]
 		if r.Mode == rules.Observe || r.Action == rules.Slow || g.passesOver(r) {

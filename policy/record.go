@@ -237,8 +237,10 @@ type progress struct {
 // matched notes that a rule's condition was true.
 func (g *Gate) matched(r *rules.Rule, observed bool) {
 	m := Match{Rule: r, Observed: observed}
-	list := &g.matches
-	if g.tx != nil {
+	var list *[]Match
+	if g.tx == nil {
+		list = &g.told().matches
+	} else {
 		list = &g.tx.matches
 		if g.tx.rcpt != nil {
 			m.Recipient = g.tx.rcpt.ForwardPath

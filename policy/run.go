@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"gatepost/filters"
@@ -24,58 +23,52 @@ type run struct {
 	err   error
 	took  time.Duration
 
-	next *run // guarded by the handback's mutex
+	next *run // guarded by Gate.mu
 }
 
-// handback is where goroutines leave their runs for the gate. Unlike a channel that holds all of them it costs a waiting
-// client next to nothing (a channel for 16 of them: 224 bytes).
-type handback struct {
-	mu   sync.Mutex // guards all below and, while resting, all of the gate
-	runs *run
-	bell chan struct{} // nil while the gate does not wait
-	// resting: the session waits for its client. Then whoever hands back takes in the result himself: left to the next
-	// command, runs and their contexts took 350 bytes of each waiting client.
-	resting bool
-}
-
-// give leaves a run. It never waits for the gate.
+// give leaves a run for the gate; it never waits for it. Unlike a channel that holds all runs this costs a waiting client
+// next to nothing (a channel for 16 of them: 224 bytes).
+//
+// While the gate is resting its session waits for the client. Then whoever hands back takes in the result himself: left
+// to the next command, runs and their contexts took 350 bytes of each waiting client.
 func (g *Gate) give(r *run) {
-	h := &g.back
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.resting {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.resting {
 		g.absorb(r)
 		g.calm()
 		return
 	}
-	r.next, h.runs = h.runs, r
-	if h.bell != nil {
-		close(h.bell)
-		h.bell = nil
+	b := g.busy // it lasts as long as a goroutine runs
+	r.next, b.back = b.back, r
+	if b.bell != nil {
+		close(b.bell)
+		b.bell = nil
 	}
 }
 
 // take returns what was left.
-func (h *handback) take() *run {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	runs := h.runs
-	h.runs = nil
+func (g *Gate) take() *run {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	runs := g.busy.back
+	g.busy.back = nil
 	return runs
 }
 
 // wait returns what was left or else, with a nil run, the channel that is closed when something is.
-func (h *handback) wait() (*run, <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if runs := h.runs; runs != nil {
-		h.runs = nil
+func (g *Gate) wait() (*run, <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b := g.busy
+	if runs := b.back; runs != nil {
+		b.back = nil
 		return runs, nil
 	}
-	if h.bell == nil {
-		h.bell = make(chan struct{})
+	if b.bell == nil {
+		b.bell = make(chan struct{})
 	}
-	return nil, h.bell
+	return nil, b.bell
 }
 
 // scope is a context whose end cancels the observations of a level.
@@ -145,7 +138,7 @@ func (r *run) work(ctx context.Context, timeout time.Duration, v filters.View, w
 // poll takes in all results that are there.
 func (g *Gate) poll() {
 	if g.running() > 0 {
-		g.absorb(g.back.take())
+		g.absorb(g.take())
 	}
 }
 
@@ -160,7 +153,7 @@ func (g *Gate) running() int {
 // receive waits for a result, until ctx ends or the deadline has passed; the zero deadline never does. Where a result
 // and the end come at once, the result counts.
 func (g *Gate) receive(ctx context.Context, deadline time.Time) bool {
-	runs, bell := g.back.wait()
+	runs, bell := g.wait()
 	if runs == nil {
 		var expired <-chan time.Time
 		if !deadline.IsZero() {
@@ -173,7 +166,7 @@ func (g *Gate) receive(ctx context.Context, deadline time.Time) bool {
 		case <-expired:
 		case <-ctx.Done():
 		}
-		runs = g.back.take()
+		runs = g.take()
 	}
 	g.absorb(runs)
 	return runs != nil
@@ -215,19 +208,19 @@ func (g *Gate) Idle() {
 	if g.busy == nil {
 		return
 	}
-	g.back.mu.Lock()
-	defer g.back.mu.Unlock()
-	runs := g.back.runs
-	g.back.runs, g.back.resting = nil, true
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	runs := g.busy.back
+	g.busy.back, g.resting = nil, true
 	g.absorb(runs)
 	g.calm()
 }
 
 // Resume makes the gate the session's again after Idle.
 func (g *Gate) Resume() {
-	g.back.mu.Lock()
-	defer g.back.mu.Unlock()
-	g.back.resting = false
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.resting = false
 }
 
 // calm forgets what only matters while observations run, if none does.

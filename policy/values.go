@@ -127,7 +127,7 @@ func isText(k reflect.Kind) bool   { return k == reflect.String }
 func isList(k reflect.Kind) bool   { return k == reflect.Slice }
 func isStruct(k reflect.Kind) bool { return k == reflect.Struct }
 func isNumber(k reflect.Kind) bool {
-	return k == reflect.Int || k == reflect.Int64 || k == reflect.Float64
+	return k == reflect.Int || k == reflect.Int32 || k == reflect.Int64 || k == reflect.Float64
 }
 
 func (f *valuesFiller) Bool(place int, value bool) {

@@ -1,6 +1,9 @@
 package rules
 
-import "net/netip"
+import (
+	"net/netip"
+	"unsafe"
+)
 
 // Column is one fact of a group as a recorder reads it: nothing is boxed, nothing allocates. ok is false where the fact
 // is absent, and each method is for its Kind only.
@@ -123,12 +126,17 @@ func (r *Row) SetHeader(name, value string) {
 }
 
 // SetRow makes the facts of a group known, as Set does.
-func (f *Facts) SetRow(group int, r *Row) { f.put(group, r) }
+func (f *Facts) SetRow(group int, r *Row) {
+	f.put(group, unsafe.Pointer(r))
+	f.rows |= 1 << uint(group)
+}
 
 // row returns the group's row, or nil where it is not known by one.
 func (f *Facts) row(group int) *Row {
-	r, _ := f.Group(group).(*Row)
-	return r
+	if !f.rows.has(group) {
+		return nil
+	}
+	return (*Row)(f.groups[f.known.before(group)])
 }
 
 // inRow finds the fact in its group's row; value is nil where it is absent there.

@@ -15,7 +15,7 @@ import (
 // An empty Name makes facts whose names stand alone: those of a record, such as `verdict`, which are searched for but
 // which no filter declares.
 //
-// A field is a bool, an int, an int64, a float64, a string, a []string or a netip.Addr, or a pointer to one of these,
+// A field is a bool, an int, an int32, an int64, a float64, a string, a []string or a netip.Addr, or a pointer to one of these,
 // absent while it is nil. The tag `values:"a b c"` lists all values that a text can have, `unit:"…"` is for manuals, and
 // `reply:"smtp"` marks a text that is a whole SMTP reply, "550 5.7.1 text", which a rule may give in place of its own. A field
 // of type [HeaderSource] with the tag `fact:"header"` is what header() reads.
@@ -84,8 +84,9 @@ type Fact struct {
 // field is a fact and how to read it.
 type field struct {
 	Fact
-	index   int // in its struct
-	column  int // among the facts of its group
+	offset  uintptr      // in its struct
+	stored  reflect.Kind // as what it is there, behind a pointer if it has one
+	column  int          // among the facts of its group
 	pointer bool
 	isReply bool // tagged `reply:"smtp"`
 }
@@ -202,7 +203,7 @@ func (s *Schema) add(group int, g Group) error {
 		if g.Name != "" {
 			name = g.Name + "." + tag
 		}
-		x := &field{index: i, column: len(s.columns[group]), Fact: Fact{
+		x := &field{offset: structField.Offset, column: len(s.columns[group]), Fact: Fact{
 			Name: name, Group: group, Stage: g.Stage, Type: g.Type, Field: structField.Name,
 			Unit: structField.Tag.Get("unit"), Values: strings.Fields(structField.Tag.Get("values")),
 		}}
@@ -236,6 +237,7 @@ func (x *field) setKind(t reflect.Type) error {
 		x.pointer = true
 		t = t.Elem()
 	}
+	x.stored = t.Kind()
 	switch {
 	case t == reflect.TypeFor[netip.Addr]():
 		x.Kind = Address
@@ -243,7 +245,7 @@ func (x *field) setKind(t reflect.Type) error {
 		x.Kind = List
 	case t.Kind() == reflect.Bool:
 		x.Kind = Bool
-	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64, t.Kind() == reflect.Float64:
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int32, t.Kind() == reflect.Int64, t.Kind() == reflect.Float64:
 		x.Kind = Number
 	case t.Kind() == reflect.String:
 		x.Kind = Text

@@ -136,12 +136,8 @@ func (x headerField) value(f *Facts) (string, bool) {
 		value, recorded := row.headers[x.name]
 		return value, recorded
 	}
-	v, ok := x.read(f)
-	if !ok {
-		return "", false
-	}
-	source, ok := v.Interface().(HeaderSource)
-	if !ok {
+	source := x.source(f)
+	if source == nil {
 		return "", false
 	}
 	value, ok := source.Header(x.name)
@@ -151,16 +147,21 @@ func (x headerField) value(f *Facts) (string, bool) {
 	return value, true
 }
 
+// source is nil before the message is there, and where the header was recorded in a row.
+func (x headerField) source(f *Facts) HeaderSource {
+	p := x.read(f)
+	if p == nil || f.rows.has(x.Group) {
+		return nil
+	}
+	return *(*HeaderSource)(p)
+}
+
 // pending is also a field that was not recorded: where it could decide, nothing can be told.
 func (x headerField) pending(v view) bool {
 	if v.pending(x.field) {
 		return true
 	}
-	group, ok := x.read(v.facts)
-	if !ok {
-		return false
-	}
-	partial, ok := group.Interface().(PartialHeader)
+	partial, ok := x.source(v.facts).(PartialHeader)
 	return ok && !partial.Holds(x.name)
 }
 

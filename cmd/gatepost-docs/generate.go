@@ -146,7 +146,7 @@ func kind(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "bool"
-	case reflect.Int, reflect.Int64, reflect.Float64:
+	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Float64:
 		return "number"
 	case reflect.String:
 		return "text"

@@ -51,6 +51,9 @@ type Facts struct {
 	Waited float64 `fact:"waited" unit:"s"`
 }
 
+// notHeldBack are the facts of a client whose network is known. Shared, never written.
+var notHeldBack = &Facts{}
+
 // Filter is safe for concurrent use.
 type Filter struct {
 	config Config
@@ -97,6 +100,9 @@ func (f *Filter) GreetPause(ctx context.Context, s *filters.Session) time.Durati
 
 // Greeted implements [filters.Pauser].
 func (f *Filter) Greeted(talked bool, waited time.Duration) (facts any) {
+	if !talked && waited < time.Millisecond {
+		return notHeldBack
+	}
 	return &Facts{Talked: talked, Waited: waited.Seconds()}
 }
 

@@ -43,6 +43,35 @@ type ResolveFacts struct {
 	Matches *bool `fact:"matches"`
 }
 
+// There are few different facts and many clients that wait: those of a kind are shared, never written.
+var (
+	forms       = map[FormFacts]*FormFacts{}
+	resolutions = map[ResolveFacts]*ResolveFacts{}
+	yes, no     = true, false
+)
+
+func init() {
+	for _, valid := range []bool{yes, no} {
+		for _, literal := range []bool{yes, no} {
+			for _, ours := range []bool{yes, no} {
+				f := FormFacts{valid, literal, ours}
+				forms[f] = &f
+			}
+		}
+		for _, matches := range []*bool{nil, &yes, &no} {
+			r := ResolveFacts{valid, matches}
+			resolutions[r] = &r
+		}
+	}
+}
+
+func truth(b bool) *bool {
+	if b {
+		return &yes
+	}
+	return &no
+}
+
 // Filter is safe for concurrent use.
 type Filter struct {
 	resolver filters.Resolver
@@ -64,52 +93,52 @@ func New(_ Config, env filters.Env) (*Filter, error) {
 func (f *Filter) Form(_ context.Context, v filters.View) (*FormFacts, error) {
 	name := v.Greeting.Name
 	address, literal := parseLiteral(name)
-	facts := &FormFacts{Valid: literal || isDomain(name), Literal: literal}
+	facts := FormFacts{Valid: literal || isDomain(name), Literal: literal}
 	if literal {
 		local := v.Session.Local.Addr().Unmap()
 		facts.Ours = local.IsValid() && address == local
 	} else {
 		facts.Ours = f.ours[fold(name)]
 	}
-	return facts, nil
+	return forms[facts], nil
 }
 
 // Resolve asks for the client's kind of address first: it mostly settles both facts.
 func (f *Filter) Resolve(ctx context.Context, v filters.View) (*ResolveFacts, error) {
 	name, client := v.Greeting.Name, v.Session.Client.Addr().Unmap().WithZone("")
 	if address, literal := parseLiteral(name); literal {
-		return &ResolveFacts{Resolves: true, Matches: new(address == client)}, nil
+		return resolutions[ResolveFacts{Resolves: true, Matches: truth(address == client)}], nil
 	}
 	if !isDomain(name) {
-		return &ResolveFacts{Matches: new(bool)}, nil
+		return resolutions[ResolveFacts{Matches: &no}], nil
 	}
 	same, other := f.resolver.LookupA, f.resolver.LookupAAAA
 	if client.Is6() {
 		same, other = other, same
 	}
-	facts := &ResolveFacts{}
+	facts := ResolveFacts{}
 	addresses, err := existing(same(ctx, name))
 	if err == nil {
-		facts.Matches = new(contains(addresses, client))
+		facts.Matches = truth(contains(addresses, client))
 		facts.Resolves = len(addresses) > 0
 	}
 	if facts.Resolves {
-		return facts, nil
+		return resolutions[facts], nil
 	}
 	others, otherErr := existing(other(ctx, name))
 	if len(others) > 0 {
 		facts.Resolves = true
-		return facts, nil
+		return resolutions[facts], nil
 	}
 	exchangers, mxErr := existing(f.resolver.LookupMX(ctx, name))
 	if len(exchangers) > 0 {
 		facts.Resolves = true
-		return facts, nil
+		return resolutions[facts], nil
 	}
 	if err := errors.Join(err, otherErr, mxErr); err != nil {
 		return nil, fmt.Errorf("name in EHLO: %w", err)
 	}
-	return facts, nil
+	return resolutions[facts], nil
 }
 
 // existing takes a name that does not exist for one that has nothing.

@@ -35,6 +35,9 @@ type ConnectFacts struct {
 	Connection string `fact:"connection"`
 }
 
+// withinLimits are the facts of most clients. Shared, never written.
+var withinLimits = &ConnectFacts{}
+
 // MailFacts are known at MAIL.
 type MailFacts struct {
 	// The name of the limit on messages, abandoned transactions or bytes that the client or the sender's domain has used
@@ -118,7 +121,7 @@ func (f *Filter) Adopt(previous any) {
 
 // Connect counts the connection.
 func (f *Filter) Connect(ctx context.Context, v filters.View) (*ConnectFacts, error) {
-	facts, now := &ConnectFacts{}, f.time.at(f.clock.Now())
+	facts, now := withinLimits, f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]
 		key, ok := l.key(&v)
@@ -134,8 +137,8 @@ func (f *Filter) Connect(ctx context.Context, v filters.View) (*ConnectFacts, er
 		if err != nil && f.strict {
 			return nil, err
 		}
-		if exceeded && facts.Connection == "" {
-			facts.Connection = l.Name
+		if exceeded && facts == withinLimits {
+			facts = &ConnectFacts{Connection: l.Name}
 		}
 	}
 	return facts, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"gatepost/filters"
@@ -35,14 +36,14 @@ type Facts struct {
 	// likes here.
 	Names []string `fact:"names"`
 
-	client netip.Addr
+	session *filters.Session // for AuthResults; the address itself would take 16 bytes more of each waiting client
 }
 
 // AuthResults implements [filters.AuthReporter].
 func (f *Facts) AuthResults() []filters.AuthResult {
 	r := filters.AuthResult{
 		Method:     "iprev",
-		Properties: []filters.AuthProperty{{Type: "policy", Name: "iprev", Value: f.client.String()}},
+		Properties: []filters.AuthProperty{{Type: "policy", Name: "iprev", Value: client(f.session).String()}},
 	}
 	switch {
 	case f.Confirmed:
@@ -54,6 +55,8 @@ func (f *Facts) AuthResults() []filters.AuthResult {
 	}
 	return []filters.AuthResult{r}
 }
+
+func client(s *filters.Session) netip.Addr { return s.Client.Addr().Unmap().WithZone("") }
 
 // Filter asks the DNS. It is safe for concurrent use.
 type Filter struct{ resolver filters.Resolver }
@@ -67,25 +70,17 @@ const maxNames = 10
 // Connect looks the client's names up, one after the other: hardly any address has more than one, and the first that
 // is confirmed ends it.
 func (f *Filter) Connect(ctx context.Context, v filters.View) (*Facts, error) {
-	client := v.Session.Client.Addr().Unmap().WithZone("")
+	client := client(v.Session)
 	names, err := f.resolver.LookupPTR(ctx, client)
 	if errors.Is(err, filters.ErrNXDomain) {
-		return &Facts{client: client}, nil
+		return &Facts{session: v.Session}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("names of %s: %w", client, err)
 	}
-	facts := &Facts{client: client}
+	facts := &Facts{session: v.Session, Names: hostNames(names)}
 	var failure error
-	for _, name := range names {
-		if len(facts.Names) == maxNames {
-			break
-		}
-		name = strings.ToLower(strings.TrimSuffix(name, "."))
-		if !isHostName(name) {
-			continue
-		}
-		facts.Names = append(facts.Names, name)
+	for _, name := range facts.Names {
 		if facts.Confirmed {
 			continue
 		}
@@ -118,6 +113,23 @@ func (f *Filter) leadsBack(ctx context.Context, name string, client netip.Addr) 
 		}
 	}
 	return false, err
+}
+
+// hostNames returns up to maxNames of the names that can be those of hosts, in lower case without final dot. Mostly that
+// is all of them as they came, and the resolver's own list serves.
+func hostNames(names []string) []string {
+	isFit := func(name string) bool { return name == strings.ToLower(name) && isHostName(name) }
+	if len(names) <= maxNames && !slices.ContainsFunc(names, func(name string) bool { return !isFit(name) }) {
+		return names
+	}
+	var fit []string
+	for _, name := range names {
+		name = strings.ToLower(strings.TrimSuffix(name, "."))
+		if isHostName(name) && len(fit) < maxNames {
+			fit = append(fit, name)
+		}
+	}
+	return fit
 }
 
 // isHostName keeps what cannot be the name of a host out of replies, logs and further questions. Underscores are not
