@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/expr-lang/expr/conf"
 )
 
 // Definition is a rule as written. Empty Text means that the key is not there.
@@ -24,7 +22,7 @@ const (
 // Compile checks and compiles all definitions and reports every problem, not the first. With a problem that is no
 // warning the set is nil.
 func Compile(s *Schema, definitions []Definition, lists Lists) (*Set, []Problem) {
-	c := &ruleCompiler{problems: new(problems), schema: s, config: newParserConfig(), lists: newListCache(lists)}
+	c := &ruleCompiler{problems: new(problems), schema: s, parsed: parseConditions(definitions), lists: newListCache(lists)}
 	var rules []*Rule
 	names := make(map[string]*Rule)
 	for i, d := range definitions {
@@ -48,7 +46,7 @@ func Compile(s *Schema, definitions []Definition, lists Lists) (*Set, []Problem)
 // With a problem that is no warning the condition is nil.
 func CompileExpr(s *Schema, source Source, lists Lists) (*Expr, []Problem) {
 	p := new(problems)
-	c := &compiler{problems: p, schema: s, config: newParserConfig(), lists: newListCache(lists), source: source}
+	c := &compiler{problems: p, schema: s, lists: newListCache(lists), source: source, parsed: parse(source.Text, newParserConfig())}
 	result := c.compile()
 	if result == nil {
 		return nil, p.all
@@ -66,7 +64,7 @@ func (e *Expr) Match(f *Facts) Truth { return e.condition.match(f) }
 type ruleCompiler struct {
 	*problems
 	schema *Schema
-	config *conf.Config
+	parsed []parsed // the conditions, by index
 	lists  *listCache
 }
 
@@ -117,7 +115,7 @@ func (c *ruleCompiler) when(d Definition, r *Rule) {
 		c.fail(d.place(), "the rule has no condition (when:)")
 		return
 	}
-	e := &compiler{problems: c.problems, schema: c.schema, config: c.config, lists: c.lists, source: d.When}
+	e := &compiler{problems: c.problems, schema: c.schema, lists: c.lists, source: d.When, parsed: c.parsed[r.Index]}
 	if condition := e.compile(); condition != nil {
 		r.condition = condition
 	}

@@ -6,16 +6,15 @@ import (
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/conf"
 )
 
 // compiler turns one expression into a condition. It goes on after a mistake, to find all of them.
 type compiler struct {
 	*problems
 	schema *Schema
-	config *conf.Config
 	lists  *listCache
 	source Source
+	parsed parsed // from source
 	nodes  int
 	depth  int
 
@@ -42,12 +41,11 @@ type value struct {
 // compile returns nil if there was anything to complain about.
 func (c *compiler) compile() condition {
 	before := len(c.all)
-	tree, offset, err := parse(c.source.Text, c.config)
-	if err != nil {
-		c.fail(c.source.at(offset), "%v", err)
+	if err := c.parsed.err; err != nil {
+		c.fail(c.source.at(c.parsed.offset), "%v", err)
 		return nil
 	}
-	result := c.condition(tree)
+	result := c.condition(c.parsed.tree)
 	if slices.ContainsFunc(c.all[before:], func(p Problem) bool { return !p.Warning }) {
 		return nil
 	}

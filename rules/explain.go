@@ -33,12 +33,12 @@ type Reading struct {
 func Explain(s *Schema, condition string, f *Facts, lists Lists) (*Reason, []Problem) {
 	p := new(problems)
 	e := &explainer{schema: s, text: condition, facts: f, lists: newListCache(lists)}
-	tree, offset, err := parse(condition, newParserConfig())
-	if err != nil {
-		p.fail(Source{Text: condition}.at(offset), "%v", err)
+	parsed := parse(condition, newParserConfig())
+	if parsed.err != nil {
+		p.fail(Source{Text: condition}.at(parsed.offset), "%v", parsed.err)
 		return nil, p.all
 	}
-	return e.reason(tree), nil
+	return e.reason(parsed.tree), nil
 }
 
 type explainer struct {
@@ -106,7 +106,7 @@ func (e *explainer) leaf(r *Reason, n ast.Node) {
 	if b, ok := n.(*ast.BinaryNode); ok && len(names.found) == 1 && isLiteral(b.Right) {
 		r.Left, r.Comparison, r.Right = b.Left.String(), b.Operator, b.Right.String()
 	}
-	c := &compiler{problems: new(problems), schema: e.schema, config: newParserConfig(), lists: e.lists, source: Source{Text: e.text}}
+	c := &compiler{problems: new(problems), schema: e.schema, lists: e.lists, source: Source{Text: e.text}}
 	condition := c.condition(n)
 	if condition == nil {
 		r.Opaque = true

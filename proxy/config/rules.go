@@ -48,8 +48,7 @@ func (d *document) decodeRules(n ast.Node) []rules.Definition {
 	}
 	definitions := make([]rules.Definition, 0, len(sequence.Values)) // not nil: an empty list means no rules
 	for _, item := range sequence.Values {
-		var e ruleEntry
-		d.decodeFields(item, "rules", reflect.ValueOf(&e).Elem())
+		e := d.decodeRule(item)
 		switch {
 		case e.Include.Text == "":
 			if e.Name.Text == "" {
@@ -67,6 +66,45 @@ func (d *document) decodeRules(n ast.Node) []rules.Definition {
 	}
 	return definitions
 }
+
+// decodeRule reads one entry.
+func (d *document) decodeRule(n ast.Node) (e ruleEntry) {
+	v := reflect.ValueOf(&e).Elem()
+	if !d.decodePlainRule(n, v) {
+		v.SetZero()
+		d.decodeFields(n, "rules", v)
+	}
+	return e
+}
+
+// decodePlainRule reads an entry of keys that are known and there once, whose values are scalars: that is all of those in
+// which there is no mistake. The way of all sections, with the places of keys kept by their paths, takes six times as
+// long: 60 ms of 10,000 rules. False: the entry is not of that kind.
+func (d *document) decodePlainRule(n ast.Node, e reflect.Value) bool {
+	pairs, ok := mapping(n)
+	for _, pair := range pairs {
+		place, known := ruleKeys[pair.Key.GetToken().Value]
+		source, scalar := d.source(pair.Value)
+		if !known || !scalar {
+			return false
+		}
+		field := e.Field(place).Addr().Interface().(*rules.Source)
+		if field.At != nil {
+			return false
+		}
+		*field = source
+	}
+	return ok
+}
+
+// ruleKeys are the places of the fields of ruleEntry by their keys.
+var ruleKeys = func() map[string]int {
+	places := map[string]int{}
+	for place, key := range keysOf(reflect.TypeFor[ruleEntry]()) {
+		places[key] = place
+	}
+	return places
+}()
 
 // DefaultRules reads the rules that come with Gatepost.
 func DefaultRules() ([]rules.Definition, Problems) {
