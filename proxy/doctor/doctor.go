@@ -41,6 +41,7 @@ var checks = []struct {
 	{"clock", (*examiner).checkClock},
 	{"folders", (*examiner).checkFolders},
 	{"ports", (*examiner).checkPorts},
+	{"rights", (*examiner).checkRights},
 	{"admin", (*examiner).checkAdmin},
 }
 

@@ -238,6 +238,15 @@ func TestFindings(t *testing.T) {
 		"another listens": {func(w *world) { w.greet = "220 mail.example.org ESMTP Postfix" }, "ports", Error, []string{"another program", "Postfix", "gatepost init"}},
 		"turned away":     {func(w *world) { w.greet = "554 5.7.1 no" }, "ports", Warning, []string{"turns this machine away"}},
 
+		"runs as root": {func(w *world) { w.rights(rights{noNewPrivileges: true}) }, "rights", Warning, []string{"is root", "user: gatepost"}},
+		"keeps a capability": {func(w *world) { w.rights(rights{user: 990, capabilities: 1 << 13, noNewPrivileges: true}) },
+			"rights", Warning, []string{"no use for", "CapEff 0000000000002000"}},
+		"may gain rights": {func(w *world) { w.rights(rights{user: 990}) }, "rights", Warning, []string{"setuid", "NoNewPrivs 0"}},
+		"does not run": {func(w *world) { w.machine.rights = func(string) (rights, error) { return rights{}, errUnknown } },
+			"rights", OK, []string{"no gatepost runs"}},
+		"confine off":  {func(w *world) { w.config = "confine: off" }, "rights", Notice, []string{"user's rights alone", "confine: off"}},
+		"an old linux": {func(w *world) { w.machine.confines = func() bool { return false } }, "rights", Notice, []string{"no Landlock"}},
+
 		"admin off":       {func(w *world) { w.config = "admin: off" }, "admin", OK, []string{"no admin pages"}},
 		"admin for all":   {func(w *world) { w.admin("0.0.0.0:8025") }, "admin", Warning, []string{"from everywhere", "ssh -L"}},
 		"admin for some":  {func(w *world) { w.admin("10.0.0.1:8025") }, "admin", OK, []string{"local network"}},
@@ -256,6 +265,8 @@ func TestFindings(t *testing.T) {
 		})
 	}
 }
+
+func (w *world) rights(r rights) { w.machine.rights = func(string) (rights, error) { return r, nil } }
 
 var mx = []string{"mx.example.org"}
 

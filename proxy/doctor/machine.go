@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"gatepost/proxy/confine"
 )
 
 // machine is what the checks ask of the computer.
@@ -21,6 +23,10 @@ type machine struct {
 	space func(folder string) (free, total uint64, err error)
 	// openFiles is the limit of the process that listens on a UNIX socket; empty: of this one.
 	openFiles func(socket string) (uint64, error)
+	// rights of the process that listens on a UNIX socket.
+	rights func(socket string) (rights, error)
+	// confines tells whether the kernel has Landlock.
+	confines func() bool
 	// memory is in bytes; what a control group allows, if that is less.
 	memory       func() (uint64, error)
 	synchronised func() (bool, error)
@@ -37,6 +43,8 @@ func thisMachine() machine {
 		writable:     writable,
 		space:        space,
 		openFiles:    openFiles,
+		rights:       rightsOf,
+		confines:     func() bool { return confine.Available() != confine.Nothing },
 		memory:       memory,
 		synchronised: synchronised,
 		addresses:    ownAddresses,

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFilesOf asks the kernel who listens, and reads that process' limit.
-func openFilesOf(socket string) (uint64, error) {
+// listenerOf asks the kernel who listens on a UNIX socket.
+func listenerOf(socket string) (pid int32, err error) {
 	conn, err := net.DialTimeout("unix", socket, time.Second)
 	if err != nil {
 		return 0, err
@@ -29,7 +29,61 @@ func openFilesOf(socket string) (uint64, error) {
 	if err := errors.Join(asked, err); err != nil {
 		return 0, err
 	}
-	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", peer.Pid))
+	return peer.Pid, nil
+}
+
+// rightsOf reads proc_pid_status(5).
+func rightsOf(socket string) (rights, error) {
+	pid, err := listenerOf(socket)
+	if err != nil {
+		return rights{}, err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return rights{}, err
+	}
+	return parseRights(string(text))
+}
+
+func parseRights(status string) (r rights, err error) {
+	found := 0
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		fields := strings.Fields(value)
+		if len(fields) == 0 {
+			continue
+		}
+		var wrong error
+		switch name {
+		case "Uid":
+			r.user, wrong = strconv.Atoi(fields[min(1, len(fields)-1)]) // the effective one
+		case "CapEff":
+			r.capabilities, wrong = strconv.ParseUint(fields[0], 16, 64)
+		case "NoNewPrivs":
+			r.noNewPrivileges = fields[0] == "1"
+		case "Seccomp":
+			r.seccomp = fields[0] != "0"
+		default:
+			continue
+		}
+		if wrong != nil {
+			return rights{}, wrong
+		}
+		found++
+	}
+	if found < 4 {
+		return rights{}, errUnknown
+	}
+	return r, nil
+}
+
+// openFilesOf asks the kernel who listens, and reads that process' limit.
+func openFilesOf(socket string) (uint64, error) {
+	pid, err := listenerOf(socket)
+	if err != nil {
+		return 0, err
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -60,6 +60,8 @@ func newWorld(t *testing.T) *world {
 		owner:        func(fs.FileInfo) string { return "gatepost" },
 		writable:     func(string) error { return nil },
 		space:        func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
+		rights:       func(string) (rights, error) { return rights{user: 990, noNewPrivileges: true, seccomp: true}, nil },
+		confines:     func() bool { return true },
 		openFiles:    func(socket string) (uint64, error) { return 65536, nil },
 		memory:       func() (uint64, error) { return 4 << 30, nil },
 		synchronised: func() (bool, error) { return true, nil },
