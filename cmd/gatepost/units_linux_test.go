@@ -147,7 +147,17 @@ func TestUnitAllowsWhatIsCalled(t *testing.T) {
 		strace, "-f", "-qq", "-o", trace, program, "serve", "-c", s.file)
 	s.runCommand(command)
 	s.recipient("bob@example.net", "250")
-	s.reload("the new configuration is in force")
+	tracer := command.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", tracer, tracer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var traced int
+	fmt.Sscan(string(children), &traced)
+	if err := syscall.Kill(traced, unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitLog("the new configuration is in force")
 	if output, status := s.command("upgrade"); status != 0 {
 		t.Fatalf("status %d: %s", status, output)
 	}
