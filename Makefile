@@ -15,7 +15,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis cross package test-package clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis sim cross package test-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,11 @@ test-redis: ## the shared store against real redis-servers: outages, failover, a
 	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
 	@.ci/gotest $(BUILD)/redis.log $(GO) test -v -count=1 -timeout 5m ./proxy/store/engine ./proxy/store/shared && \
 		.ci/gotest $(BUILD)/redis-commands.log $(GO) test -v -count=1 -timeout 5m -run 'Site|Copied|Interrupted' ./cmd/gatepost
+
+sim: ## three days of honest mail and a botnet of a million over real stores, under a virtual clock: what is promised, measured (SEED=n)
+	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
+	@GATEPOST_SIM=long GATEPOST_SIM_SEED=$(SEED) .ci/gotest $(BUILD)/sim.log $(GO) test -v -count=1 -timeout 30m ./proxy/simtest; status=$$?; \
+		sed -n 's/^    [a-z_]*\.go:[0-9]*: //p' $(BUILD)/sim.log; exit $$status
 
 clean: ## remove what was built
 	rm -rf bin $(BUILD)
