@@ -61,6 +61,7 @@ type Filter struct {
 	clock  filters.Clock
 	log    *slog.Logger
 	passed chan string // keys of networks that a message was accepted from
+	recent recent      // those of them that were taken
 }
 
 var (
@@ -116,10 +117,14 @@ func (f *Filter) Concluded(o *filters.Outcome) {
 	if marks, ok := filters.PeekAtHand(f.store, space, []string{key}); ok && f.isFresh(marks[0]) {
 		return
 	}
-	select {
-	case f.passed <- key:
-	default:
-	}
+	f.recent.note(key, f.clock.Now(), func() bool {
+		select {
+		case f.passed <- key:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // isFresh tells whether most of the time is left for which a network stays known.

@@ -116,6 +116,35 @@ func TestWhatIsKnownIsRenewedNowAndThen(t *testing.T) {
 	}
 }
 
+// asked is a store that has nothing at hand, as a shared one.
+type asked struct{ filters.Store }
+
+func (s asked) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
+	if a := filters.AttemptOf(ctx); a != nil {
+		a.Miss()
+		return nil, filters.ErrNotAtHand
+	}
+	return s.Store.Peek(ctx, space, keys)
+}
+
+func TestASharedStoreIsWrittenToNowAndThen(t *testing.T) {
+	f, env := newFilter(t)
+	f.store = asked{f.store}
+	for range 100 {
+		f.Concluded(delivered("192.0.2.7"))
+	}
+	if n := len(f.passed); n != 1 {
+		t.Errorf("100 messages of a network are %d writes", n)
+	}
+	env.Clock.(*filtertest.Clock).Advance(rest)
+	f.Concluded(delivered("198.51.100.8"))
+	env.Clock.(*filtertest.Clock).Advance(rest)
+	f.Concluded(delivered("192.0.2.7"))
+	if n := len(f.passed); n != 3 {
+		t.Errorf("after two hours and another network it is %d writes", n)
+	}
+}
+
 func TestConcludedNeverWaits(t *testing.T) {
 	f, env := newFilter(t)
 	for i := range 2 * maxWaiting {
