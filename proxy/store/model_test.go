@@ -26,6 +26,7 @@ func TestStoreBehavesAsTheModel(t *testing.T) {
 		defer func() { s.shutDown() }()
 		sweep := s.marksSweeper()
 		storetest.Run(t, storetest.System{
+			Space: "g",
 			Clock: clock,
 			Store: func() storetest.Mergeable { return s },
 			Merge: func(ctx context.Context, space string, keys []string, marks []filters.Mark) error {

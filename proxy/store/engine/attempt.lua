@@ -1,10 +1,10 @@
 -- Counts attempts under every key but the last ones, which are only read: if one of those has passed, nothing changes. If
 -- any of the others has passed, or was first seen delay ago, all of them pass.
 local delay, window, keep, times = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local counted = #KEYS - tonumber(ARGV[6])
+local counted = count - tonumber(ARGV[6])
 local marks, passes, unless = {}, false, false
-for i, key in ipairs(KEYS) do
-  marks[i] = read(key, now) or false
+for i = 1, count do
+  marks[i] = read(i) or false
   unless = unless or i > counted and marks[i] and marks[i].passed ~= 0
 end
 for i = 1, unless and 0 or counted do
@@ -21,13 +21,13 @@ for i = 1, unless and 0 or counted do
   marks[i] = m
 end
 local values = {}
-for i, key in ipairs(KEYS) do
+for i = 1, count do
   local m = marks[i]
   if unless or i > counted then
     values[i] = m and pack_mark(m) or ''
   else
     if passes then pass(m, now, keep) end
-    values[i] = write(key, m, now)
+    values[i] = write(i, m)
   end
 end
 return values

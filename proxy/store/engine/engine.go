@@ -23,6 +23,7 @@ type Engine struct {
 	keys    keys
 	clock   filters.Clock
 	cluster bool
+	passed  recent // addresses of passes that were read lately
 
 	trips, cached atomic.Int64
 }
@@ -122,7 +123,7 @@ func (e *Engine) Forget(ctx context.Context, space string, keys []string) (int, 
 	}
 	now, removed := e.now(), atomic.Int64{}
 	err := e.run(ctx, e.groups(space, keys, store.Shorten), func(ctx context.Context, g group) error {
-		n, err := e.exec(ctx, forgetScript, g.names, []string{milli(now)}).AsInt64()
+		n, err := e.execMarks(ctx, forgetScript, g, []string{milli(now)}).AsInt64()
 		removed.Add(n)
 		return err
 	})
@@ -141,17 +142,18 @@ func (e *Engine) Merge(ctx context.Context, space string, keys []string, marks [
 		for _, place := range g.places {
 			arguments = append(arguments, string(appendMark(nil, marks[place])))
 		}
-		n, err := e.exec(ctx, mergeScript, g.names, arguments).AsInt64()
+		n, err := e.execMarks(ctx, mergeScript, g, arguments).AsInt64()
 		changed.Add(n)
 		return err
 	})
 	return int(changed.Load()), err
 }
 
-// Probe writes a key that lives where home does: a server that is full or read-only answers, but is of no use.
-func (e *Engine) Probe(ctx context.Context, home string) error {
+// Probe writes a key with a hash tag (see [Place]; anywhere if it is empty): a server that is full or read-only answers, but
+// is of no use.
+func (e *Engine) Probe(ctx context.Context, tag string) error {
 	e.trips.Add(1)
-	set := e.client.B().Set().Key(e.keys.probe(home)).Value(milli(e.now())).Px(time.Minute).Build()
+	set := e.client.B().Set().Key(e.keys.probe(tag)).Value(milli(e.now())).Px(time.Minute).Build()
 	return e.client.Do(ctx, set).Error()
 }
 
@@ -162,12 +164,12 @@ func (e *Engine) decide(ctx context.Context, s *rueidis.Lua, space string, keys 
 	}
 	marks := make([]filters.Mark, len(keys))
 	err := e.run(ctx, e.groups(space, keys, store.Shorten), func(ctx context.Context, g group) error {
-		values, err := e.exec(ctx, s, g.names, arguments).AsStrSlice()
+		values, err := e.execMarks(ctx, s, g, arguments).AsStrSlice()
 		if err != nil {
 			return err
 		}
-		if len(values) != len(g.names) {
-			return fmt.Errorf("a script answered %d values for %d keys", len(values), len(g.names))
+		if len(values) != len(g.places) {
+			return fmt.Errorf("a script answered %d values for %d keys", len(values), len(g.places))
 		}
 		for i, value := range values {
 			// A mark whose time is over at once (a window of nothing) is one all the same.
@@ -188,30 +190,36 @@ func (e *Engine) exec(ctx context.Context, s *rueidis.Lua, names, arguments []st
 
 // group is the keys of one decision that one node decides.
 type group struct {
-	names  []string // in the engine
+	names  []string // in the engine: one of each standing, two of each mark
+	fields []string // of marks
 	places []int    // among the decision's keys
-	place  string   // the hash tag of standings
+	place  string   // the hash tag
 }
 
-// groups is one group, and in a cluster one for each home. name is how the keys are to be read.
+// groups is one group, and in a cluster one for each hash tag. name is how the keys are to be read.
 func (e *Engine) groups(space string, keys []string, name func(key string) string) []group {
 	var groups []group
-	homes := make(map[string]int, 1)
-	for i, key := range keys {
-		key, home := name(key), ""
+	known := make(map[string]int, 1)
+	for i, a := range e.keys.addresses(space, keys, name) {
+		place := ""
 		if e.cluster {
-			home = filters.Home(key)
+			place = a.place
 		}
-		at, known := homes[home]
-		if !known {
+		at, ok := known[place]
+		if !ok {
 			at = len(groups)
-			homes[home] = at
-			groups = append(groups, group{})
+			known[place] = at
+			groups = append(groups, group{place: place})
 		}
-		groups[at].names = append(groups[at].names, e.keys.stored(space, key))
-		groups[at].places = append(groups[at].places, i)
+		g := &groups[at]
+		g.names, g.fields, g.places = append(g.names, a.own, a.bucket), append(g.fields, a.field), append(g.places, i)
 	}
 	return groups
+}
+
+// execMarks runs a script over a group of marks.
+func (e *Engine) execMarks(ctx context.Context, s *rueidis.Lua, g group, arguments []string) rueidis.RedisResult {
+	return e.exec(ctx, s, g.names, slices.Concat(arguments, g.fields))
 }
 
 // run does the groups beside each other.

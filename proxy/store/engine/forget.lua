@@ -1,6 +1,7 @@
--- Removes marks and counts them. What has expired goes by its TTL.
+-- Removes marks and counts those that had not expired.
 local removed = 0
-for _, key in ipairs(KEYS) do
-  if read(key, now) then removed = removed + redis.call('DEL', key) end
+for i = 1, count do
+  if read(i) then removed = removed + 1 end
+  remove(i)
 end
 return removed

@@ -1,80 +1,148 @@
 package engine
 
 import (
+	"fmt"
+	"hash/fnv"
 	"strings"
 
 	"gatepost/filters"
 	"gatepost/proxy/store"
 )
 
-// layout is the version that every key carries.
-const layout = "1"
-
-// greylistCode stands for the space that nearly all marks are in.
+// Versions that keys carry: of marks, and of all else.
 const (
-	greylistSpace = "greylist"
-	greylistCode  = "g"
-	bucketCode    = "r"
-	probeCode     = "!"
+	markLayout = "2"
+	layout     = "1"
+)
+
+const (
+	bucketCode = "r"
+	probeCode  = "!"
+)
+
+// largeSpaces are those with a mark for each of many senders; code is what stands for them in names. Any other space is
+// spread over few hashes, so that all its marks can be read in one round trip.
+var largeSpaces = map[string]string{"greylist": "g", "known": "k", "client": "c"}
+
+const (
+	largePlaces = 16384 // hashes of a large space: at 50,000 senders there are three in each, at 2,000,000 no more than 128
+	smallPlaces = 64
 )
 
 // keys writes and reads names of keys.
-type keys struct{ prefix string }
+type keys struct{ prefix, marks string }
 
-func newKeys(prefix string) keys { return keys{prefix + layout} }
+func newKeys(prefix string) keys { return keys{prefix: prefix + layout, marks: prefix + markLayout} }
 
-// mark is the name of a mark's key.
-func (k keys) mark(space, key string) string {
-	return k.stored(space, store.Shorten(key))
+// address is where a mark is kept: in a field of a hash, or under a key of its own.
+type address struct {
+	own    string // the same as bucket: there is none
+	bucket string
+	field  string
+	place  string // the hash tag of both
 }
 
-// stored is mark of a key as Range and Each give it.
-func (k keys) stored(space, key string) string {
-	home := filters.Home(key)
-	return k.prefix + spaceCode(space) + tag(home) + key[:len(key)-len(home)]
+// mark is the address of a key as Range and Each give it.
+func (k keys) mark(space, key string) address {
+	place, code := markPlace(space, key), spaceCode(space)
+	a := address{bucket: k.marks + code + place, field: key, place: place}
+	a.own = a.bucket
+	if isLarge(space) {
+		a.own = a.bucket + key
+	}
+	return a
 }
 
-// bucket is the name of a bucket's key. All buckets of one client live together.
+// id tells addresses apart.
+func (a *address) id() string { return a.bucket + a.field }
+
+// addresses are those of keys that name has shortened.
+func (k keys) addresses(space string, keys []string, name func(key string) string) []address {
+	list := make([]address, len(keys))
+	for i, key := range keys {
+		list[i] = k.mark(space, name(key))
+	}
+	return list
+}
+
+// markPlace is the hash tag of a mark: keys of one home have one.
+func markPlace(space, key string) string {
+	if isLarge(space) {
+		return fmt.Sprintf("{%04x}", hash(filters.Home(key))%largePlaces)
+	}
+	return fmt.Sprintf("{%02x}", hash(filters.Home(key))%smallPlaces)
+}
+
+func hash(text string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text))
+	return h.Sum32()
+}
+
+// buckets are all hashes of a small space.
+func (k keys) buckets(space string) []string {
+	list := make([]string, smallPlaces)
+	for i := range list {
+		list[i] = fmt.Sprintf("%s%s{%02x}", k.marks, spaceCode(space), i)
+	}
+	return list
+}
+
+// bucket is the name of a rate limit's key. All of one client live together.
 func (k keys) bucket(b filters.Bucket) string {
 	return k.prefix + bucketCode + tag(b.Of) + b.Limit
 }
 
-// probe is the name of a key that lives where home does.
-func (k keys) probe(home string) string { return k.prefix + probeCode + tag(home) }
+// probe is the name of a key that lives where the hash tag says.
+func (k keys) probe(tag string) string { return k.prefix + probeCode + tag }
 
-// parse reads what mark wrote; ok is false for anything else.
-func (k keys) parse(name string) (space, key string, ok bool) {
-	rest, ok := strings.CutPrefix(name, k.prefix)
+// Place is the hash tag of what a decision about key needs: a mark of space, or a standing if that is empty. [Engine.Probe]
+// takes it.
+func Place(space, key string) string {
+	key = store.Shorten(key)
+	if space == "" {
+		return placeOf(key)
+	}
+	return markPlace(space, key)
+}
+
+// LimitPlace is Place of a bucket.
+func LimitPlace(b filters.Bucket) string { return tag(b.Of) }
+
+// parse reads what mark wrote: the name of a bucket, or of a mark's own key. ok is false for anything else.
+func (k keys) parse(name string) (space, key string, isBucket, ok bool) {
+	rest, ok := strings.CutPrefix(name, k.marks)
 	if !ok {
-		return "", "", false
+		return "", "", false, false
 	}
 	code, rest, ok := strings.Cut(rest, "{")
 	if !ok {
-		return "", "", false
+		return "", "", false, false
 	}
-	home, rest, ok := strings.Cut(rest, "}")
-	if !ok {
-		return "", "", false
-	}
-	switch {
-	case code == greylistCode:
-		space = greylistSpace
-	case len(code) > 2 && code[0] == ':' && code[len(code)-1] == ':':
-		space = unescape.Replace(code[1 : len(code)-1])
-	default:
-		return "", "", false
-	}
-	if home == emptyHome {
-		home = ""
-	}
-	return space, rest + unescape.Replace(home), true
+	_, key, ok = strings.Cut(rest, "}")
+	space, known := spaceOf(code)
+	return space, key, key == "", ok && known
 }
 
+func isLarge(space string) bool { return largeSpaces[space] != "" }
+
 func spaceCode(space string) string {
-	if space == greylistSpace {
-		return greylistCode
+	if code := largeSpaces[space]; code != "" {
+		return code
 	}
 	return ":" + escape.Replace(space) + ":"
+}
+
+func spaceOf(code string) (space string, ok bool) {
+	for space, c := range largeSpaces {
+		if c == code {
+			return space, true
+		}
+	}
+	if len(code) > 2 && code[0] == ':' && code[len(code)-1] == ':' {
+		return unescape.Replace(code[1 : len(code)-1]), true
+	}
+	return "", false
 }
 
 // emptyHome stands for the home of the empty key: an empty hash tag is none.

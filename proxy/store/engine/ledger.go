@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,13 +22,8 @@ const (
 	oneTallyScript = 500
 )
 
-// Place is the hash tag of a key's standing without its braces, which is a [filters.Home], too.
-func Place(key string) string { return strings.Trim(placeOf(store.Shorten(key)), "{}") }
-
 func placeOf(key string) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key))
-	return fmt.Sprintf("{%02x}", h.Sum32()%places)
+	return fmt.Sprintf("{%02x}", hash(key)%places)
 }
 
 func (k keys) standing(key string) string { return k.prefix + standingCode + placeOf(key) + key }

@@ -20,41 +20,72 @@ func (e *Engine) Peek(ctx context.Context, space string, keys []string) ([]filte
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	names := make([]string, len(keys))
-	commands := make([]rueidis.CacheableTTL, len(keys))
-	for i, key := range keys {
-		names[i] = e.keys.mark(space, key)
-		commands[i] = rueidis.CT(e.client.B().Get().Key(names[i]).Cache(), cacheTTL)
-	}
-	now, marks, hits := e.now(), make([]filters.Mark, len(keys)), 0
-	for i, r := range e.client.DoMultiCache(ctx, commands...) {
-		value, err := r.ToString()
-		if err != nil && !rueidis.IsRedisNil(err) {
-			return nil, err
+	addresses := e.keys.addresses(space, keys, store.Shorten)
+	if e.passed.hasAny(addresses) {
+		marks, err := e.peekCached(ctx, addresses)
+		if err != nil || slices.ContainsFunc(marks, hasPassed) {
+			return marks, err
 		}
-		marks[i] = parseMark(value, now)
-		if r.IsCacheHit() {
-			hits++
+		e.passed.remove(addresses)
+	}
+	return e.peekFresh(ctx, addresses)
+}
+
+// reads are the commands that read a mark: the one of a pass comes first.
+func (e *Engine) reads(addresses []address, add func(read rueidis.Cacheable)) {
+	for _, a := range addresses {
+		add(e.client.B().Hget().Key(a.bucket).Field(a.field).Cache())
+		if a.own != a.bucket {
+			add(e.client.B().Get().Key(a.own).Cache())
 		}
 	}
-	switch {
-	case hits < len(keys):
+}
+
+// peekCached reads marks where one has passed lately: what is known here needs no round trip.
+func (e *Engine) peekCached(ctx context.Context, addresses []address) ([]filters.Mark, error) {
+	commands := make([]rueidis.CacheableTTL, 0, 2*len(addresses))
+	e.reads(addresses, func(read rueidis.Cacheable) { commands = append(commands, rueidis.CT(read, cacheTTL)) })
+	results := e.client.DoMultiCache(ctx, commands...)
+	if slices.ContainsFunc(results, func(r rueidis.RedisResult) bool { return !r.IsCacheHit() }) {
 		e.trips.Add(1)
-		if hits == 0 {
-			return marks, nil
-		}
-	case slices.ContainsFunc(marks, hasPassed):
+	} else {
 		e.cached.Add(1)
 	}
-	if slices.ContainsFunc(marks, hasPassed) {
-		return marks, nil
+	return e.marksIn(addresses, results)
+}
+
+// peekFresh reads marks past the cache.
+func (e *Engine) peekFresh(ctx context.Context, addresses []address) ([]filters.Mark, error) {
+	commands := make(rueidis.Commands, 0, 2*len(addresses))
+	e.reads(addresses, func(read rueidis.Cacheable) { commands = append(commands, rueidis.Completed(read)) })
+	e.trips.Add(1)
+	marks, err := e.marksIn(addresses, e.client.DoMulti(ctx, commands...))
+	for i, m := range marks {
+		if hasPassed(m) {
+			e.passed.add(addresses[i])
+		}
 	}
-	values, err := e.get(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	for i, value := range values {
-		marks[i] = parseMark(value, now)
+	return marks, err
+}
+
+// marksIn takes the marks out of what reads were answered.
+func (e *Engine) marksIn(addresses []address, results []rueidis.RedisResult) ([]filters.Mark, error) {
+	marks, now, next := make([]filters.Mark, len(addresses)), e.now(), 0
+	for i, a := range addresses {
+		places := 1
+		if a.own != a.bucket {
+			places = 2
+		}
+		for _, r := range results[next : next+places] {
+			value, err := r.ToString()
+			if err != nil && !rueidis.IsRedisNil(err) {
+				return nil, err
+			}
+			if !marks[i].Exists() {
+				marks[i] = parseMark(value, now)
+			}
+		}
+		next += places
 	}
 	return marks, nil
 }
@@ -79,26 +110,35 @@ func (e *Engine) get(ctx context.Context, names []string) ([]string, error) {
 // scanned is how many keys one step of a scan looks at.
 const scanned = 1000
 
-// Range implements [filters.Store]. It goes through all keys of the engine and is for operators; a mark may come twice
-// if the engine grows meanwhile.
+// Range implements [filters.Store]. In a large space it goes through all keys of the engine and is for operators; a mark may
+// come twice if it changes meanwhile. Any other space is one round trip or a few.
 func (e *Engine) Range(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
 	if err := store.CheckSpace(space); err != nil {
 		return err
 	}
-	pattern := glob.Replace(e.keys.prefix+spaceCode(space)) + "{*"
 	prefix = store.Shorten(prefix)
-	return e.scan(ctx, pattern, func(name string) bool {
-		found, key, ok := e.keys.parse(name)
-		return ok && found == space && strings.HasPrefix(key, prefix)
-	}, e.marksOf(func(_, key string, m filters.Mark) bool { return yield(key, m) }))
+	each := func(found, key string, m filters.Mark) bool {
+		return found != space || !strings.HasPrefix(key, prefix) || yield(key, m)
+	}
+	if !isLarge(space) {
+		_, err := e.readMarks(ctx, e.keys.buckets(space), each)
+		return err
+	}
+	return e.scan(ctx, glob.Replace(e.keys.marks+spaceCode(space))+"{*", e.isMark, func(ctx context.Context, names []string) (bool, error) {
+		return e.readMarks(ctx, names, each)
+	})
 }
 
 // Each calls yield for every mark of every space, until it returns false, as Range does.
 func (e *Engine) Each(ctx context.Context, yield func(space, key string, m filters.Mark) bool) error {
-	return e.scan(ctx, glob.Replace(e.keys.prefix)+"[g:]*", func(name string) bool {
-		_, _, ok := e.keys.parse(name)
-		return ok
-	}, e.marksOf(yield))
+	return e.scan(ctx, glob.Replace(e.keys.marks)+"*", e.isMark, func(ctx context.Context, names []string) (bool, error) {
+		return e.readMarks(ctx, names, yield)
+	})
+}
+
+func (e *Engine) isMark(name string) bool {
+	_, _, _, ok := e.keys.parse(name)
+	return ok
 }
 
 // Size is about how many keys the engine has, those of others in the same database included.
@@ -133,22 +173,41 @@ func (e *Engine) scan(ctx context.Context, pattern string, wanted func(name stri
 	})
 }
 
-// marksOf reads the marks of names and hands them out.
-func (e *Engine) marksOf(yield func(space, key string, m filters.Mark) bool) func(ctx context.Context, names []string) (more bool, err error) {
-	return func(ctx context.Context, names []string) (more bool, err error) {
-		values, err := e.get(ctx, names)
-		if err != nil {
-			return false, err
-		}
-		now := e.now()
-		for i, value := range values {
-			space, key, _ := e.keys.parse(names[i])
-			if m := parseMark(value, now); m.Exists() && !yield(space, key, m) {
-				return false, nil
+// readAtOnce is how many hashes or keys are read in one round trip: a hash of a site with 50,000,000 senders has 250 kB.
+const readAtOnce = 64
+
+// readMarks hands out the marks that are in hashes, or under keys of their own.
+func (e *Engine) readMarks(ctx context.Context, names []string, yield func(space, key string, m filters.Mark) bool) (more bool, err error) {
+	now := e.now()
+	for names := range slices.Chunk(names, readAtOnce) {
+		commands := make(rueidis.Commands, len(names))
+		for i, name := range names {
+			if _, _, isBucket, _ := e.keys.parse(name); isBucket {
+				commands[i] = e.client.B().Hgetall().Key(name).Build()
+			} else {
+				commands[i] = e.client.B().Get().Key(name).Build()
 			}
 		}
-		return true, nil
+		e.trips.Add(1)
+		for i, r := range e.client.DoMulti(ctx, commands...) {
+			space, key, isBucket, _ := e.keys.parse(names[i])
+			values := map[string]string{}
+			if isBucket {
+				values, err = r.AsStrMap()
+			} else {
+				values[key], err = r.ToString()
+			}
+			if err != nil && !rueidis.IsRedisNil(err) {
+				return false, err
+			}
+			for key, value := range values {
+				if m := parseMark(value, now); m.Exists() && !yield(space, key, m) {
+					return false, nil
+				}
+			}
+		}
 	}
+	return true, nil
 }
 
 // masters calls do for every node that is one, until it returns false.

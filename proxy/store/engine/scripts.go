@@ -9,6 +9,9 @@ import (
 //go:embed prelude.lua
 var prelude string
 
+//go:embed marks.lua
+var marksText string
+
 //go:embed attempt.lua
 var attemptText string
 
@@ -29,10 +32,10 @@ var tallyText string
 
 // The scripts may be sent again on another connection when one is lost: at worst an attempt counts twice.
 var (
-	attemptScript = script(attemptText)
-	passScript    = script(passText)
-	forgetScript  = script(forgetText)
-	mergeScript   = script(mergeText)
+	attemptScript = script(marksText + attemptText)
+	passScript    = script(marksText + passText)
+	forgetScript  = script(marksText + forgetText)
+	mergeScript   = script(marksText + mergeText)
 	spendScript   = script(spendText)
 	tallyScript   = script(tallyText)
 )

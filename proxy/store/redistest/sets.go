@@ -38,6 +38,53 @@ func StartCluster(t testing.TB, masters int) []*Server {
 	return nodes
 }
 
+// AddReplica gives a master of a cluster a replica, which takes its place if a majority of masters says so.
+func AddReplica(t testing.TB, nodes []*Server, master *Server) *Server {
+	t.Helper()
+	replica := Start(t, Options{Lines: []string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000",
+		"cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0"}})
+	host, port, _ := net.SplitHostPort(master.Address)
+	replica.Must("CLUSTER", "MEET", host, port)
+	id := master.Must("CLUSTER", "MYID")
+	Eventually(t, 20*time.Second, func() error {
+		_, err := replica.Do("CLUSTER", "REPLICATE", id)
+		return err
+	})
+	for _, n := range nodes {
+		Eventually(t, 20*time.Second, func() error {
+			text, err := n.Do("CLUSTER", "REPLICAS", id)
+			if err == nil && !strings.Contains(text, replica.Address) {
+				err = errors.New("the replica is not known yet")
+			}
+			return err
+		})
+	}
+	Eventually(t, 20*time.Second, func() error {
+		info, err := replica.Do("INFO", "replication")
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("the replica has not caught up")
+		}
+		return err
+	})
+	return replica
+}
+
+// Owner is the node of [StartCluster] that has the slot of a key at first.
+func Owner(t testing.TB, nodes []*Server, key string) *Server {
+	t.Helper()
+	slot, err := strconv.Atoi(nodes[0].Must("CLUSTER", "KEYSLOT", key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range nodes {
+		if slot < Slots*(i+1)/len(nodes) {
+			return nodes[i]
+		}
+	}
+	t.Fatalf("slot %d has no owner", slot)
+	return nil
+}
+
 // StartSentinels starts a master with a replica, and three Sentinels that watch it under the name "marks".
 func StartSentinels(t testing.TB) (servers, sentinels []*Server) {
 	t.Helper()

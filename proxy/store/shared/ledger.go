@@ -130,7 +130,7 @@ func (l *ledger) Standings(ctx context.Context, keys []string) ([]filters.Standi
 	if found, ok := l.remembered(keys, now); ok {
 		return found, nil
 	}
-	return decide(ctx, l.store, []string{engine.Place(keys[0])}, func(ctx context.Context, e *engine.Engine) ([]filters.Standing, error) {
+	return decide(ctx, l.store, placeOf("", keys), func(ctx context.Context, e *engine.Engine) ([]filters.Standing, error) {
 		found, err := e.Standings(ctx, keys)
 		if err == nil {
 			l.remember(keys, found, now)
@@ -187,7 +187,7 @@ func (l *ledger) ForgetStandings(ctx context.Context, keys []string) (int, error
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	return decide(ctx, l.store, []string{engine.Place(keys[0])}, func(ctx context.Context, e *engine.Engine) (int, error) {
+	return decide(ctx, l.store, placeOf("", keys), func(ctx context.Context, e *engine.Engine) (int, error) {
 		return e.ForgetStandings(ctx, keys)
 	}, func() (int, error) { return here, nil })
 }

@@ -176,7 +176,7 @@ func (m *Meter) tell(ctx context.Context, b filters.Bucket) error {
 	told := v.told
 	shard.mu.Unlock()
 
-	full, err := decide(ctx, m.store, []string{b.Of}, func(ctx context.Context, e *engine.Engine) (time.Time, error) {
+	full, err := decide(ctx, m.store, func() string { return engine.LimitPlace(b) }, func(ctx context.Context, e *engine.Engine) (time.Time, error) {
 		return e.Spend(ctx, b, told)
 	}, func() (time.Time, error) { return time.Time{}, errAlone })
 

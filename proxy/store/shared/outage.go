@@ -13,7 +13,7 @@ import (
 type outage struct {
 	since time.Time
 	cause error
-	home  string // of the decision that failed: where the probe is made
+	place string // the hash tag of the decision that failed: where the probe is made
 }
 
 var errNotConnected = errors.New("no connection yet")
@@ -27,8 +27,8 @@ const (
 )
 
 // fail begins an outage, unless there is one.
-func (s *Store) fail(home string, cause error) {
-	o := &outage{since: s.clock.Now(), cause: cause, home: home}
+func (s *Store) fail(place string, cause error) {
+	o := &outage{since: s.clock.Now(), cause: cause, place: place}
 	if !s.outage.CompareAndSwap(nil, o) {
 		return
 	}
@@ -88,18 +88,18 @@ func (s *Store) connect() error {
 }
 
 // answers tells whether the engine takes a write.
-func (s *Store) answers(ctx context.Context, home string) error {
+func (s *Store) answers(ctx context.Context, place string) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.config.Timeout))
 	defer cancel()
-	return s.engine.Load().Probe(ctx, home)
+	return s.engine.Load().Probe(ctx, place)
 }
 
 // recovered tries to end the outage.
 func (s *Store) recovered(ctx context.Context, o *outage) bool {
-	if err := s.answers(ctx, o.home); err != nil {
+	if err := s.answers(ctx, o.place); err != nil {
 		s.noteCause(o, err)
 		return false
 	}
@@ -114,7 +114,7 @@ func (s *Store) recovered(ctx context.Context, o *outage) bool {
 	s.log.Info("shared store: it is used again", "outage", s.clock.Now().Sub(o.since).Round(time.Millisecond).String(), "marks_merged", merged)
 	// What was decided here while the marks were merged.
 	if _, err := s.merge(ctx, e, begun); err != nil {
-		s.outage.Store(&outage{since: begun, cause: err, home: o.home})
+		s.outage.Store(&outage{since: begun, cause: err, place: o.place})
 		return false
 	}
 	s.forgetOutage(ctx)
@@ -123,7 +123,7 @@ func (s *Store) recovered(ctx context.Context, o *outage) bool {
 
 // noteCause keeps the latest reason, for who asks how the store is.
 func (s *Store) noteCause(o *outage, cause error) {
-	s.outage.Store(&outage{since: o.since, cause: cause, home: o.home})
+	s.outage.Store(&outage{since: o.since, cause: cause, place: o.place})
 }
 
 // merge gives the engine all marks that were used here since then, and takes from it what was forgotten.

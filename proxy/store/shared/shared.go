@@ -62,6 +62,7 @@ func Open(config store.Redis, local *store.Store, clock filters.Clock, log *slog
 	s.running.Go(func() { s.watch(ctx, first) })
 	s.running.Go(func() { s.Meter.report(ctx) })
 	s.running.Go(func() { s.ledger.report(ctx) })
+	s.running.Go(func() { s.adopt(ctx) })
 	select {
 	case <-first:
 	case <-time.After(openPatience):
@@ -87,14 +88,14 @@ func (s *Store) NeverWaitsInAttempt() {}
 
 // Peek implements [filters.Store].
 func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
-	return decide(ctx, s, keys, func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
+	return decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
 		return e.Peek(ctx, space, keys)
 	}, func() ([]filters.Mark, error) { return s.local.Peek(ctx, space, keys) })
 }
 
 // Attempt implements [filters.Store].
 func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filters.Terms) ([]filters.Mark, error) {
-	return decide(ctx, s, keys, func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
+	return decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
 		marks, err := e.Attempt(ctx, space, keys, t)
 		if err == nil {
 			s.learn(space, keys, marks[:len(keys)], nil)
@@ -105,7 +106,7 @@ func (s *Store) Attempt(ctx context.Context, space string, keys []string, t filt
 
 // Pass implements [filters.Store].
 func (s *Store) Pass(ctx context.Context, space string, keys []string, keep time.Duration) error {
-	_, err := decide(ctx, s, keys, func(ctx context.Context, e *engine.Engine) (struct{}, error) {
+	_, err := decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) (struct{}, error) {
 		marks, err := e.PassMarks(ctx, space, keys, keep)
 		s.learn(space, keys, marks, err)
 		return struct{}{}, err
@@ -120,7 +121,7 @@ func (s *Store) Forget(ctx context.Context, space string, keys []string) (int, e
 	if err != nil {
 		return 0, err
 	}
-	return decide(ctx, s, keys, func(ctx context.Context, e *engine.Engine) (int, error) {
+	return decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) (int, error) {
 		return e.Forget(ctx, space, keys)
 	}, func() (int, error) {
 		s.rememberForgotten(space, keys)
@@ -144,8 +145,18 @@ func (s *Store) usable() *engine.Engine {
 	return s.engine.Load()
 }
 
-// decide asks the engine, and in an outage the embedded store.
-func decide[T any](ctx context.Context, s *Store, keys []string, remote func(context.Context, *engine.Engine) (T, error), local func() (T, error)) (T, error) {
+// placeOf is the hash tag of what a decision was about (see [engine.Place]).
+func placeOf(space string, keys []string) func() string {
+	return func() string {
+		if len(keys) == 0 {
+			return ""
+		}
+		return engine.Place(space, keys[0])
+	}
+}
+
+// decide asks the engine, and in an outage the embedded store. The outage ends where it began: at the place.
+func decide[T any](ctx context.Context, s *Store, place func() string, remote func(context.Context, *engine.Engine) (T, error), local func() (T, error)) (T, error) {
 	if e := s.usable(); e != nil {
 		if a := filters.AttemptOf(ctx); a != nil {
 			a.Miss()
@@ -163,11 +174,7 @@ func decide[T any](ctx context.Context, s *Store, keys []string, remote func(con
 		if ctx.Err() != nil { // the caller has left
 			return answer, err
 		}
-		home := ""
-		if len(keys) > 0 {
-			home = filters.Home(keys[0])
-		}
-		s.fail(home, err)
+		s.fail(place(), err)
 	}
 	s.counts.fallbacks.Add(1)
 	return local()

@@ -26,6 +26,7 @@ type Mergeable interface {
 
 // System is an empty store that is tried.
 type System struct {
+	Space string // that is used
 	Clock *filtertest.Clock
 	Store func() Mergeable // asked every time: an action may put another in its place
 	Merge func(ctx context.Context, space string, keys []string, marks []filters.Mark) error
@@ -33,6 +34,8 @@ type System struct {
 	Sweep func()                    // removes what has expired; may be nil
 	// Lag is for how long Peek may answer as it would have before; it is 0 for a store that nobody else writes to.
 	Lag time.Duration
+	// Drops tells that marks may be gone for good once they have expired, even if the clock goes back.
+	Drops bool
 	// Count checks how many marks there are in all, expired ones that were not swept included; may be nil.
 	Count func(t *rapid.T, marks int)
 }
@@ -125,14 +128,14 @@ func Run(t *rapid.T, s System) {
 			keys := someKeys.Draw(t, "keys")
 			terms := Terms
 			terms.Times, terms.Unless = rapid.Uint32Range(0, 3).Draw(t, "times"), someKeys.Draw(t, "unless")
-			got, err := s.Store().Attempt(ctx, "g", keys, terms)
+			got, err := s.Store().Attempt(ctx, s.Space, keys, terms)
 			if want := m.attempt(keys, terms); err != nil || !equal(got, want) {
 				t.Fatalf("%q: %v, %v; want %v", keys, got, err, want)
 			}
 		},
 		"pass": func(t *rapid.T) {
 			keys := someKeys.Draw(t, "keys")
-			if err := s.Store().Pass(ctx, "g", keys, Terms.Keep); err != nil {
+			if err := s.Store().Pass(ctx, s.Space, keys, Terms.Keep); err != nil {
 				t.Fatal(err)
 			}
 			for _, key := range keys {
@@ -147,13 +150,16 @@ func Run(t *rapid.T, s System) {
 					delete(m.marks, key)
 				}
 			}
-			if n, err := s.Store().Forget(ctx, "g", keys); err != nil || n != want {
+			if n, err := s.Store().Forget(ctx, s.Space, keys); err != nil || n != want {
 				t.Fatalf("%q: %d, %v; want %d", keys, n, err, want)
 			}
 		},
-		"merge": func(t *rapid.T) { m.merge(t, ctx, someKeys.Draw(t, "keys"), s.Merge) },
+		"merge": func(t *rapid.T) { m.merge(t, ctx, someKeys.Draw(t, "keys"), &s) },
 		"clock": func(t *rapid.T) {
 			step := rapid.SampledFrom([]time.Duration{time.Microsecond, time.Minute, Terms.Delay, Terms.Window, Terms.Keep, -time.Second, -Terms.Delay, -2 * Terms.Window}).Draw(t, "step")
+			if s.Drops && step < 0 {
+				m.drop(t, ctx, &s)
+			}
 			s.Clock.Advance(step)
 			m.setClock(s.Clock)
 		},
@@ -169,10 +175,24 @@ func Run(t *rapid.T, s System) {
 	t.Repeat(actions)
 }
 
+// drop makes sure that what has expired is gone.
+func (m *model) drop(t *rapid.T, ctx context.Context, s *System) {
+	var gone []string
+	for key := range m.marks {
+		if !m.live(key).Exists() {
+			gone = append(gone, key)
+		}
+	}
+	if n, err := s.Store().Forget(ctx, s.Space, gone); err != nil || n != 0 {
+		t.Fatalf("forgot %d expired marks, %v", n, err)
+	}
+	m.sweep()
+}
+
 func (m *model) setClock(c *filtertest.Clock) { m.now = c.Now().Truncate(time.Millisecond).UTC() }
 
 // merge makes up another memory and joins it.
-func (m *model) merge(t *rapid.T, ctx context.Context, keys []string, merge func(context.Context, string, []string, []filters.Mark) error) {
+func (m *model) merge(t *rapid.T, ctx context.Context, keys []string, s *System) {
 	around := rapid.Custom(func(t *rapid.T) time.Time {
 		return m.now.Add(time.Duration(rapid.IntRange(-100_000_000, 100_000_000).Draw(t, "ms")) * time.Millisecond)
 	})
@@ -189,7 +209,7 @@ func (m *model) merge(t *rapid.T, ctx context.Context, keys []string, merge func
 		}
 	}
 	for range 2 { // the second time changes nothing
-		if err := merge(ctx, "g", keys, theirs); err != nil {
+		if err := s.Merge(ctx, s.Space, keys, theirs); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -208,12 +228,12 @@ func (m *model) compare(t *rapid.T, ctx context.Context, s *System) {
 	}
 	if _, ready := s.Store().(filters.Ready); ready {
 		var a filters.Attempt
-		if got, err := s.Store().Peek(&a, "g", keys); !a.Missed() && (err != nil || !equal(got, marks)) {
+		if got, err := s.Store().Peek(&a, s.Space, keys); !a.Missed() && (err != nil || !equal(got, marks)) {
 			t.Fatalf("peek at hand %q: %v, %v; want %v", keys, got, err, marks)
 		}
 	}
 	for end := time.Now().Add(s.Lag); ; time.Sleep(time.Millisecond) {
-		got, err := s.Store().Peek(ctx, "g", keys)
+		got, err := s.Store().Peek(ctx, s.Space, keys)
 		if err == nil && equal(got, marks) {
 			break
 		}
@@ -222,7 +242,7 @@ func (m *model) compare(t *rapid.T, ctx context.Context, s *System) {
 		}
 	}
 	got := map[string]filters.Mark{}
-	if err := s.Store().Range(ctx, "g", "", func(key string, mark filters.Mark) bool { got[key] = mark; return true }); err != nil {
+	if err := s.Store().Range(ctx, s.Space, "", func(key string, mark filters.Mark) bool { got[key] = mark; return true }); err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -233,8 +253,8 @@ func (m *model) compare(t *rapid.T, ctx context.Context, s *System) {
 		t.Fatal(err)
 	}
 	for key, mark := range want {
-		if all["g"+key] != mark {
-			t.Fatalf("each: %v; want %v of %q", all["g"+key], mark, key)
+		if all[s.Space+key] != mark {
+			t.Fatalf("each: %v; want %v of %q", all[s.Space+key], mark, key)
 		}
 	}
 	if len(all) != len(want) {
