@@ -64,6 +64,36 @@ func TestASiteOfTwoProxies(t *testing.T) {
 	redistest.Eventually(t, patience, func() error { return mx2.isTaken("olga@other.test") })
 }
 
+// Where operators look, they see that the store is away, and that it is back.
+func TestASiteSeesThatItsStoreIsAway(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	s := startServeWith(t, settingsWithoutStore()+shares(redis, "seen")+"admin: 127.0.0.1:0\nfilters: {greylist: {delay: 1s}}\nrules:\n  - {name: grey, when: 'mail.address != \"\"', then: greylist}\n")
+	shows := func(path, want string) {
+		t.Helper()
+		if status, text := s.page("http", path, ""); status != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d, without %q:\n%.2000s", path, status, want, text)
+		}
+	}
+	s.recipient("nina@new.test", "451")
+	shows("/metrics", "\ngatepost_shared_store_up 1\n")
+	redis.Kill()
+	s.recipient("olga@other.test", "451")
+	s.awaitLog("this proxy decides by its own memory")
+	const away = "the shared store cannot be used since "
+	shows("/metrics", "\ngatepost_shared_store_up 0\n")
+	shows("/ready", away)
+	shows("/", away)
+	redistest.Eventually(t, patience, func() error { return s.isTaken("nina@new.test") })
+	redis.Restart()
+	s.awaitLog("it is used again")
+	shows("/metrics", "\ngatepost_shared_store_up 1\n")
+	shows("/ready", "ready\n")
+}
+
+func settingsWithoutStore() string {
+	return strings.Replace(settingsWithout("admin"), "store: {path: state}\n", "", 1)
+}
+
 func TestAStoreIsCopiedWhileBothRun(t *testing.T) {
 	redis := redistest.Start(t, redistest.Options{})
 	old := mailExchanger(t, "store: {path: state}\n")
