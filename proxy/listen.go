@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -60,63 +59,72 @@ func (s *Server) newListenConfig(l Listen) (*listenConfig, error) {
 	return c, nil
 }
 
-// Serve accepts clients until ctx ends or Shutdown is called, then closes the sockets; sessions go on until Shutdown.
-// An error means that nothing was served.
+// newListener reads the files of a Bound.
+func (s *Server) newListener(b Bound) (*listener, error) {
+	config, err := s.newListenConfig(b.Listen)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{socket: b.Listener}
+	l.config.Store(config)
+	return l, nil
+}
+
+// Serve accepts clients, also at sockets that Reload adds, until ctx ends, or StopAccepting or Shutdown is called; then it
+// closes the sockets. Sessions go on until Shutdown. An error means that nothing was served.
 func (s *Server) Serve(ctx context.Context, sockets ...Bound) error {
 	var served []*listener
 	for _, b := range sockets {
-		config, err := s.newListenConfig(b.Listen)
+		l, err := s.newListener(b)
 		if err != nil {
 			return err
 		}
-		l := &listener{socket: b.Listener}
-		l.config.Store(config)
 		served = append(served, l)
 	}
 	if !s.open(served) {
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { s.closeListeners(served) })
-	defer stop()
-	var accepting sync.WaitGroup
-	for _, l := range served {
-		accepting.Go(func() {
-			defer s.accepting.Done()
-			s.accept(ctx, l)
-		})
-	}
-	accepting.Wait()
+	defer context.AfterFunc(ctx, s.closeListeners)()
+	<-s.listening.Done()
+	s.accepting.Wait()
 	return nil
 }
 
-// open registers listeners; false if the server is shutting down, which closes them.
+// open accepts at listeners; false if nobody is admitted any more, which closes them.
 func (s *Server) open(ls []*listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing.Load() {
+	if s.listening.Err() != nil {
 		for _, l := range ls {
 			l.socket.Close()
 		}
 		return false
 	}
-	for _, l := range ls {
-		s.listeners[l] = struct{}{}
-		s.accepting.Add(1)
-	}
+	s.begin(ls)
 	return true
 }
 
-func (s *Server) closeListeners(ls []*listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// begin accepts at listeners. The caller holds the mutex, and has looked whether anybody is admitted.
+func (s *Server) begin(ls []*listener) {
 	for _, l := range ls {
-		l.socket.Close()
-		delete(s.listeners, l)
+		s.listeners[l] = struct{}{}
+		s.accepting.Go(func() { s.accept(l) })
 	}
 }
 
+// closeListeners lets nobody in any more.
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopListening()
+	for l := range s.listeners {
+		l.socket.Close()
+	}
+	clear(s.listeners)
+}
+
 // accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
-func (s *Server) accept(ctx context.Context, l *listener) {
+func (s *Server) accept(l *listener) {
 	const longest = time.Second
 	pause := 5 * time.Millisecond
 	next := s.accepter(l.socket)
@@ -133,9 +141,7 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			s.metrics.AcceptErrors.Add(1)
 			s.log.Warn("cannot accept connections; is the limit of open files too low?", "listen", l.socket.Addr(), "error", err, "pause", pause)
 			select {
-			case <-ctx.Done():
-				return
-			case <-s.base.Done():
+			case <-s.listening.Done():
 				return
 			case <-time.After(pause):
 			}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -45,6 +44,9 @@ type Server struct {
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc
+	// listening ends, with the mutex held, when nobody is admitted any more.
+	listening     context.Context
+	stopListening context.CancelFunc
 	// closing: no new sessions, idle ones end. killed: all end, whatever they do.
 	closing, killed atomic.Bool
 	parking         sync.WaitGroup // the parker's goroutine
@@ -82,6 +84,7 @@ func newServer(o Options, lot parker) *Server {
 		clients:   make(map[netip.Prefix]int),
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
+	s.listening, s.stopListening = context.WithCancel(s.base)
 	s.service.Store(newService(o.Service))
 	s.parking.Go(func() { lot.run(s.base) })
 	return s
@@ -139,51 +142,13 @@ func (s *Server) retire(ended *session) {
 	s.running.Done()
 }
 
-// Reload makes new sessions work with v, and sets the certificates and peers of listeners, matched by address. Which
-// addresses are listened on does not change. On error everything stays as it was.
-func (s *Server) Reload(v Service, listen []Listen) error {
-	if err := v.Limits.Validate(); err != nil {
-		return fmt.Errorf("limits: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() {
-		return errors.New("the proxy is shutting down")
-	}
-	fresh := make(map[*listener]*listenConfig)
-	for l := range s.listeners {
-		for _, entry := range listen {
-			if entry.Address != l.config.Load().Address {
-				continue
-			}
-			config, err := s.newListenConfig(entry)
-			if err != nil {
-				return err
-			}
-			fresh[l] = config
-		}
-	}
-	if len(fresh) != len(s.listeners) || len(fresh) != len(listen) {
-		s.log.Warn("the addresses under listen: changed; that needs gatepost upgrade")
-	}
-	for l, config := range fresh {
-		l.config.Store(config)
-	}
-	s.service.Swap(newService(v)).release()
-	return nil
-}
-
 // Shutdown stops accepting and waits for the sessions: idle ones are told 421 4.3.2 now, busy ones after their
 // transaction. When ctx ends, all that are left are closed and ctx's error is returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing.Store(true)
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
 	s.mu.Unlock()
-	s.accepting.Wait()
+	s.StopAccepting()
 	s.eachSession(s.lot.rouse)
 
 	ended := make(chan struct{})

@@ -71,7 +71,7 @@ func TestReload(t *testing.T) {
 	fresh.Retired = func() { retired.Add(1) }
 	old := h.hello()
 	listen := h.server.anyListener().config.Load().Listen
-	if err := h.server.Reload(fresh, []Listen{listen}); err != nil {
+	if err := h.server.Reload(fresh, &Listening{Entries: []Listen{listen}}); err != nil {
 		t.Fatal(err)
 	}
 	refused := h.hello()
@@ -81,12 +81,12 @@ func TestReload(t *testing.T) {
 
 	bad := listen
 	bad.Certificate = "/nonexistent"
-	if err := h.server.Reload(fresh, []Listen{bad}); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+	if err := h.server.Reload(fresh, &Listening{Entries: []Listen{bad}}); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
 		t.Fatalf("a certificate that is not there: %v", err)
 	}
 	second := h.hello()
 	listen.Certificate = ""
-	if err := h.server.Reload(h.service, []Listen{listen}); err != nil {
+	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{listen}}); err != nil {
 		t.Fatal(err)
 	}
 	h.hello().say("STARTTLS", "502") // the new listener has no certificate
@@ -168,9 +168,10 @@ func TestAcceptGoesOn(t *testing.T) {
 	bound.Listener = l
 	h.address = l.Addr().String()
 	var serving sync.WaitGroup
-	serving.Go(func() { h.server.Serve(context.Background(), bound) })
+	ctx, cancel := context.WithCancel(t.Context())
+	serving.Go(func() { h.server.Serve(ctx, bound) })
 	defer serving.Wait()
-	defer l.Close()
+	defer cancel()
 	h.hello().say("QUIT", "221")
 	if n := h.server.Metrics().AcceptErrors.Load(); n != 4 {
 		t.Fatalf("%d errors were counted", n)

@@ -134,12 +134,7 @@ func (s *Server) FindDelivery(fingerprints []string) (id string) {
 
 // StopAccepting closes the sockets and returns when nobody is admitted any more. Sessions go on.
 func (s *Server) StopAccepting() {
-	s.mu.Lock()
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
-	s.mu.Unlock()
+	s.closeListeners()
 	s.accepting.Wait()
 }
 

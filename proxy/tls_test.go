@@ -154,7 +154,7 @@ func TestCertificateRenewal(t *testing.T) {
 	if n := strings.Count(h.log.String(), "cannot be used"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
-	if err := h.server.Reload(h.service, []Listen{{Address: "127.0.0.1:0", ImplicitTLS: true, Certificate: file}}); err == nil {
+	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{{Address: "127.0.0.1:0", ImplicitTLS: true, Certificate: file}}}); err == nil {
 		t.Error("a reload takes the broken file")
 	}
 	shown("second.test")
@@ -162,7 +162,7 @@ func TestCertificateRenewal(t *testing.T) {
 	clock.advance(checkInterval)
 	shown("third.test")
 	change(func() { writeCertificate(t, file, "fourth.test") })
-	if err := h.server.Reload(h.service, []Listen{{Address: "127.0.0.1:0", ImplicitTLS: true, Certificate: file}}); err != nil {
+	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{{Address: "127.0.0.1:0", ImplicitTLS: true, Certificate: file}}}); err != nil {
 		t.Fatal(err)
 	}
 	shown("fourth.test")

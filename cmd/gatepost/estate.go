@@ -35,7 +35,7 @@ const vacatePatience = 15 * time.Second
 
 // memory is the site's.
 func (h *house) memory(c *config.Config) filters.Store {
-	if h.started.Store.Redis.Enabled() {
+	if c.Store.Redis.Enabled() {
 		return handover.SharedMemory{Memory: &h.site, Counter: &h.counter}
 	}
 	return &h.site
@@ -48,7 +48,7 @@ func (h *house) own() (err error) {
 			err = errors.Join(err, h.closeQuarantine(), h.closeStore())
 		}
 	}()
-	c := h.started
+	c := h.inForce().config
 	if h.store, err = store.Open(c.Store, h.clock, h.log); err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (h *house) countHere() {
 }
 
 func (h *house) openQuarantine() (err error) {
-	c := h.started.Quarantine
+	c := h.inForce().config.Quarantine
 	h.quarantine, err = quarantine.Open(c, quarantine.Options{Clock: h.clock, Log: h.log, Backend: h.borrowBackends})
 	if err != nil {
 		return err

@@ -18,20 +18,13 @@ import (
 )
 
 // services is what the front ends work with, made from one version of the configuration. Retired is nil in those that
-// have been taken, and where there is no such front end. The SMTP front end is always there; without anything under
-// `listen` it has no clients, and no backends.
+// have been taken. All front ends are always there: a reload may add the first address of one. Without anything under
+// `listen` there are no backends.
 type services struct {
 	smtp         proxy.Service
 	milter       called.Service
 	policyServer called.Service
 }
-
-// relays tells whether there are SMTP clients. That, and whether MTAs call, is settled at the start.
-func (h *house) relays() bool { return len(h.started.Listen) > 0 }
-
-func (h *house) filtersForMTA() bool { return len(h.started.Milter) > 0 }
-
-func (h *house) advisesMTA() bool { return len(h.started.PolicyServer) > 0 }
 
 // openSockets are those of all front ends.
 type openSockets struct {
@@ -80,19 +73,9 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		retired = func() { stop(); b.users.Done() }
 	}
 	forMTA := called.Service{Hostname: c.Hostname, Engine: next.engine, Runtime: h.runtime, Limits: c.Limits}
-	users := []*func(){&s.smtp.Retired}
-	if h.filtersForMTA() {
-		s.milter = forMTA
-		users = append(users, &s.milter.Retired)
-	}
-	if h.advisesMTA() {
-		s.policyServer = forMTA
-		users = append(users, &s.policyServer.Retired)
-	}
-	last := lastTime(len(users), retired)
-	for _, user := range users {
-		*user = last
-	}
+	s.milter, s.policyServer = forMTA, forMTA
+	last := lastTime(3, retired)
+	s.smtp.Retired, s.milter.Retired, s.policyServer.Retired = last, last, last
 	return s
 }
 
@@ -116,7 +99,7 @@ func (s *services) retire() {
 	}
 }
 
-// openFronts makes the front ends. Names of sessions, and the bounds on memory and files, are for both together.
+// openFronts makes the front ends. Names of sessions, and the bounds on memory and files, are for all together.
 func (h *house) openFronts(s *services) (err error) {
 	memory := &front.Memory{}
 	h.server, err = proxy.New(proxy.Options{Service: s.smtp, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: h.ids, Memory: memory})
@@ -124,20 +107,16 @@ func (h *house) openFronts(s *services) (err error) {
 		return err
 	}
 	s.smtp.Retired = nil
-	if h.filtersForMTA() {
-		h.milter, err = milter.New(milter.Options{Service: s.milter, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: h.ids, Memory: memory})
-		if err != nil {
-			return err
-		}
-		s.milter.Retired = nil
+	h.milter, err = milter.New(milter.Options{Service: s.milter, Spill: h.spill, Log: h.log, Clock: h.clock, IDs: h.ids, Memory: memory})
+	if err != nil {
+		return err
 	}
-	if h.advisesMTA() {
-		h.policyServer, err = policyserver.New(policyserver.Options{Service: s.policyServer, Log: h.log, Clock: h.clock, IDs: h.ids})
-		if err != nil {
-			return err
-		}
-		s.policyServer.Retired = nil
+	s.milter.Retired = nil
+	h.policyServer, err = policyserver.New(policyserver.Options{Service: s.policyServer, Log: h.log, Clock: h.clock, IDs: h.ids})
+	if err != nil {
+		return err
 	}
+	s.policyServer.Retired = nil
 	return nil
 }
 
@@ -146,39 +125,14 @@ func (h *house) serve(ctx context.Context, sockets openSockets) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var serving sync.WaitGroup
-	if h.milter != nil {
-		serving.Go(func() { h.milter.Serve(ctx, sockets.milter...) })
-	}
-	if h.policyServer != nil {
-		serving.Go(func() { h.policyServer.Serve(ctx, sockets.policyServer...) })
-	}
+	serving.Go(func() { h.milter.Serve(ctx, sockets.milter...) })
+	serving.Go(func() { h.policyServer.Serve(ctx, sockets.policyServer...) })
 	err := h.server.Serve(ctx, sockets.smtp...)
 	if err != nil {
 		cancel()
 	}
 	serving.Wait()
 	return err
-}
-
-// reloadFronts lets new sessions work with s.
-func (h *house) reloadFronts(s *services, c *config.Config) error {
-	if err := h.server.Reload(s.smtp, c.Listen); err != nil {
-		return err
-	}
-	s.smtp.Retired = nil
-	if h.milter != nil {
-		if err := h.milter.Reload(s.milter, c.Milter); err != nil {
-			return err
-		}
-		s.milter.Retired = nil
-	}
-	if h.policyServer != nil {
-		if err := h.policyServer.Reload(s.policyServer, c.PolicyServer); err != nil {
-			return err
-		}
-		s.policyServer.Retired = nil
-	}
-	return nil
 }
 
 // shutdownFronts lets sessions finish until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 
 	"gatepost/filters/milter"
@@ -26,19 +27,14 @@ func (h *house) monitor(recorder policy.Recorder) (err error) {
 
 // sources is where the metrics come from.
 func (h *house) sources() metrics.Sources {
-	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.resolver,
-		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce, Asked: h.milters, Memories: h.memories}
+	sources := metrics.Sources{Version: version, Front: h.server, Spill: h.spill, Store: h.store, Resolver: h.dns,
+		Quarantine: h.quarantine, Bypass: h.runtime.Bypass, Recorder: h.counts, Reloads: &h.reloads, Backends: h.backendsInForce, Asked: h.milters, Memories: h.memories,
+		Milter: h.milter.Metrics(), PolicyServer: h.policyServer.Metrics()}
 	if h.shared != nil {
 		sources.Shared = h.shared.Stats
 	}
 	if h.journal != nil {
 		sources.Journal = h.journal.Metrics()
-	}
-	if h.milter != nil {
-		sources.Milter = h.milter.Metrics()
-	}
-	if h.policyServer != nil {
-		sources.PolicyServer = h.policyServer.Metrics()
 	}
 	return sources
 }
@@ -62,23 +58,31 @@ func (h *house) backendsInForce() []metrics.Backends {
 	return []metrics.Backends{{Use: "mail", Group: b.group}, {Use: "submission", Group: b.submission}}
 }
 
-// openAdmin starts the server for operators, if there is to be one.
-func (h *house) openAdmin(c *config.Config) (err error) {
+// openAdmin starts the server for operators, if there is to be one, wherever its address may be now.
+func (h *house) openAdmin(c *config.Config) error {
 	if !c.Admin.Enabled() {
 		return nil
 	}
-	h.admin, err = admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
-		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady, Hints: h.hints,
-		House: operator{h}, Traffic: h.traffic, Sockets: h.sockets})
+	server, err := h.newAdmin(c, nil)
 	if err != nil {
 		return err
 	}
+	h.runAdmin(server)
+	return nil
+}
+
+// newAdmin makes such a server. bound is its socket, if it has one already.
+func (h *house) newAdmin(c *config.Config, bound net.Listener) (*admin.Server, error) {
+	return admin.New(admin.Options{Config: c.Admin, Hostname: c.Hostname, Version: version, Log: h.log, Clock: h.clock,
+		Metrics: metrics.NewRegistry(h.sources()), Ready: h.notReady, Hints: h.hints,
+		House: operator{h}, Traffic: h.traffic, Sockets: h.sockets, Bound: bound})
+}
+
+func (h *house) runAdmin(server *admin.Server) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	h.stopAdmin = func() { stop(); <-ended }
-	running := h.admin
-	h.running.Go(func() { defer close(ended); running.Run(ctx) })
-	return nil
+	h.admin, h.stopAdmin = server, func() { stop(); <-ended }
+	h.running.Go(func() { defer close(ended); server.Run(ctx) })
 }
 
 // notReady is why no mail can be taken now; empty: it can.
@@ -86,8 +90,7 @@ func (h *house) notReady() (reasons []string) {
 	switch g := h.server.Gauges(); {
 	case g.Closing:
 		reasons = append(reasons, "gatepost is ending")
-	case g.Listeners == 0 && h.relays(), h.milter != nil && h.milter.Listeners() == 0,
-		h.policyServer != nil && h.policyServer.Listeners() == 0:
+	case g.Listeners+h.milter.Listeners()+h.policyServer.Listeners() == 0:
 		reasons = append(reasons, "nobody listens for clients yet")
 	}
 	for _, b := range h.backendsInForce() {

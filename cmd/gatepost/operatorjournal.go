@@ -71,7 +71,7 @@ func (o operator) Why(ctx context.Context, text string, limit int) ([]admin.Stor
 		return nil, err
 	}
 	if wanted.address != "" {
-		if wanted.address, err = journal.Disguise(o.h.started.Journal, wanted.address); err != nil {
+		if wanted.address, err = journal.Disguise(o.h.inForce().config.Journal, wanted.address); err != nil {
 			return nil, err
 		}
 	}

@@ -103,8 +103,8 @@ const checkPatience = 10 * time.Second
 func (h *house) checkServing(ctx context.Context, served <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
-	for h.server.Gauges().Listeners < len(h.started.Listen) || h.milter != nil && h.milter.Listeners() < len(h.started.Milter) ||
-		h.policyServer != nil && h.policyServer.Listeners() < len(h.started.PolicyServer) {
+	for h.server.Gauges().Listeners < len(h.started.Listen) || h.milter.Listeners() < len(h.started.Milter) ||
+		h.policyServer.Listeners() < len(h.started.PolicyServer) {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case err := <-served:

@@ -107,9 +107,9 @@ func TestReloadReadsCertificatesAgain(t *testing.T) {
 func TestReloadSaysWhatNeedsAnUpgrade(t *testing.T) {
 	s := startServe(t, "rules: []\nconfine: off\n")
 	for range 2 { // it is still so after the first time
-		s.configure(strings.Replace(settings, "path: state", "path: other", 1) + "listen:\n  - {address: '127.0.0.1:0'}\n  - {address: '127.0.0.2:0'}\nrules: []\nconfine: off\n")
+		s.configure(strings.Replace(settings, "path: state", "path: other", 1) + "listen:\n  - {address: '127.0.0.1:0'}\njournal: {path: elsewhere}\nrules: []\nconfine: off\n")
 		line := s.reload("use gatepost upgrade")
-		for _, want := range []string{"store", "the addresses under listen"} {
+		for _, want := range []string{"store.path (" + s.file + ":4:15: ", "journal.path (" + s.file + ":", "quarantine.path (" + s.file} {
 			if !strings.Contains(line, want) {
 				t.Errorf("no %s in %s", want, line)
 			}

@@ -413,12 +413,8 @@ func (h *house) takeBack(l *handover.Link) error {
 // stopAccepting leaves new clients and MTAs to the successor.
 func (h *house) stopAccepting() {
 	h.server.StopAccepting()
-	if h.milter != nil {
-		h.milter.StopAccepting()
-	}
-	if h.policyServer != nil {
-		h.policyServer.StopAccepting()
-	}
+	h.milter.StopAccepting()
+	h.policyServer.StopAccepting()
 }
 
 // drained is closed when the last session here has ended, and the last one of a process that asks this one.
@@ -427,12 +423,8 @@ func (h *house) drained() <-chan struct{} {
 	go func() {
 		defer close(ended)
 		<-h.server.Drained()
-		if h.milter != nil {
-			<-h.milter.Drained()
-		}
-		if h.policyServer != nil {
-			<-h.policyServer.Drained()
-		}
+		<-h.milter.Drained()
+		<-h.policyServer.Drained()
 		if h.predecessor != nil {
 			<-h.predecessor.link.Done()
 		}

@@ -40,23 +40,23 @@ type house struct {
 	log   *slog.Logger
 	clock filters.Clock
 
-	estate                        // what one process alone may own
-	journal      *journal.Journal // nil: journal.path is off
-	resolver     *resolver.Resolver
-	sockets      *sockets.Set   // nil: none was given
-	confined     *confine.Grant // nil: it is not
+	estate                         // what one process alone may own
+	journal      *journal.Journal  // nil: journal.path is off
+	dns          *resolver.Metrics // of all lookups there have been
+	sockets      *sockets.Set      // nil: none was given
+	confined     *confine.Grant    // nil: it is not
 	control      *control.Server
 	stopControl  context.CancelFunc
 	succession   succession
 	predecessor  *predecessor // nil: none goes on beside this process
 	server       *proxy.Server
-	milter       *milter.Server       // nil: nothing is under `milter`
-	policyServer *policyserver.Server // nil: nothing is under `policy_server`
+	milter       *milter.Server
+	policyServer *policyserver.Server
 	spill        *front.Spill
 	runtime      *policy.Runtime
 	ids          *front.IDs     // of sessions, and of changes
 	running      sync.WaitGroup // what runs beside the sessions
-	started      *config.Config // what it was started with; some of it no reload changes
+	started      *config.Config // what it was started with; asked for what no reload changes
 
 	counts    *metrics.Recorder
 	lately    *metrics.Lately
@@ -80,6 +80,7 @@ type inForce struct {
 	config   *config.Config
 	engine   *policy.Engine
 	backends *backends // nil: nothing is under `listen`
+	lookups  *lookups
 }
 
 // backends is a group of backends while it is in use: by the current service and by older ones that still have sessions.
@@ -130,9 +131,6 @@ func (h *house) open(c *config.Config) (err error) {
 		}
 		h.runtime.Recorder = recorders{h.runtime.Recorder, h.journal}
 	}
-	if h.resolver, err = resolver.New(c.Resolver, h.clock, h.log); err != nil {
-		return fmt.Errorf("resolver: %w", err)
-	}
 	services, next, err := h.services(c)
 	if err != nil {
 		return err
@@ -164,7 +162,7 @@ func (h *house) openForOperators() (err error) {
 			h.log.Error("commands are not answered any more", "error", err)
 		}
 	})
-	return h.openAdmin(h.started)
+	return h.openAdmin(h.inForce().config)
 }
 
 // enforce notes what the server has taken.
@@ -203,33 +201,38 @@ func controlSocket(c store.Config) string { return filepath.Join(c.Path, control
 // spillFolder is where large messages wait.
 func spillFolder(c store.Config) string { return filepath.Join(c.Path, "spill") }
 
-func (h *house) env(c *config.Config) filters.Env {
-	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: h.resolver, Store: h.memory(c), Clock: h.clock, Dialer: dialer{}, Log: h.log}
+func (h *house) env(c *config.Config, dns *lookups) filters.Env {
+	return filters.Env{Hostname: c.Hostname, Domains: c.Domains, Resolver: dns, Store: h.memory(c), Clock: h.clock, Dialer: dialer{}, Log: h.log}
 }
 
 // services compiles a configuration into what sessions work with. Its filters and backends run until its last session
 // has ended. It is in force when the front ends have taken it; what they did not take must be given to discard.
 func (h *house) services(c *config.Config) (*services, inForce, error) {
-	engine, problems := c.Compile(h.specs, h.env(c))
-	if engine == nil {
-		return nil, inForce{}, problems
-	}
-	warn(h.log, problems)
-	group := h.force.backends
-	if h.relays() && (group == nil || !reflect.DeepEqual(c.Backend, h.force.config.Backend) || c.Hostname != h.force.config.Hostname ||
-		(group.submission != nil) != takesSubmission(c)) {
-		var err error
-		if group, err = h.openBackends(c); err != nil {
-			return nil, inForce{}, err
+	next := inForce{config: c, lookups: h.force.lookups}
+	var err error
+	if next.lookups == nil || !reflect.DeepEqual(c.Resolver, h.force.config.Resolver) {
+		if next.lookups, err = h.openLookups(c); err != nil {
+			return nil, next, err
 		}
+	}
+	engine, problems := c.Compile(h.specs, h.env(c, next.lookups))
+	if engine == nil {
+		h.discard(&services{}, next)
+		return nil, next, problems
+	}
+	next.engine = engine
+	warn(h.log, problems)
+	if next.backends, err = h.backendsFor(c); err != nil {
+		h.discard(&services{}, next)
+		return nil, next, err
 	}
 	if h.force.engine != nil {
 		engine.Adopt(h.force.engine)
 	}
 	h.counts.Use(engine.Rules())
 	ctx, stop := context.WithCancel(context.Background())
-	h.running.Go(func() { engine.Run(ctx) })
-	next := inForce{c, engine, group}
+	next.lookups.users.Add(1)
+	h.running.Go(func() { defer next.lookups.users.Done(); engine.Run(ctx) })
 	return h.newServices(next, stop), next, nil
 }
 
@@ -239,6 +242,21 @@ func (h *house) discard(s *services, next inForce) {
 	if next.backends != nil && next.backends != h.force.backends {
 		next.backends.stop()
 	}
+	if next.lookups != h.force.lookups {
+		h.closeUnused(next.lookups)
+	}
+}
+
+// backendsFor returns those in force if they will do, nil if nothing is relayed.
+func (h *house) backendsFor(c *config.Config) (*backends, error) {
+	b, before := h.force.backends, h.force.config
+	switch {
+	case len(c.Listen) == 0:
+		return nil, nil
+	case b != nil && reflect.DeepEqual(c.Backend, before.Backend) && c.Hostname == before.Hostname && (b.submission != nil) == takesSubmission(c):
+		return b, nil
+	}
+	return h.openBackends(c)
 }
 
 // warn logs what is wrong with a configuration that is good enough to be used.
@@ -285,43 +303,6 @@ func (h *house) borrowBackends() (group *backend.Group, done func()) {
 // takesSubmission tells whether a listener is for users who hand in their mail.
 func takesSubmission(c *config.Config) bool {
 	return slices.ContainsFunc(c.Listen, func(l proxy.Listen) bool { return l.Submission })
-}
-
-// reload reads the file again. A bad one is refused as a whole: the old one stays in force.
-func (h *house) reload() error {
-	h.changing.Lock()
-	defer h.changing.Unlock()
-	if h.succession.done() {
-		return errSucceeded
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c, problems := config.Load(h.file, h.specs)
-	if c == nil {
-		return allProblems(h.file, problems)
-	}
-	if err := errors.Join(c.Unserved(), h.needsRestart(c)); err != nil {
-		return err
-	}
-	if err := h.needsUpgrade(c); err != nil {
-		return err
-	}
-	services, next, err := h.services(c)
-	if err != nil {
-		return err
-	}
-	next.backends.await(context.Background())
-	if err := h.reloadFronts(services, c); err != nil {
-		h.discard(services, next)
-		return err
-	}
-	warn(h.log, problems)
-	if previous := h.force.backends; previous != nil && previous != next.backends {
-		h.running.Go(func() { previous.users.Wait(); previous.stop() })
-	}
-	h.enforce(next)
-	h.rulesInForce(journal.Reload)
-	return nil
 }
 
 // allProblems is what Check has to say of a file that Load refused, the mistakes in its rules included.
@@ -371,8 +352,8 @@ func (h *house) close() error {
 		h.predecessor.link.Close()
 	}
 	h.running.Wait()
-	if h.resolver != nil {
-		h.resolver.Close()
+	if h.force.lookups != nil {
+		h.force.lookups.Close()
 	}
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())

@@ -36,6 +36,12 @@ func newAuthority(h *hash, clock filters.Clock) *authority {
 	return a
 }
 
+// hasSignedIn tells whether a request may come in without a password of its own; so may all if there is none, on a nil
+// authority.
+func (a *authority) hasSignedIn(r *http.Request) bool {
+	return a == nil || a.sessions.valid(sessionToken(r), a.clock.Now())
+}
+
 // outcome is what became of a password.
 type outcome uint8
 
@@ -81,7 +87,8 @@ func (s *Server) required(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()) {
+		auth := s.auth()
+		if auth.hasSignedIn(r) {
 			admitted.ServeHTTP(w, r)
 			return
 		}
@@ -91,7 +98,7 @@ func (s *Server) required(next http.Handler) http.Handler {
 			return
 		}
 		client := clientOf(r)
-		switch s.auth.check(bounded(r), client, password) {
+		switch auth.check(bounded(r), client, password) {
 		case right:
 			admitted.ServeHTTP(w, r)
 		case tooMany:
@@ -137,8 +144,6 @@ func clientOf(r *http.Request) netip.Addr {
 
 // cookieName: with the prefix browsers take it over TLS only, from this host only, and for all of it. Without TLS
 // there is no password but on loopback, and no such promise.
-func (s *Server) cookieName() string { return cookieName(s.http.TLSConfig != nil) }
-
 func cookieName(secure bool) string {
 	if secure {
 		return "__Host-gatepost"
@@ -154,7 +159,8 @@ func sessionToken(r *http.Request) string {
 }
 
 func (s *Server) setCookie(w http.ResponseWriter, token string, life time.Duration) {
-	c := &http.Cookie{Name: s.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: s.http.TLSConfig != nil, SameSite: http.SameSiteStrictMode}
+	secure := s.settings.Load().tls != nil
+	c := &http.Cookie{Name: cookieName(secure), Value: token, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode}
 	if life <= 0 {
 		c.MaxAge = -1
 	} else {

@@ -42,11 +42,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		for _, h := range securityHeaders {
 			w.Header().Set(h[0], h[1])
 		}
-		if s.auth == nil && !isLoopback(hostOf(r)) {
+		auth := s.auth()
+		if auth == nil && !isLoopback(hostOf(r)) {
 			http.Error(w, "Without a password (admin.password) this server answers only to 127.0.0.1, [::1] and localhost.", http.StatusMisdirectedRequest)
 			return
 		}
-		if s.auth != nil { // connections stay open for those alone who may come in: see required
+		if auth != nil { // connections stay open for those alone who may come in: see required
 			w.Header().Set("Connection", "close")
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

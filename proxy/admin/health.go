@@ -14,7 +14,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 // ready says whether mail can be taken now. The reasons why not are for who may come in: they name machines.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	reasons, hints := s.Options.Ready(), s.hints()
-	mayKnow := s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now())
+	mayKnow := s.auth().hasSignedIn(r)
 	switch {
 	case len(reasons) == 0 && len(hints) > 0 && mayKnow:
 		plain(w, http.StatusOK, "ready\n"+strings.Join(hints, "\n")+"\n")

@@ -53,7 +53,7 @@ const quarantinePath = "/quarantine"
 
 // show writes a page for somebody who may come in.
 func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, name, title string, data any) {
-	p := page{Title: title, SignedIn: s.auth != nil, Note: s.notes.find(r.URL.Query().Get("note")), Data: data, Path: wayBack(r)}
+	p := page{Title: title, SignedIn: s.auth() != nil, Note: s.notes.find(r.URL.Query().Get("note")), Data: data, Path: wayBack(r)}
 	for _, item := range menu {
 		if item.Path == quarantinePath && s.House.Quarantine() == nil || item.Path == learnedPath && len(s.House.Memories()) == 0 {
 			continue
@@ -118,7 +118,7 @@ type loginData struct {
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 	next := localPath(r.URL.Query().Get("next"))
-	if s.auth == nil || s.auth.sessions.valid(sessionToken(r), s.auth.clock.Now()) {
+	if s.auth().hasSignedIn(r) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
@@ -127,15 +127,16 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	next := localPath(r.PostFormValue("next"))
-	if s.auth == nil {
+	auth := s.auth()
+	if auth == nil {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
 	client := clientOf(r)
-	switch s.auth.check(bounded(r), client, r.PostFormValue("password")) {
+	switch auth.check(bounded(r), client, r.PostFormValue("password")) {
 	case right:
 		s.Log.Info("admin: signed in", "client", client.String())
-		s.setCookie(w, s.auth.sessions.begin(s.auth.clock.Now()), sessionLife)
+		s.setCookie(w, auth.sessions.begin(auth.clock.Now()), sessionLife)
 		http.Redirect(w, r, next, http.StatusSeeOther)
 	case tooMany:
 		s.Log.Warn("admin: too many attempts to sign in", "client", client.String())
@@ -148,8 +149,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
-	if s.auth != nil {
-		s.auth.sessions.end(sessionToken(r))
+	if auth := s.auth(); auth != nil {
+		auth.sessions.end(sessionToken(r))
 		s.setCookie(w, "", 0)
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)

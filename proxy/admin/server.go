@@ -2,13 +2,12 @@ package admin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"gatepost/filters"
-	"gatepost/proxy"
 	"gatepost/proxy/sockets"
 )
 
@@ -58,16 +56,17 @@ type Options struct {
 	// Traffic is told of every transaction.
 	Traffic *Traffic
 	Sockets *sockets.Set // that the process was given; nil: none
+	Bound   net.Listener // where to serve; nil: at the address of Config, as soon as that can be had
 }
 
 // Server serves operators. Register handlers before Run; all else is safe for concurrent use.
 type Server struct {
 	Options
-	mux     *http.ServeMux
-	http    *http.Server
-	auth    *authority // nil: there is no password
-	serving sync.WaitGroup
-	notes   notes
+	mux      *http.ServeMux
+	http     *http.Server
+	settings atomic.Pointer[settings]
+	serving  sync.WaitGroup
+	notes    notes
 
 	// Places for what is dear. A request that finds none is told to come again.
 	searching, trying, streaming chan struct{}
@@ -80,13 +79,11 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	s := &Server{Options: o, mux: http.NewServeMux(), searching: make(chan struct{}, maxSearches), trying: make(chan struct{}, 1),
 		streaming: make(chan struct{}, maxStreams)}
-	if text := o.Config.Password.Reveal(); text != "" {
-		h, err := parseHash(text)
-		if err != nil {
-			return nil, fmt.Errorf("admin.password: %w", err)
-		}
-		s.auth = newAuthority(h, o.Clock)
+	first, err := s.newSettings(o.Config)
+	if err != nil {
+		return nil, err
 	}
+	s.settings.Store(first)
 	s.http = &http.Server{
 		Handler:           s.guard(s.mux),
 		ReadHeaderTimeout: headerTimeout,
@@ -98,14 +95,6 @@ func New(o Options) (*Server, error) {
 		Protocols:         new(http.Protocols),
 	}
 	s.http.Protocols.SetHTTP1(true)
-	if o.Config.Certificate != "" {
-		config, err := proxy.ServerTLS(o.Config.Address, o.Config.TLS(), o.Log, o.Clock)
-		if err != nil {
-			return nil, fmt.Errorf("admin: %w", err)
-		}
-		config.NextProtos = []string{"http/1.1"}
-		s.http.TLSConfig = config
-	}
 	s.routes()
 	return s, nil
 }
@@ -131,8 +120,12 @@ func (s *Server) routes() {
 // Run serves until ctx ends, and waits for what is being served. Mail must not wait for operators: an address that
 // cannot be had is logged and tried again.
 func (s *Server) Run(ctx context.Context) {
+	if s.Bound != nil {
+		s.serve(ctx, s.Bound)
+		return
+	}
 	for told := false; ctx.Err() == nil; {
-		socket, _, err := s.Sockets.Listen(ctx, s.Config.Socket())
+		socket, err := Bind(ctx, s.Config, s.Sockets)
 		if err == nil {
 			s.serve(ctx, socket)
 			return
@@ -150,18 +143,21 @@ func (s *Server) Run(ctx context.Context) {
 	}
 }
 
+// Bind opens the socket, unless it was given to the process.
+func Bind(ctx context.Context, c Config, given *sockets.Set) (net.Listener, error) {
+	socket, _, err := given.Listen(ctx, c.Socket())
+	return socket, err
+}
+
 func (s *Server) serve(ctx context.Context, socket net.Listener) {
 	s.setBound(socket.Addr())
 	defer s.setBound(nil)
-	s.Log.Info("the admin pages are served", "address", socket.Addr().String(), "tls", s.http.TLSConfig != nil, "password", s.auth != nil)
+	s.Log.Info("the admin pages are served", "address", socket.Addr().String(), "tls", s.settings.Load().tls != nil, "password", s.auth() != nil)
 	// Requests end with it: those that stream would else go on until they are cut off.
 	requests, stop := context.WithCancel(ctx)
 	defer stop()
 	s.http.BaseContext = func(net.Listener) context.Context { return requests }
-	limited := netutil.LimitListener(socket, maxConnections)
-	if s.http.TLSConfig != nil {
-		limited = tls.NewListener(limited, s.http.TLSConfig)
-	}
+	limited := doorway{netutil.LimitListener(socket, maxConnections), s}
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(limited) }()
 	select {

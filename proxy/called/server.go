@@ -22,6 +22,9 @@ type Server[L Entry] struct {
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc
+	// listening ends, with the mutex held, when nobody is admitted any more.
+	listening     context.Context
+	stopListening context.CancelFunc
 	// closing: no new sessions, those that are not busy end. killed: all end.
 	closing, killed atomic.Bool
 	accepting       sync.WaitGroup // one for each listener
@@ -71,6 +74,7 @@ func New[L Entry](o Options[L]) (*Server[L], error) {
 		conns:     make(map[*Conn[L]]struct{}),
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
+	s.listening, s.stopListening = context.WithCancel(s.base)
 	s.service.Store(newService(o.Service))
 	return s, nil
 }
@@ -82,82 +86,54 @@ func (s *Server[L]) Listeners() int {
 	return len(s.listeners)
 }
 
-// Reload makes new sessions work with v, and sets what a listener can change, matched by address. Which addresses are
-// listened on does not change. On error everything stays as it was.
-func (s *Server[L]) Reload(v Service, listen []L) error {
-	if err := v.validate(); err != nil {
-		return err
+// Serve accepts MTAs, also at sockets that Reload adds, until ctx ends, or StopAccepting or Shutdown is called; then it
+// closes the sockets. Sessions go on until Shutdown.
+func (s *Server[L]) Serve(ctx context.Context, sockets ...Bound[L]) {
+	if !s.open(sockets) {
+		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() {
-		return errors.New(s.key + " is shutting down")
-	}
-	found := 0
-	for l := range s.listeners {
-		for i := range listen {
-			if listen[i].Common().Address == (*l.entry.Load()).Common().Address {
-				l.entry.Store(&listen[i])
-				found++
-			}
-		}
-	}
-	if found != len(s.listeners) || found != len(listen) {
-		s.log.Warn("the addresses under " + s.key + ": changed; that needs gatepost upgrade")
-	}
-	s.service.Swap(newService(v)).release()
-	return nil
+	defer context.AfterFunc(ctx, s.closeListeners)()
+	<-s.listening.Done()
+	s.accepting.Wait()
 }
 
-// Serve accepts MTAs until ctx ends or Shutdown is called, then closes the sockets; sessions go on until Shutdown.
-func (s *Server[L]) Serve(ctx context.Context, sockets ...Bound[L]) {
-	var served []*listener[L]
+// open accepts at sockets; false if nobody is admitted any more, which closes them.
+func (s *Server[L]) open(sockets []Bound[L]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listening.Err() != nil {
+		for _, b := range sockets {
+			b.Close()
+		}
+		return false
+	}
+	s.serve(sockets)
+	return true
+}
+
+// serve accepts at sockets. The caller holds the mutex, and has looked whether anybody is admitted.
+func (s *Server[L]) serve(sockets []Bound[L]) {
 	for _, b := range sockets {
 		l := &listener[L]{socket: b.Listener}
 		l.entry.Store(&b.Entry)
-		served = append(served, l)
-	}
-	if !s.open(served) {
-		return
-	}
-	stop := context.AfterFunc(ctx, func() { s.closeListeners(served) })
-	defer stop()
-	var accepting sync.WaitGroup
-	for _, l := range served {
-		accepting.Go(func() {
-			defer s.accepting.Done()
-			s.accept(ctx, l)
-		})
-	}
-	accepting.Wait()
-}
-
-// open registers listeners; false if the server is shutting down, which closes them.
-func (s *Server[L]) open(ls []*listener[L]) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range ls {
-		if s.closing.Load() {
-			l.socket.Close()
-			continue
-		}
 		s.listeners[l] = struct{}{}
-		s.accepting.Add(1)
+		s.accepting.Go(func() { s.accept(l) })
 	}
-	return !s.closing.Load()
 }
 
-func (s *Server[L]) closeListeners(ls []*listener[L]) {
+// closeListeners lets nobody in any more.
+func (s *Server[L]) closeListeners() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range ls {
+	s.stopListening()
+	for l := range s.listeners {
 		l.socket.Close()
-		delete(s.listeners, l)
 	}
+	clear(s.listeners)
 }
 
 // accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
-func (s *Server[L]) accept(ctx context.Context, l *listener[L]) {
+func (s *Server[L]) accept(l *listener[L]) {
 	for {
 		c, err := l.socket.Accept()
 		switch {
@@ -173,9 +149,7 @@ func (s *Server[L]) accept(ctx context.Context, l *listener[L]) {
 			s.metrics.AcceptErrors.Add(1)
 			s.log.Warn("cannot accept connections; is the limit of open files too low?", s.key, l.socket.Addr(), "error", err, "pause", pause)
 			select {
-			case <-ctx.Done():
-				return
-			case <-s.base.Done():
+			case <-s.listening.Done():
 				return
 			case <-time.After(pause):
 			}
@@ -243,12 +217,8 @@ func (s *Server[L]) retire(ended *Conn[L]) {
 func (s *Server[L]) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing.Store(true)
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
 	s.mu.Unlock()
-	s.accepting.Wait()
+	s.StopAccepting()
 	s.interrupt()
 
 	ended := make(chan struct{})
@@ -284,12 +254,7 @@ func (s *Server[L]) interrupt() {
 
 // StopAccepting closes the sockets and returns when nobody is admitted any more. Sessions go on.
 func (s *Server[L]) StopAccepting() {
-	s.mu.Lock()
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
-	s.mu.Unlock()
+	s.closeListeners()
 	s.accepting.Wait()
 }
 

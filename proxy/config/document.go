@@ -101,6 +101,10 @@ func (d *document) add(p rules.Problem) {
 	d.problems = append(d.problems, found)
 }
 
+// Place is where the value of a key stands, such as listen[0].address, or the nearest that encloses it. The configuration was
+// read from a file.
+func (c *Config) Place(key string) rules.Pos { return c.doc.place(key) }
+
 // place finds where the value of a key path stands, or the nearest enclosing one that is in the file.
 func (d *document) place(path string) rules.Pos {
 	for path != "" {

@@ -68,31 +68,31 @@ var backendFamilies = []family{
 var resolverFamilies = []family{
 	{Metric{"gatepost_resolver_lookups_total", Counter, labelled("result"), "Look-ups in the DNS: hit (known already), coalesced (joined one that was under way), asked (put to the servers)."},
 		func(s *moment, o *out) {
-			m := &s.Resolver.Metrics
+			m := s.Resolver
 			o.value(float64(m.Hits.Load()), "hit")
 			o.value(float64(m.Coalesced.Load()), "coalesced")
 			o.value(float64(m.Asked.Load()), "asked")
 		}},
 	{Metric{"gatepost_resolver_lookup_failures_total", Counter, nil, "Look-ups put to the servers that none of them answered."},
-		single(func(s *Sources) uint64 { return s.Resolver.Metrics.Failed.Load() })},
+		single(func(s *Sources) uint64 { return s.Resolver.Failed.Load() })},
 	{Metric{"gatepost_resolver_lookup_duration_seconds", Histogram, nil, "Until a look-up that was put to the servers was answered, or given up."},
-		func(s *moment, o *out) { o.histogram(s.Resolver.Metrics.Latency.Read()) }},
+		func(s *moment, o *out) { o.histogram(s.Resolver.Latency.Read()) }},
 	{Metric{"gatepost_resolver_waits_total", Counter, nil, "Look-ups that waited because too many were under way (resolver.inflight)."},
-		single(func(s *Sources) uint64 { return s.Resolver.Metrics.Waits.Load() })},
+		single(func(s *Sources) uint64 { return s.Resolver.Waits.Load() })},
 	{Metric{"gatepost_resolver_queries_total", Counter, labelled("protocol"), "Messages sent to DNS servers."},
 		func(s *moment, o *out) {
-			m := &s.Resolver.Metrics
+			m := s.Resolver
 			o.value(float64(m.UDP.Load()), "udp")
 			o.value(float64(m.TCP.Load()), "tcp")
 		}},
 	{Metric{"gatepost_resolver_query_failures_total", Counter, labelled("reason"), "Queries without an answer in time (timeout), and those that failed otherwise (error): " +
 		"SERVFAIL, REFUSED, a malformed answer, no route."},
 		func(s *moment, o *out) {
-			o.value(float64(s.Resolver.Metrics.Timeouts.Load()), "timeout")
-			o.value(float64(s.Resolver.Metrics.Failures.Load()), "error")
+			o.value(float64(s.Resolver.Timeouts.Load()), "timeout")
+			o.value(float64(s.Resolver.Failures.Load()), "error")
 		}},
 	{Metric{"gatepost_resolver_mismatched_replies_total", Counter, nil, "Replies that did not fit the question. Many at a time are an attack."},
-		single(func(s *Sources) uint64 { return s.Resolver.Metrics.Mismatched.Load() })},
+		single(func(s *Sources) uint64 { return s.Resolver.Mismatched.Load() })},
 }
 
 // storeValue reads a number of the store's.

@@ -76,7 +76,7 @@ func sources(t testing.TB, r *Recorder) Sources {
 	t.Cleanup(func() { kept.Close() })
 	reloads := &Reloads{}
 	reloads.Loaded(filtertest.Start)
-	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Shared: func() shared.Stats { return shared.Stats{} }, Resolver: dns, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
+	return Sources{Version: "v1", Front: front, Spill: spill, Store: marks, Shared: func() shared.Stats { return shared.Stats{} }, Resolver: dns.Metrics, Bypass: &policy.Bypass{}, Recorder: r, Reloads: reloads, Journal: &journal.Metrics{}, Quarantine: kept,
 		Milter: &milter.Metrics{}, PolicyServer: &policyserver.Metrics{},
 		Asked: func() []asked.State {
 			return []asked.State{{Name: "rspamd", Paused: true, Pauses: 2, Idle: 3, HandedOn: 4}}
@@ -165,9 +165,9 @@ func TestValues(t *testing.T) {
 	s.Bypass.Set(time.Unix(1000, 0))
 	s.Front.Metrics().RefusedFull.Add(2)
 	s.Front.Metrics().Accepted.Add(3)
-	s.Resolver.Metrics.UDP.Add(4)
-	s.Resolver.Metrics.TCP.Add(1)
-	s.Resolver.Metrics.Latency.Observe(time.Millisecond)
+	s.Resolver.UDP.Add(4)
+	s.Resolver.TCP.Add(1)
+	s.Resolver.Latency.Observe(time.Millisecond)
 	if _, err := s.Store.Peek(t.Context(), "x", []string{"k"}); err != nil {
 		t.Fatal(err)
 	}

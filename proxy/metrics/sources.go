@@ -29,12 +29,12 @@ type Sources struct {
 	Spill    *front.Spill
 	Store    *store.Store
 	Shared   func() shared.Stats // nil: there is none
-	Resolver *resolver.Resolver
+	Resolver *resolver.Metrics
 	Bypass   *policy.Bypass
 	Recorder *Recorder
 	Reloads  *Reloads
 	Journal  *journal.Metrics // nil: there is none
-	// Milter and PolicyServer are nil where there is no such front end.
+	// Milter and PolicyServer may be nil.
 	Milter       *milter.Metrics
 	PolicyServer *policyserver.Metrics
 	// Quarantine may be nil, too.

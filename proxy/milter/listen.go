@@ -31,6 +31,9 @@ func (l *Listen) takesSubmission(service string) bool { return slices.Contains(l
 // Bound is an entry with its socket.
 type Bound = called.Bound[Listen]
 
+// Listening is where a reload has MTAs served.
+type Listening = called.Listening[Listen]
+
 // Bind opens the socket, unless it was given to the process. A UNIX socket that a dead process left is replaced; its folder must exist.
 func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
 	b, err := called.Bind(ctx, l, sockets.Milter, given)

@@ -87,7 +87,7 @@ func TestCachedAnswerAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkCached(b *testing.B) {
-	r := &Resolver{cache: newCache(1000, filtertest.NewClock())}
+	r := &Resolver{Metrics: &Metrics{}, cache: newCache(1000, filtertest.NewClock())}
 	r.cache.put(nameKey(dns.TypeA, "a.example"), &answer{ttl: time.Hour})
 	ctx := b.Context()
 	b.ReportAllocs()

@@ -49,7 +49,7 @@ const (
 )
 
 func examine(ctx context.Context, address netip.AddrPort, timeout time.Duration) Examination {
-	r, s, x := &Resolver{}, &server{address: address.String()}, Examination{Server: address}
+	r, s, x := &Resolver{Metrics: &Metrics{}}, &server{address: address.String()}, Examination{Server: address}
 	q := newQuery("arpa", dns.TypeNS)
 	q.message[3] |= flagAuthenticated // RFC 6840, 5.7: it asks for validation; with DO the signatures would come along
 	ask := func(over func(ctx context.Context) ([]byte, error)) (flags uint16, err error) {

@@ -17,7 +17,8 @@ import (
 
 // Resolver is a caching [filters.Resolver]. It is safe for concurrent use.
 type Resolver struct {
-	Metrics Metrics
+	// Metrics may be replaced before the first look-up, by those of a resolver that this one follows.
+	Metrics *Metrics
 
 	servers []*server
 	timeout time.Duration
@@ -51,6 +52,7 @@ func New(c Config, clock filters.Clock, log *slog.Logger) (*Resolver, error) {
 		return nil, err
 	}
 	r := &Resolver{
+		Metrics: &Metrics{},
 		timeout: time.Duration(c.Timeout),
 		attempt: time.Duration(c.Attempt),
 		clock:   clock,

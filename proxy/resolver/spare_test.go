@@ -45,7 +45,7 @@ func TestSocketsAreUsedAgainForServersOnThisMachine(t *testing.T) {
 	for _, near := range []bool{true, false} {
 		s := &server{address: address, near: near}
 		defer s.spare.close()
-		r, buffer := &Resolver{}, make([]byte, bufferSize)
+		r, buffer := &Resolver{Metrics: &Metrics{}}, make([]byte, bufferSize)
 		before := count()
 		for i := range 20 {
 			q := newQuery(fmt.Sprintf("%d.example", i), dns.TypeA)
