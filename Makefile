@@ -6,6 +6,7 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 3000x
 FAULTS      ?= 24000
+KILLS       ?= 200
 SEED        ?=
 # The last one whose modules are all on the module proxy.
 NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
@@ -15,7 +16,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis sim cross package test-package clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-kill test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis sim cross package test-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,11 @@ test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=
 	@GATEPOST_FAULT_POSITIONS=$(FAULTS) GATEPOST_FAULT_SEED=$(SEED) .ci/gotest $(BUILD)/faults.log \
 		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest; status=$$?; \
 		grep -E '^(faults|outages|smuggling|flood): ' $(BUILD)/faults.log; exit $$status
+
+test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n, SEED=n to repeat; make test has 15)
+	@GATEPOST_KILLS=$(KILLS) GATEPOST_KILL_SEED=$(SEED) .ci/gotest $(BUILD)/kill.log \
+		$(GO) test -v -count=1 -timeout 60m -run Kill9UnderLoad ./cmd/gatepost; status=$$?; \
+		grep -E '^kill -9: ' $(BUILD)/kill.log; exit $$status
 
 bench: build ## all that is said about speed and memory, measured, into docs/benchmarks.md (ten minutes)
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -out docs/benchmarks.md
