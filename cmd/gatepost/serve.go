@@ -20,11 +20,15 @@ import (
 	"gatepost/proxy/confine"
 	"gatepost/proxy/notify"
 	"gatepost/proxy/sockets"
+	"gatepost/proxy/store"
 	"gatepost/proxy/telemetry"
 )
 
 // shutdownLimit is how long sessions may go on after SIGTERM.
 const shutdownLimit = 30 * time.Second
+
+// noRestart is the exit status of what no restart cures, EX_CONFIG of sysexits.h; the unit names it.
+const noRestart = 78
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -80,6 +84,10 @@ func serve(ctx context.Context, file string) error {
 	}
 	if err != nil {
 		p.failed(err)
+		if errors.Is(err, store.ErrNewer) {
+			fmt.Fprintln(os.Stderr, "gatepost:", err)
+			return exitStatus(noRestart)
+		}
 		return err
 	}
 	return s.run(ctx)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -266,4 +267,42 @@ func TestStateOfARunningProxy(t *testing.T) {
 	if text, status := fresh.command("state", "import", "--file", file); status != 1 || !strings.Contains(text, "backup.jsonl: line 2 is not understood") {
 		t.Errorf("%d %s", status, text)
 	}
+}
+
+// A folder that cannot be read is set aside and mail goes on; one of a later release ends the start for good, unchanged.
+func TestStartsWithABadFolder(t *testing.T) {
+	s := startServe(t, "")
+	s.recipient("nina@new.test", "250")
+	stop := func() {
+		t.Helper()
+		s.signal(syscall.SIGTERM)
+		if status := s.exit(); status != 0 {
+			t.Fatalf("exit status %d", status)
+		}
+	}
+	one := func(pattern string) string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(s.folder, "state", pattern))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s: %q %v", pattern, found, err)
+		}
+		return found[0]
+	}
+	stop()
+	if err := os.Remove(one("marks/marker.manifest.*")); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	s.awaitLog("gatepost state import")
+	s.recipient("nina@new.test", "250")
+	one("marks.corrupt-*")
+	stop()
+	if err := os.Rename(one("marks/marker.format-version.*"), filepath.Join(s.folder, "state", "marks", "marker.format-version.000900.999")); err != nil {
+		t.Fatal(err)
+	}
+	if text, status := s.command("serve"); status != noRestart || !strings.Contains(text, "written by a later release") {
+		t.Errorf("status %d: %s", status, text)
+	}
+	one("marks/marker.manifest.*")
+	one("marks.corrupt-*")
 }
