@@ -47,8 +47,7 @@ friends.test                      MX   10 mail.friends.test
 demo._domainkey.friends.test      TXT  v=DKIM1; k=ed25519; p=%s
 _dmarc.friends.test               TXT  v=DMARC1; p=reject
 
-# A sender without SPF: suspicious enough to be greylisted.
-198.51.100.20                     PTR  host.newcomer.test
+# A sender without SPF, whose host has no name in the reverse DNS: suspicious enough to be greylisted.
 host.newcomer.test                A    198.51.100.20
 newcomer.test                     MX   10 host.newcomer.test
 

@@ -95,7 +95,7 @@ func listed(s *Stage) error {
 }
 
 func greylisted(s *Stage) error {
-	s.Paper.Say("newcomer.test publishes no SPF record: suspicious enough to ask it to come back.")
+	s.Paper.Say("newcomer.test publishes no SPF record, and its host has no name: suspicious enough to ask it to come back.")
 	message := "From: Nina <nina@newcomer.test>\r\nTo: alice@example.org\r\nSubject: Hello\r\n\r\nNice to meet you.\r\n"
 	attempt := func() (*player, wire.Reply) {
 		p := as(s.Paper, s.Address, "198.51.100.20")
