@@ -61,7 +61,7 @@ func (s *service) start(ctx context.Context) (err error) {
 	if s.predecessor != nil {
 		err = s.predecessor.succeed(ctx, h, accept)
 	} else if err = h.openForOperators(); err == nil {
-		accept()
+		err = h.checkServing(ctx, accept()) // a reload that comes at once finds all listeners
 	}
 	if err != nil {
 		s.predecessor.failed(err) // before the rest is closed: nothing is waited for
