@@ -32,7 +32,9 @@ func grant(file string, c *config.Config) confine.Grant {
 	for _, name := range files(c) {
 		g.ReadFile(name)
 	}
-	g.ExecuteFolder(filepath.Dir(ownBinary))
+	if ownBinary != "" { // without /proc nobody knows
+		g.ExecuteFolder(filepath.Dir(ownBinary))
+	}
 	if isDynamic(ownBinary) {
 		for _, folder := range []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64"} {
 			g.ExecuteFolder(folder)

@@ -237,3 +237,30 @@ func TestConfinedToFilesOfTheConfiguration(t *testing.T) {
 		})
 	}
 }
+
+func TestCredentialsAreTheServicesAlone(t *testing.T) {
+	s := startServe(t, "confine: off\n")
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := t.TempDir()
+	write(t, filepath.Join(credentials, "mx.key"), "abc\n")
+	s.signal(syscall.SIGTERM)
+	s.exit()
+	write(t, s.file, string(text)+"filters:\n  dnsbl:\n    zones:\n      - {zone: dq.example.net, codes: {127.0.0.2: 4}, key: 'credential:mx.key'}\n")
+	output, status := s.command("serve")
+	if status != 1 || !strings.Contains(output, "credentials are missing: mx.key") {
+		t.Errorf("status %d: %s", status, output)
+	}
+	if output, status := s.command("check"); status != 0 || !strings.Contains(output, "known to the service alone") {
+		t.Errorf("status %d: %s", status, output)
+	}
+	command := exec.Command("gatepost", "serve", "-c", s.file)
+	command.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+credentials)
+	s.runCommand(command)
+	if log := s.log.String(); strings.Contains(log, "abc") {
+		t.Error("the secret is in the log")
+	}
+	s.reload("the new configuration is in force")
+}

@@ -258,6 +258,10 @@ func (s *candidate) awaitStep(step <-chan struct{}, late string) error {
 	case <-s.house.succession.ends():
 		return errEnding
 	case <-s.ended:
+		select {
+		case <-s.link.Done(): // what it has said before has been heard
+		case <-time.After(time.Second):
+		}
 	case <-s.link.Done():
 		select {
 		case <-s.ended:
