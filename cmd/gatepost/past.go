@@ -183,9 +183,11 @@ func (p *progress) at(t time.Time) {
 	}
 }
 
+// end removes the bar, also one that is not full: a journal ends before now. SetTotal does nothing to a bar that began with
+// a total, and Wait would have no end.
 func (b *bar) end() {
 	if b.bar != nil {
-		b.bar.SetTotal(-1, true)
+		b.bar.Abort(true)
 		b.container.Wait()
 	}
 }
