@@ -89,6 +89,12 @@ type Attempt struct {
 	Failed bool // it did not answer; such mail passes
 }
 
+// Notes of ours on what was kept; no word of them is anybody else's.
+const (
+	NoteKept   = "kept in quarantine"
+	NoteCopied = "a copy is in quarantine"
+)
+
 // AttemptBehindRecipients stands for an attempt at DATA or at the end of the message.
 const AttemptBehindRecipients = -1
 

@@ -26,7 +26,7 @@ func (s *session) quarantine(v policy.Verdict, edits policy.Edits) {
 		return
 	}
 	s.server.metrics.Kept.Add(1)
-	s.answer(wire.NewReply(250, "2.0.0", v.Reply.Text), policy.Ending{Ours: true, Note: "kept in quarantine", Kept: s.tx.envelope.ID})
+	s.answer(wire.NewReply(250, "2.0.0", v.Reply.Text), policy.Ending{Ours: true, Note: policy.NoteKept, Kept: s.tx.envelope.ID})
 }
 
 // keepCopy keeps what is refused. The reply does not depend on it: the sender is told the truth either way.
@@ -36,7 +36,7 @@ func (s *session) keepCopy(v policy.Verdict, edits policy.Edits, e *policy.Endin
 		s.log().Warn("no copy of a refused message was kept", "transaction", s.tx.envelope.ID, "error", err)
 		return
 	}
-	e.Note, e.Kept = "a copy is in quarantine", s.tx.envelope.ID
+	e.Note, e.Kept = policy.NoteCopied, s.tx.envelope.ID
 }
 
 var errNoQuarantine = errors.New("there is no quarantine")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -169,5 +170,24 @@ func TestAKeyedJournalIsSearched(t *testing.T) {
 	writeAll(t, c, r) // the key is used again
 	if find("alice.example@example.com") != 2 {
 		t.Error("the second start has made another key")
+	}
+}
+
+// A sender of the name "a" does not take the article out of a note of ours; what a server said stays hidden.
+func TestNotesOfOursStandAsTheyAre(t *testing.T) {
+	folder := t.TempDir()
+	c := testConfig(folder)
+	c.Addresses = Cut
+	records := someRecords(2)
+	for i, note := range []string{policy.NoteCopied, "refused: 550 a is unknown"} {
+		records[i].Envelope.ReversePath, records[i].Ending.Note = "a@example.com", note
+	}
+	writeAll(t, c, records...)
+	var notes []string
+	for _, e := range readAll(t, folder, Query{}) {
+		notes = append(notes, e.Ending.Note)
+	}
+	if want := []string{policy.NoteCopied, "refused: 550 * is unknown"}; !slices.Equal(notes, want) {
+		t.Errorf("%q, want %q", notes, want)
 	}
 }

@@ -94,6 +94,15 @@ func (b *builder) session(s *filters.Session) {
 // foreign writes a text in which an address may stand.
 func (b *builder) foreign(s string) { b.text(b.disguise.text(s)) }
 
+// note hides nothing in words of ours: a sender of the name "a" must not take that article out of them.
+func (b *builder) note(s string) {
+	if s == policy.NoteKept || s == policy.NoteCopied {
+		b.text(s)
+		return
+	}
+	b.foreign(s)
+}
+
 func (b *builder) greeting(g *filters.Greeting) {
 	b.foreign(g.Name)
 	b.flag(g.Extended)
@@ -216,7 +225,7 @@ func (b *builder) ending(e *policy.Ending) {
 	b.text(e.Backend)
 	b.text(e.QueueID)
 	b.signed(e.Size)
-	b.foreign(e.Note)
+	b.note(e.Note)
 	b.text(e.Normalized)
 	b.flag(e.Digest != [32]byte{})
 	if e.Digest != [32]byte{} {
