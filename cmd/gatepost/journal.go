@@ -16,8 +16,10 @@ import (
 
 	"gatepost/filters"
 	"gatepost/filters/all"
+	"gatepost/policy"
 	"gatepost/proxy/config"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/telemetry"
 	"gatepost/rules"
 )
 
@@ -187,7 +189,11 @@ func entryLine(e *journal.Entry) string {
 		return changeLine(e)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %-16s %-8s", local(e.End), e.ID, e.Verdict)
+	verdict := e.Verdict
+	if e.Kind == policy.SessionRecord && verdict == telemetry.Abandon.String() {
+		verdict = "ended" // nobody has given up anything
+	}
+	fmt.Fprintf(&b, "%s  %-16s %-8s", local(e.End), e.ID, verdict)
 	if e.Session != nil {
 		fmt.Fprintf(&b, " %s", e.Session.Client.Addr())
 	}
