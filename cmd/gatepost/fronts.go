@@ -61,7 +61,7 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		Limits:      c.Limits,
 		LineEndings: c.LineEndings,
 		Duplicates:  c.Duplicates,
-		Store:       &h.local, // of duplicates: they come back to where they were delivered
+		Store:       h.memory(c), // of duplicates: they may come back to another proxy of the site
 		Quarantine:  &h.keeper,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,

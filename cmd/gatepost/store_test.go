@@ -90,6 +90,33 @@ func TestASiteSeesThatItsStoreIsAway(t *testing.T) {
 	shows("/ready", "ready\n")
 }
 
+// A client that has not read the reply may try again elsewhere.
+func TestASiteSuppressesADuplicate(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	settings := settingsWithoutStore() + shares(redis, "dup") + "admin: off\nduplicates: suppress\nrules: []\n"
+	mx1, mx2 := startServeWith(t, settings), startServeWith(t, settings)
+	send := func(s *served) string {
+		c := s.dial()
+		defer c.conn.Close()
+		c.say("MAIL FROM:<nina@new.test>", "250")
+		c.say("RCPT TO:<alice@example.org>", "250")
+		c.say("DATA", "354")
+		return c.say("Subject: x\r\n\r\ny\r\n.", "250")
+	}
+	if reply := send(mx1); strings.Contains(reply, "delivered before") {
+		t.Fatal(reply)
+	}
+	redistest.Eventually(t, patience, func() error {
+		if found := redis.Must("KEYS", "dup2:delivery:*"); found == "[]" {
+			return errors.New("the store has not heard of the delivery")
+		}
+		return nil
+	})
+	if reply := send(mx2); !strings.Contains(reply, "delivered before") {
+		t.Errorf("at the other proxy: %s", reply)
+	}
+}
+
 func settingsWithoutStore() string {
 	return strings.Replace(settingsWithout("admin"), "store: {path: state}\n", "", 1)
 }
