@@ -14,6 +14,9 @@ type bareListener struct {
 	*net.TCPListener
 	file *os.File
 	raw  syscall.RawConn
+	// at is what clients connect to, if there is only one such address: to ask for it is one of the 14 system calls of a
+	// session that is refused at RCPT. Not valid: the listener takes connections to any address of the machine.
+	at netip.AddrPort
 }
 
 // bare prepares a listener. Its connections inherit TCP_NODELAY, which Go would set on each with a system call.
@@ -27,6 +30,9 @@ func bare(l net.Listener) (net.Listener, error) {
 		return nil, err
 	}
 	b := &bareListener{TCPListener: tcp, file: file}
+	if at := addrPort(tcp.Addr()); !at.Addr().IsUnspecified() {
+		b.at = at
+	}
 	if b.raw, err = file.SyscallConn(); err == nil {
 		err = b.writeAtOnce()
 	}
@@ -73,12 +79,16 @@ func (b *bareListener) acceptDescriptor() (a arrival, err error) {
 	case err != nil:
 		return arrival{}, os.NewSyscallError("accept4", err)
 	}
+	a.peer, a.local = socketAddr(from), b.at
+	if b.at.IsValid() {
+		return a, nil
+	}
 	at, err := syscall.Getsockname(a.fd)
 	if err != nil {
 		syscall.Close(a.fd)
 		return arrival{}, os.NewSyscallError("getsockname", err)
 	}
-	a.peer, a.local = socketAddr(from), socketAddr(at)
+	a.local = socketAddr(at)
 	return a, nil
 }
 
