@@ -63,6 +63,21 @@ func BenchmarkAttempt(b *testing.B) {
 	}
 }
 
+// BenchmarkFirstAttempt is what a stranger costs who is greylisted: a look at MAIL, the attempt at RCPT.
+func BenchmarkFirstAttempt(b *testing.B) {
+	s := million(b)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		keys := []string{fmt.Sprintf("stranger-%d", i%50_000)}
+		if _, err := s.Peek(b.Context(), "greylist", keys); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Attempt(b.Context(), "greylist", keys, terms); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkOpen(b *testing.B) {
 	s := million(b)
 	config := s.config

@@ -32,6 +32,11 @@ func decideRecords[T any](ctx context.Context, s *Store, space string, records [
 	for _, record := range records {
 		set = set.with(record)
 	}
+	if s.takeAtHand(d, set) {
+		defer s.mu.RUnlock()
+		defer s.marks.unlock(set)
+		return f(d)
+	}
 	return within(ctx, s, func() (T, error) {
 		s.marks.lock(set)
 		defer s.marks.unlock(set)
@@ -97,7 +102,7 @@ func (s *Store) lookup(record string, now time.Time) (m filters.Mark, onDisk boo
 		return filters.Mark{}, false
 	}
 	m, onDisk = s.disk.read(record)
-	if !s.disk.broken.Load() {
+	if m.Exists() == onDisk && !s.disk.broken.Load() { // what cannot be read is read again
 		s.marks.all[shardOf(record)].known.keep(record, m)
 	}
 	return live(m, now), onDisk
