@@ -27,7 +27,7 @@ func TestChild(t *testing.T) {
 	h := s.open(t, setup{})
 	h.ledger.foreign = true
 	h.wantSend(t, "before", "a", text, "250 ") // all files that are opened late are open now
-	limit := syscall.Rlimit{Cur: uint64(usage().files + 40), Max: 20000}
+	limit := syscall.Rlimit{Cur: uint64(openFiles() + 40), Max: 20000}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

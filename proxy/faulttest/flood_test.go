@@ -93,7 +93,7 @@ func TestFloodOfConnections(t *testing.T) {
 	}
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil {
-		count = min(count, (int(files.Cur)-usage().files-200)/2)
+		count = min(count, (int(files.Cur)-openFiles()-200)/2)
 	}
 	h := flooded(t, setup{extra: "  connections: 20000"})
 	m := watch()

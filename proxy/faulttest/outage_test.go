@@ -26,7 +26,7 @@ func TestOutages(t *testing.T) {
 		lasts = 30 * time.Second
 	}
 	s := newSite(t, &jumpingClock{})
-	before := usage()
+	before := s.usage()
 	clock := &jumpingClock{}
 	h := s.open(t, setup{relayed: true, clock: clock, extra: "duplicates: suppress",
 		backends: []backendtest.Behaviour{picky(), picky(withoutChunking...)}})
@@ -106,7 +106,7 @@ func TestOutages(t *testing.T) {
 	if accepted.Load() == 0 || reloads == 0 {
 		t.Error("no message was accepted at all, or nothing reloaded")
 	}
-	if err := before.restored(); err != nil {
+	if err := s.restored(before); err != nil {
 		t.Error(err)
 	}
 }
@@ -390,7 +390,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 		rounds = 500
 	}
 	s := newSite(t, filters.SystemClock{})
-	before := usage()
+	before := s.usage()
 	all := dialogues()
 	for round := range rounds {
 		d := all[r.IntN(len(all))]
@@ -424,7 +424,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 			t.Errorf("%s, round %d: %v", d.name, round, err)
 		}
 	}
-	if err := before.restored(); err != nil {
+	if err := s.restored(before); err != nil {
 		t.Error(err)
 	}
 }

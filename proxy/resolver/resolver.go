@@ -80,6 +80,14 @@ func (r *Resolver) Close() {
 	}
 }
 
+// Spare is how many sockets are kept for the next questions, at most 64 for each server on this machine.
+func (r *Resolver) Spare() (n int) {
+	for _, s := range r.servers {
+		n += s.spare.count()
+	}
+	return n
+}
+
 // LookupA implements [filters.Resolver].
 func (r *Resolver) LookupA(ctx context.Context, name string) ([]netip.Addr, error) {
 	a := r.lookup(ctx, nameKey(dns.TypeA, name))

@@ -50,6 +50,13 @@ func (s *spare) keep(conn net.Conn) {
 	s.conns = append(s.conns, conn)
 }
 
+// count is how many wait.
+func (s *spare) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // close closes them, and those that come later.
 func (s *spare) close() {
 	s.mu.Lock()
