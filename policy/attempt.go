@@ -29,9 +29,17 @@ func attemptable(env filters.Env) filters.Env {
 		env.Resolver = slowResolver{env.Resolver}
 	}
 	if _, ok := env.Store.(filters.Ready); !ok && env.Store != nil {
-		env.Store = slowStore{env.Store}
+		env.Store = slow(env.Store)
 	}
 	return env
+}
+
+// slow is a store that has to be waited for, and a ledger if that is one.
+func slow(store filters.Store) filters.Store {
+	if ledger, ok := store.(filters.Ledger); ok {
+		return slowLedger{slowStore{store}, ledger}
+	}
+	return slowStore{store}
 }
 
 // slowResolver is one that has to be waited for: in an attempt nothing is at hand.
@@ -70,6 +78,16 @@ func (s slowStore) Peek(ctx context.Context, space string, keys []string) ([]fil
 	return patiently(ctx, keys, func(ctx context.Context, keys []string) ([]filters.Mark, error) {
 		return s.Store.Peek(ctx, space, keys)
 	})
+}
+
+// slowLedger is one that remembers how things went, too.
+type slowLedger struct {
+	slowStore
+	filters.Ledger
+}
+
+func (l slowLedger) Standings(ctx context.Context, keys []string) ([]filters.Standing, error) {
+	return patiently(ctx, keys, l.Ledger.Standings)
 }
 
 // patiently looks something up, unless that would be in an attempt.
