@@ -133,6 +133,9 @@ type playing struct {
 
 func (s *playing) run() {
 	r := s.recording
+	if r.Reached == StepConnect && r.Refused == nil && r.Ours { // sent away at the door: no filter heard of it
+		return
+	}
 	s.facts.Set(clientGroup, clientFacts(s.session))
 	s.start(playContext, filters.AtConnect)
 	if r.Reached < StepGreet || !s.greet() || r.Reached < StepHelo && r.Refused == nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/rules"
 )
 
 // accepted is the first run of a session: is the peer the client?
@@ -76,7 +77,12 @@ func (s *session) connect() (w wait, waits bool) {
 	return wait{}, false
 }
 
+// turnAway sends a client away before it is greeted. It has a gate all the same, for the record: its reply has an id.
 func (s *session) turnAway(enhanced, text string) wait {
+	if s.gate == nil {
+		s.gate = s.service.Engine.NewGate(s.info, s.service.Runtime)
+	}
+	s.gate.HungUp(rules.Reply{Code: 421, Enhanced: enhanced, Text: text})
 	s.b.out = s.failure(421, enhanced, text).AppendTo(s.b.out)
 	s.note = "turned away"
 	return s.finish()

@@ -19,9 +19,10 @@ local function places(i) return KEYS[2 * i - 1], KEYS[2 * i], ARGV[#ARGV - count
 local function read(i)
   local own, bucket, field = places(i)
   local m = unpack_mark(redis.call('HGET', bucket, field), now)
-  if not m and own ~= bucket then
+  if m then
+    m.shares = true
+  elseif own ~= bucket then
     m = unpack_mark(redis.call('GET', own), now)
-    if m then m.own = true end
   end
   return m
 end
@@ -43,7 +44,8 @@ local function write(i, m)
     redis.call('HDEL', bucket, field) -- a pass that has expired
     return value
   end
-  if m.own then redis.call('DEL', own) end
+  -- What is at its own key may have expired, and would be back with a clock that is set back.
+  if own ~= bucket and not m.shares then redis.call('DEL', own) end
   redis.call('HSET', bucket, field, value)
   if redis.call('PTTL', bucket) < tonumber(left) then redis.call('PEXPIRE', bucket, left) end
   trim(bucket)

@@ -9,7 +9,7 @@ for i = 1, count do
     local m = {
       first = math.min(ours.first, theirs.first), last = math.max(ours.last, theirs.last),
       expires = math.max(ours.expires, theirs.expires), attempts = math.max(ours.attempts, theirs.attempts),
-      passed = math.max(ours.passed, theirs.passed), own = ours.own,
+      passed = math.max(ours.passed, theirs.passed), shares = ours.shares,
     }
     if m.first ~= ours.first or m.last ~= ours.last or m.expires ~= ours.expires or m.attempts ~= ours.attempts or m.passed ~= ours.passed then
       write(i, m)
