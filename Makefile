@@ -48,7 +48,7 @@ fuzz: ## fuzz every parser for a minute each (FUZZTIME=10m for longer)
 	@.ci/fuzz $(if $(filter 3000x,$(FUZZTIME)),1m,$(FUZZTIME))
 
 race: ## the tests under the race detector
-	@CGO_ENABLED=1 .ci/gotest $(BUILD)/race.log $(GO) test -v -race ./...
+	@CGO_ENABLED=1 .ci/gotest $(BUILD)/race.log $(GO) test -v -race -timeout 20m ./...
 
 test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=100000 for more, SEED=n to repeat)
 	@GATEPOST_FAULT_POSITIONS=$(FAULTS) GATEPOST_FAULT_SEED=$(SEED) .ci/gotest $(BUILD)/faults.log \

@@ -145,7 +145,7 @@ func TestGrowthIsSeen(t *testing.T) {
 	if row == nil {
 		t.Fatalf("no figure in:\n%s", out.String())
 	}
-	if grown, err := strconv.Atoi(row[1]); err != nil || grown < 32 || grown > 320 {
+	if grown, err := strconv.Atoi(row[1]); err != nil || grown < 32 || grown > 400 { // the race detector shadows each byte by eight and more
 		t.Errorf("a process that keeps 32 MiB has grown by %d MiB", grown)
 	}
 }

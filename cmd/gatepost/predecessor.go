@@ -77,7 +77,8 @@ func (p *predecessor) succeed(ctx context.Context, h *house, serve func() <-chan
 	if err := h.openForOperators(); err != nil {
 		return err
 	}
-	if err := p.link.Call(ctx, "served", nil, nil); err != nil {
+	// A predecessor without sessions may be gone before it has answered. Nobody is left then who could take anything back.
+	if err := p.link.Call(ctx, "served", nil, nil); err != nil && !errors.Is(err, handover.ErrLinkEnded) {
 		return fmt.Errorf("taking over: %w", err)
 	}
 	h.running.Go(func() {

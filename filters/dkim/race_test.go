@@ -1,0 +1,5 @@
+//go:build race
+
+package dkim
+
+func init() { poolsForget = true }
