@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,12 +72,28 @@ smtpd_end_of_data_restrictions = `+s.policyServer+`
 	s.write(t, "/etc/postfix/master.cf", postfixServices(t, s))
 	os.Remove(filepath.Join(s.root, "var/lib/postfix/master.lock"))
 	s.emptyFolder(t, "/var/lib/postfix", "postfix")
+	emptyQueues(t, s)
 	s.call(t, fmt.Sprintf(`
 echo %q | saslpasswd2 -p -c -u example.org %s
 chown postfix /etc/sasldb2
 postfix check 2>/dev/null || true # ownership of files that nobody uses here
 `, userPassword, userName))
 	s.serve(t, "/usr/lib/postfix/sbin/master -d -c /etc/postfix &")
+}
+
+// emptyQueues removes what the Postfix of a test before has not delivered: it would arrive here.
+func emptyQueues(t *testing.T, s *site) {
+	for _, queue := range []string{"maildrop", "incoming", "active", "deferred", "hold", "corrupt"} {
+		err := filepath.WalkDir(filepath.Join(s.root, "var/spool/postfix", queue), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.Type().IsRegular() {
+				return os.Remove(path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // postfixServices is the distributed master.cf, with a service for Gatepost in place of the one at port 25.
