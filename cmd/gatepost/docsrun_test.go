@@ -71,6 +71,9 @@ func reasonAgainst(line shellLine, targets []string) (reason string, err error) 
 // Every line of the shell in the manual: ours are held against the commands that there are, and run in front of a proxy
 // that serves; of others it is told why they are not.
 func TestShellLinesOfTheManual(t *testing.T) {
+	if underRace {
+		t.Skip("its processes are those of other tests; the race detector makes a minute of it")
+	}
 	house := newDocumentedHouse(t)
 	targets := makeTargets(t)
 	run, parsed, left := 0, 0, map[string]int{}
