@@ -68,6 +68,9 @@ func reasonAgainst(line shellLine, targets []string) (reason string, err error) 
 	return reason, nil
 }
 
+// underRace tells that the race detector makes all ten times as slow.
+var underRace bool
+
 // Every line of the shell in the manual: ours are held against the commands that there are, and run in front of a proxy
 // that serves; of others it is told why they are not.
 func TestShellLinesOfTheManual(t *testing.T) {

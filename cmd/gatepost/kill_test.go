@@ -20,9 +20,6 @@ import (
 	"gatepost/proxy/journal"
 )
 
-// underRace tells that the race detector makes all ten times as slow.
-var underRace bool
-
 // mayForget is how old what a kill takes along may be: what store and journal promise.
 const mayForget = time.Second
 
@@ -55,10 +52,7 @@ type told struct {
 // TestKill9UnderLoad kills the process at random moments, while clients of every kind are at work, and looks after each
 // start at what the last process had promised. GATEPOST_KILLS says how often, GATEPOST_KILL_SEED repeats.
 func TestKill9UnderLoad(t *testing.T) {
-	kills, seed := 15, uint64(time.Now().UnixNano())
-	if underRace {
-		kills = 5
-	}
+	kills, seed := 5, uint64(time.Now().UnixNano())
 	if n, err := strconv.Atoi(os.Getenv("GATEPOST_KILLS")); err == nil {
 		kills = n
 	}
