@@ -131,7 +131,7 @@ func (k *killed) killUnderLoad() {
 var kinds = []string{"good.test", "good.test", "grey.test", "kept.test", "copy.test"}
 
 // lettered makes a word of a number: greylisting takes senders that differ in numbers, decimal or
-// hexadecimal, for one.
+// hexadecimal, for one, and all words of six letters without a vowel: hence two words.
 var lettered = strings.NewReplacer("0", "g", "1", "h", "2", "i", "3", "j", "4", "k", "5", "l", "6", "m", "7", "n", "8", "o", "9", "p")
 
 // send sends one message; false: the process is gone.
@@ -139,7 +139,7 @@ func (k *killed) send(rng *rand.Rand) (alive bool) {
 	k.mu.Lock()
 	k.next++
 	kind := kinds[rng.IntN(len(kinds))]
-	sender := lettered.Replace(strconv.Itoa(k.next)) + "@" + kind
+	sender := lettered.Replace(fmt.Sprintf("%03d.%03d", k.next/1000, k.next%1000)) + "@" + kind
 	k.told[sender] = told{}
 	k.mu.Unlock()
 	code, alive := k.letter(sender, kind != "copy.test")
@@ -261,7 +261,7 @@ func (k *killed) lastAnswer(killed time.Time) (last time.Time) {
 	return last
 }
 
-var senderPattern = regexp.MustCompile(`[g-p]+@[a-z]+\.test`)
+var senderPattern = regexp.MustCompile(`[g-p]+\.[g-p]+@[a-z]+\.test`)
 
 // marks are the senders that the running process remembers.
 func (k *killed) marks() map[string]bool {
