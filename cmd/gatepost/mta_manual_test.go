@@ -44,6 +44,8 @@ func TestMTACommandsOfTheManual(t *testing.T) {
 			if !ok {
 				t.Fatal("there is no way back")
 			}
+			s.putBackAfter(t, c.file)
+			s.putBackAfter(t, "/etc/mail/sendmail.cf")
 			s.write(t, c.file, c.before)
 			s.write(t, "/etc/mail/sendmail.cf", "")
 			s.call(t, onTheMailServer(t, page, do))
@@ -62,6 +64,19 @@ func TestMTACommandsOfTheManual(t *testing.T) {
 			}
 		})
 	}
+}
+
+// putBackAfter leaves a file below the root to other tests as its package brought it.
+func (s *site) putBackAfter(t *testing.T, path string) {
+	path = filepath.Join(s.root, path)
+	was, err := os.ReadFile(path)
+	t.Cleanup(func() {
+		if err != nil {
+			os.Remove(path)
+			return
+		}
+		write(t, path, string(was))
+	})
 }
 
 // onTheMailServer is the script of a page, without what asks a running service.
