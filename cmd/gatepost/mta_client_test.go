@@ -94,9 +94,14 @@ func (c *mtaClient) message(body, want string) string {
 
 func (c *mtaClient) startTLS() {
 	c.t.Helper()
+	c.startTLSWith(anyCertificate)
+}
+
+func (c *mtaClient) startTLSWith(config *tls.Config) {
+	c.t.Helper()
 	c.say("EHLO client.example.net", "250")
 	c.say("STARTTLS", "220")
-	secure := tls.Client(c.conn, anyCertificate)
+	secure := tls.Client(c.conn, config)
 	if err := secure.Handshake(); err != nil {
 		c.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"net"
@@ -99,6 +100,7 @@ rules:
   - {name: void, when: 'header("Subject") == "void"', then: discard}
   - {name: one, when: 'true', then: tag, header: "X-One: {client.ip} {helo.name} name={client.name} {client.submission}"}
   - {name: two, when: 'message.size > 0', then: tag, header: "X-Two: {helo.tls_version} {helo.user} {client.authenticated} {message.size}"}
+  - {name: three, when: 'helo.client_cert != ""', then: tag, header: "X-Three: {helo.client_cert}"}
 `, s.milterAddress, folder, serveDNS(t, s.front), startReaddresser(t)))
 	s.runCalled(t, s.milterAddress)
 }
@@ -234,7 +236,7 @@ var milterCases = []struct {
 		}
 	}},
 	{"XCLIENT", &postfix, milterXCLIENT},
-	{"TLS and AUTH", &postfix, milterAUTH},
+	{"TLS and AUTH", nil, milterAUTH},
 	{"without SMTP", &postfix, milterWithoutSMTP},
 	{"a refused recipient without SMTP", &postfix, milterRefusedWithoutSMTP},
 	{"an unknown command", nil, func(t *testing.T, s *site) {
@@ -340,16 +342,28 @@ func milterXCLIENT(t *testing.T, s *site) {
 	}
 }
 
+// milterAUTH signs in behind TLS with a certificate that the MTA trusts. Postfix tells a milter the user's realm and the
+// certificate's common name, sendmail the name as it was given and the whole subject. Only Postfix can be told that the
+// client is somebody else, whom nothing but AUTH makes a user.
 func milterAUTH(t *testing.T, s *site) {
-	c := s.dialByXCLIENT(t, stranger, "220")
-	c.startTLS()
+	c, client, user, subject := s.dialServer(t), s.front.host, userName, "/CN="+s.back.host
+	if s.mta == &postfix {
+		c, client, user, subject = s.dialByXCLIENT(t, stranger, "220"), stranger, userName+"@example.org", s.back.host
+	}
+	folder := filepath.Join(s.root, s.certificate)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.startTLSWith(&tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}})
 	c.say("EHLO client.example.net", "250")
 	c.say("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+userName+"\x00"+userPassword)), "235")
 	c.say("MAIL FROM:<bob@example.net>", "250")
 	c.say("RCPT TO:<alice@example.org>", "250")
 	c.message(header+"Subject: auth\r\n\r\nx\r\n", "250")
 	m := s.message(t)
-	for _, want := range []string{"X-One: " + stranger + " client.example.net name=unknown true\n", "X-Two: TLSv1.3 " + userName + "@example.org true "} {
+	for _, want := range []string{"X-One: " + client + " client.example.net name=", " true\n",
+		"X-Two: TLSv1.3 " + user + " true ", "X-Three: " + subject + "\n"} {
 		if !bytes.Contains(m, []byte(want)) {
 			t.Errorf("no %q in\n%s", want, m)
 		}

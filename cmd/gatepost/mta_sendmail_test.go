@@ -3,13 +3,14 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"gatepost/proxy/backend"
 )
 
-//mta:packages sendmail-bin sendmail-cf m4 iproute2
+//mta:packages sendmail-bin sendmail-cf m4 iproute2 sasl2-bin libsasl2-modules
 
 var sendmail = mta{
 	name:    "sendmail",
@@ -31,7 +32,7 @@ func startSendmail(t *testing.T, s *site) {
 		"define(`confDOMAIN_NAME', `mx.example.org')\ndefine(`QUEUE_DIR', `/var/spool/mqueue')\n"+
 		"define(`LOCAL_MAILER_PATH', `/bin/sh')\ndefine(`LOCAL_MAILER_FLAGS', `SPhn9')\n"+
 		"define(`LOCAL_MAILER_ARGS', `sh /usr/local/bin/to-maildir "+s.box+" $u')\n"+
-		s.inputFilter()+
+		s.inputFilter()+s.signIn(t)+
 		"MAILER(`local')\nMAILER(`smtp')\nLOCAL_CONFIG\nCwexample.org\nHSubject: $>CheckSubject\n"+
 		"LOCAL_RULESETS\nSCheckSubject\nRrefuse me\t$#error $@ 5.7.1 $: \"553 no such subject here\"\n")
 	s.write(t, "/usr/local/bin/to-maildir", "umask 077\nmkdir -p $1/tmp $1/new\ncat >$1/tmp/$$ && mv $1/tmp/$$ $1/new/$$\n")
@@ -43,6 +44,20 @@ func startSendmail(t *testing.T, s *site) {
 	s.emptyFolder(t, "/var/lib/sendmail", "root")
 	s.call(t, "chmod 700 /var/spool/mqueue; m4 /etc/mail/test.mc >/etc/mail/sendmail.cf")
 	s.serve(t, "/usr/libexec/sendmail/sendmail -bD -C /etc/mail/sendmail.cf &")
+}
+
+// signIn has sendmail offer TLS and AUTH where it calls a milter. It reads no password file that others may read.
+func (s *site) signIn(t *testing.T) string {
+	if s.milter == "" {
+		return ""
+	}
+	s.write(t, "/etc/mail/sasl/Sendmail.conf", "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: /etc/mail/sasl/users\n")
+	s.call(t, fmt.Sprintf("rm -f /etc/mail/sasl/users; echo %q | saslpasswd2 -p -c -f /etc/mail/sasl/users -u example.org %s; "+
+		"chmod 600 /etc/mail/sasl/users; chmod 700 /etc/mail/sasl", userPassword, userName))
+	return "define(`confSERVER_CERT', `" + s.certificate + "/cert.pem')\ndefine(`confSERVER_KEY', `" + s.certificate + "/key.pem')\n" +
+		"define(`confCACERT', `" + s.certificate + "/cert.pem')\ndefine(`confCACERT_PATH', `" + s.certificate + "')\n" +
+		"define(`confSASL_CONFIG_PATH', `/etc/mail/sasl')\ndefine(`confAUTH_REALM', `example.org')\n" +
+		"define(`confAUTH_MECHANISMS', `PLAIN LOGIN')\n"
 }
 
 // inputFilter has sendmail call the milter, and defer mail without it.
