@@ -22,14 +22,17 @@ const (
 // nameServer answers from a small zone in which the clients are all that they should be: not listed, with names that
 // lead back to them, allowed by SPF, with a key and a DMARC policy.
 type nameServer struct {
-	udp, tcp *dns.Server
-	serving  sync.WaitGroup
-	records  map[dns.Question][]string // rdata
+	udp     *net.UDPConn
+	tcp     *dns.Server
+	serving sync.WaitGroup
+	records map[dns.Question][]dns.RR
+	nothing dns.RR // SOA, says for how long it may be remembered that there is nothing (RFC 2308)
 }
 
 // startNameServer listens on one port of 127.0.0.1, UDP and TCP.
 func startNameServer(keyRecord string) (*nameServer, error) {
-	s := &nameServer{records: map[dns.Question][]string{}}
+	s := &nameServer{records: map[dns.Question][]dns.RR{}}
+	s.nothing = mustRecord(fmt.Sprintf(". %d IN SOA ns.invalid. hostmaster.invalid. 1 3600 600 86400 %d", ttl, ttl))
 	s.add("example.net.", dns.TypeMX, "10 client.example.net.")
 	s.add("example.net.", dns.TypeA, "127.0.0.10")
 	s.add("example.net.", dns.TypeTXT, `"v=spf1 ip4:127.0.0.0/8 -all"`)
@@ -43,7 +46,16 @@ func startNameServer(keyRecord string) (*nameServer, error) {
 
 func (s *nameServer) add(name string, kind uint16, rdata string) {
 	q := dns.Question{Name: name, Qtype: kind, Qclass: dns.ClassINET}
-	s.records[q] = append(s.records[q], rdata)
+	s.records[q] = append(s.records[q], mustRecord(fmt.Sprintf("%s %d IN %s %s", name, ttl, dns.TypeToString[kind], rdata)))
+}
+
+// mustRecord reads one of our own records.
+func mustRecord(line string) dns.RR {
+	record, err := dns.NewRR(line)
+	if err != nil {
+		panic(err)
+	}
+	return record
 }
 
 // quoted writes a long text as the strings of at most 255 bytes that a TXT record consists of.
@@ -62,93 +74,93 @@ func (s *nameServer) listen() error {
 	if err != nil {
 		return err
 	}
-	packets, err := net.ListenPacket("udp", addr.String())
-	if err != nil {
+	if s.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr)); err != nil {
 		return err
 	}
 	stream, err := net.Listen("tcp", addr.String())
 	if err != nil {
-		packets.Close()
+		s.udp.Close()
 		return err
 	}
-	ready := make(chan struct{}, 2)
-	started := func() { ready <- struct{}{} }
-	s.udp = &dns.Server{PacketConn: packets, Handler: s, NotifyStartedFunc: started}
-	s.tcp = &dns.Server{Listener: stream, Handler: s, NotifyStartedFunc: started}
-	s.serving.Go(func() { s.udp.ActivateAndServe() })
+	ready := make(chan struct{})
+	s.tcp = &dns.Server{Listener: stream, Handler: s, NotifyStartedFunc: func() { close(ready) }}
+	s.serving.Go(s.serveUDP)
 	s.serving.Go(func() { s.tcp.ActivateAndServe() })
-	for range 2 { // a shutdown that overtakes the start would find nothing to stop
-		select {
-		case <-ready:
-		case <-time.After(10 * time.Second):
-			return fmt.Errorf("the DNS server on %s does not start", packets.LocalAddr())
-		}
+	select { // a shutdown that overtakes the start would find nothing to stop
+	case <-ready:
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("the DNS server on %s does not start", addr)
 	}
-	return nil
 }
 
-func (s *nameServer) addr() string { return s.udp.PacketConn.LocalAddr().String() }
+func (s *nameServer) addr() string { return s.udp.LocalAddr().String() }
 
 func (s *nameServer) close() {
-	s.udp.Shutdown()
+	s.udp.Close()
 	s.tcp.Shutdown()
 	s.serving.Wait()
 }
 
-// ServeDNS implements [dns.Handler].
-func (s *nameServer) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
-	reply := new(dns.Msg).SetReply(question)
-	reply.Authoritative, reply.RecursionAvailable = true, true
-	q := question.Question[0]
-	q.Name = strings.ToLower(q.Name)
-	for _, rdata := range s.answer(q) {
-		record, err := dns.NewRR(fmt.Sprintf("%s %d IN %s %s", q.Name, ttl, dns.TypeToString[q.Qtype], rdata))
+// serveUDP answers one question after the other. A dns.Server has a goroutine and a deadline for each, and takes as much
+// processor time as the proxy that asks.
+func (s *nameServer) serveUDP() {
+	room := make([]byte, 4096)
+	for {
+		n, from, err := s.udp.ReadFromUDPAddrPort(room)
 		if err != nil {
-			reply.Rcode = dns.RcodeServerFailure
-			break
+			return
 		}
-		reply.Answer = append(reply.Answer, record)
-	}
-	if len(reply.Answer) == 0 {
-		s.nothing(reply, q.Name)
-	}
-	if w.LocalAddr().Network() == "udp" {
+		var question dns.Msg
+		if question.Unpack(room[:n]) != nil || len(question.Question) != 1 {
+			continue
+		}
+		reply := s.reply(&question)
 		size := dns.MinMsgSize
 		if o := question.IsEdns0(); o != nil {
 			size = max(size, int(o.UDPSize()))
 			reply.SetEdns0(o.UDPSize(), false)
 		}
 		reply.Truncate(size)
+		if packed, err := reply.PackBuffer(room); err == nil {
+			s.udp.WriteToUDPAddrPort(packed, from)
+		}
 	}
-	w.WriteMsg(reply)
 }
 
-func (s *nameServer) answer(q dns.Question) []string {
+// ServeDNS implements [dns.Handler], over TCP.
+func (s *nameServer) ServeDNS(w dns.ResponseWriter, question *dns.Msg) { w.WriteMsg(s.reply(question)) }
+
+func (s *nameServer) reply(question *dns.Msg) *dns.Msg {
+	reply := new(dns.Msg).SetReply(question)
+	reply.Authoritative, reply.RecursionAvailable = true, true
+	q := question.Question[0]
+	q.Name = strings.ToLower(q.Name)
+	if reply.Answer = s.answer(q); len(reply.Answer) == 0 {
+		if !s.exists(q.Name) {
+			reply.Rcode = dns.RcodeNameError
+		}
+		reply.Ns = []dns.RR{s.nothing}
+	}
+	return reply
+}
+
+func (s *nameServer) answer(q dns.Question) []dns.RR {
+	header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: ttl}
 	switch q.Qtype {
 	case dns.TypePTR:
 		if client, ok := reversedClient(q.Name); ok {
-			return []string{nameOf(client)}
+			return []dns.RR{&dns.PTR{Hdr: header, Ptr: nameOf(client)}}
 		}
 	case dns.TypeA:
 		if name, ok := strings.CutSuffix(q.Name, "."+publicList+"."); ok && name != "1.0.0.127" { // RFC 5782, 5
-			return []string{"127.0.0.2"}
+			return []dns.RR{&dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 2)}}
 		}
 		if client, ok := namedClient(q.Name); ok {
-			return []string{client.String()}
+			return []dns.RR{&dns.A{Hdr: header, A: client.AsSlice()}}
 		}
 	}
 	return s.records[q]
-}
-
-// nothing says whether the name exists, and for how long that holds (RFC 2308).
-func (s *nameServer) nothing(reply *dns.Msg, name string) {
-	if !s.exists(name) {
-		reply.Rcode = dns.RcodeNameError
-	}
-	soa, err := dns.NewRR(fmt.Sprintf(". %d IN SOA ns.invalid. hostmaster.invalid. 1 3600 600 86400 %d", ttl, ttl))
-	if err == nil {
-		reply.Ns = append(reply.Ns, soa)
-	}
 }
 
 func (s *nameServer) exists(name string) bool {
