@@ -89,7 +89,7 @@ func (g *Gate) ending(note string) Ending {
 // tell lets the filters that want to know hear how something ended.
 func (g *Gate) tell(outcome filters.Outcome) {
 	if g.play != nil {
-		g.play.tell(g, outcome)
+		g.play.tell(g, outcome, false)
 		return
 	}
 	if len(g.engine.witnesses) == 0 {

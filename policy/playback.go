@@ -32,7 +32,7 @@ var unplayed = &run{}
 // start plays what an observation found. One that was not recorded is under way for ever: a rule that needs it asks for
 // it (lacks), others go on.
 func (p *playback) start(g *Gate, o *observation) {
-	if sim := p.player.simulation; sim != nil && sim.Simulates(o.filter) {
+	if sim := p.player.simulation; sim != nil && sim.Simulates(o.filter, o.stage) {
 		v := g.view()
 		facts, err, ok := sim.Look(o.filter, o.stage, v, func() (any, error) { return o.call(context.Background(), v) })
 		if errors.Is(err, ErrUntold) {

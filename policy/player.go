@@ -19,16 +19,18 @@ type Player struct {
 // Simulation stands for filters that remember: what they find depends on what was decided before. It is called on the
 // player's goroutine, in the order of the recordings.
 type Simulation interface {
-	// Simulates tells whether Look is to be asked about a filter at all.
-	Simulates(filter string) bool
+	// Simulates tells whether Look is to be asked about an observation at all.
+	Simulates(filter string, stage filters.Stage) bool
 	// Look finds out what a filter would have found; look asks the engine's own. With ok false what was recorded stands,
 	// with ErrUntold nothing is known.
 	Look(filter string, stage filters.Stage, v filters.View, look func() (any, error)) (facts any, err error, ok bool)
 	// Attempt does what [filters.Greylister] does. recorded is nil if no attempt was recorded, whole tells that all is known
 	// that the greylister looks at. With known false it cannot be told.
 	Attempt(v filters.View, recorded *Attempt, whole bool) (state filters.GreylistState, known bool)
-	// Concluded is told how recipients and messages ended under this engine.
-	Concluded(o *filters.Outcome)
+	// Concluded is told how recipients and messages ended under this engine. With supposed true that is what would have been
+	// expected of client and mail server, who did not come so far when it was recorded. Of a message that cannot be told, and
+	// of one that would not have been asked about, it is told nothing.
+	Concluded(o *filters.Outcome, supposed bool)
 }
 
 // ErrUntold is the answer of a [Simulation] that cannot know what a filter would have found.
@@ -62,6 +64,12 @@ func (r *Recording) Was() Play {
 		p.Recipients = append(p.Recipients, RecordedDecision{})
 	}
 	return p
+}
+
+// GivenUp tells whether the client ended the transaction without a reason of ours or the backend's.
+func (r *Recording) GivenUp() bool {
+	return r.Envelope != nil && r.Reply.Code == 0 && !r.Ours &&
+		!slices.ContainsFunc(r.Recipients, func(rcpt RecordedRecipient) bool { return rcpt.Reply.Code/100 != 2 })
 }
 
 // Same tells whether two plays came to the same actions and reply codes, whatever the words and the rules.
@@ -156,8 +164,8 @@ func (s *playing) run() {
 	s.play.bypassed = r.Bypassed.Transaction
 	if s.goesOn(StepMail, s.Mail(playContext, r.Envelope)) {
 		s.recipients()
-		s.conclude()
 	}
+	s.conclude()
 }
 
 func (s *playing) greet() bool {
@@ -279,27 +287,52 @@ func (s *playing) conclude() {
 	if s.play.missing != "" || s.out.Missing != "" {
 		return
 	}
+	outcome, supposed := s.ending()
+	s.play.tell(s.Gate, outcome, supposed)
+}
+
+// ending is how the message ended, and whether that is only supposed.
+func (s *playing) ending() (o filters.Outcome, supposed bool) {
 	r := s.recording
-	code, ours := r.Reply.Code, r.Ours
+	o = filters.Outcome{Kind: filters.MessageOutcome, Code: r.Reply.Code, Ours: r.Ours, Size: r.Size}
 	switch {
+	case s.likeThen(): // whatever it came to
 	case s.out.Refused != nil:
-		code, ours = s.out.Refused.Reply.Code, true
-	case r.stopped(): // it would have gone on, to the backend
-		code, ours = 250, false
-		if s.out.Accepted == 0 {
-			code = 0
-		}
+		o.Code, o.Ours, supposed = s.out.Refused.Reply.Code, true, s.out.Step > r.Reached
 	case s.out.Accepted == 0:
-		code, ours = 0, false
+		o.Code, o.Ours = 0, false
+	case r.stopped(): // it would have gone on, to the backend
+		o.Code, o.Ours, supposed = 250, false, true
+	case r.Reply.Code == 0: // it left, perhaps because of what became of a recipient
+		supposed = true
 	}
-	s.tell(filters.Outcome{Kind: filters.MessageOutcome, Code: code, Ours: ours, Size: r.Size, GivenUp: code == 0 && !ours && s.unhindered()})
+	o.GivenUp = o.Code == 0 && !o.Ours && s.unhindered()
+	return o, supposed
+}
+
+// likeThen tells whether the same was decided as when it was recorded.
+func (s *playing) likeThen() bool {
+	r, p := s.recording, &s.out
+	if (p.Refused == nil) != (r.Refused == nil) || p.Refused != nil && (p.Step != r.Reached || !p.Refused.same(r.Refused)) {
+		return false
+	}
+	for i := range p.Recipients {
+		then := &RecordedDecision{}
+		if r.Recipients[i].Ours {
+			then = &r.Recipients[i].RecordedDecision
+		}
+		if !p.Recipients[i].same(then) {
+			return false
+		}
+	}
+	return len(p.Recipients) == len(r.Recipients)
 }
 
 // tell stands for the gate's own.
-func (p *playback) tell(g *Gate, outcome filters.Outcome) {
-	if p.player.simulation != nil {
+func (p *playback) tell(g *Gate, outcome filters.Outcome, supposed bool) {
+	if p.player.simulation != nil && p.missing == "" {
 		outcome.View = g.view()
-		p.player.simulation.Concluded(&outcome)
+		p.player.simulation.Concluded(&outcome, supposed)
 	}
 }
 

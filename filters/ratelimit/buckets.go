@@ -130,6 +130,14 @@ func (b *buckets) allow(ctx context.Context, key bucketKey, l *limit, now time.T
 	return s.get(key, l, now).AllowN(now, 1), nil
 }
 
+// forget makes a bucket full.
+func (b *buckets) forget(key bucketKey) {
+	s := b.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, key)
+}
+
 // get returns the bucket of a key, a full one if there was none. s.mu is held.
 func (s *bucketShard) get(key bucketKey, l *limit, now time.Time) *rate.Limiter {
 	if bucket, ok := s.all[key]; ok {

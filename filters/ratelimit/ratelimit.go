@@ -119,6 +119,13 @@ func (f *Filter) Adopt(previous any) {
 	}
 }
 
+// What is looked at when, which is also what is counted when a recipient (atRcpt) or a message (atMail) has ended.
+var (
+	atConnect = []string{countConnections, countRefused, countAbandoned, countBytes} // of a client's limits
+	atMail    = []string{countMessages, countAbandoned, countBytes}
+	atRcpt    = []string{countRecipients, countRefused}
+)
+
 // Connect counts the connection.
 func (f *Filter) Connect(ctx context.Context, v filters.View) (*ConnectFacts, error) {
 	facts, now := withinLimits, f.time.at(f.clock.Now())
@@ -146,13 +153,13 @@ func (f *Filter) Connect(ctx context.Context, v filters.View) (*ConnectFacts, er
 
 // Mail looks whether a message may come.
 func (f *Filter) Mail(ctx context.Context, v filters.View) (*MailFacts, error) {
-	name, err := f.usedUp(ctx, &v, countMessages, countAbandoned, countBytes)
+	name, err := f.usedUp(ctx, &v, atMail)
 	return &MailFacts{name}, err
 }
 
 // Rcpt looks whether a recipient may come.
 func (f *Filter) Rcpt(ctx context.Context, v filters.View) (*RcptFacts, error) {
-	name, err := f.usedUp(ctx, &v, countRecipients, countRefused)
+	name, err := f.usedUp(ctx, &v, atRcpt)
 	return &RcptFacts{name}, err
 }
 
@@ -172,7 +179,7 @@ func (f *Filter) Foresees(v filters.View, n int) bool {
 }
 
 // usedUp names the first limit on one of the counts that has no token left.
-func (f *Filter) usedUp(ctx context.Context, v *filters.View, counts ...string) (name string, err error) {
+func (f *Filter) usedUp(ctx context.Context, v *filters.View, counts []string) (name string, err error) {
 	now := f.time.at(f.clock.Now())
 	for i := range f.limits {
 		l := &f.limits[i]

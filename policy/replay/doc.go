@@ -11,6 +11,8 @@
 // same attempts of a sender as they did then, what the greylister answered then stands, also where the journal begins in
 // the middle of a sender's history. From the first difference on, the real filter is asked, over a store in memory and a
 // clock that follows the journal (greylist.go). Where it cannot be told whether an attempt was made, nothing is told of the
-// same sender's next ones either. Rate limits: with the same limits what was recorded stands; with others
-// the real filter counts the recorded connections and messages anew (limits.go).
+// same sender's next ones either. Rate limits: what was recorded stands for a limit that is the same as then, until something
+// is counted otherwise, or may be. Then, and for other limits, the real filter counts the recorded connections, recipients
+// and messages anew, twice: all that may have come, and what surely has (limits.go, counts.go). Where the two say not the
+// same it cannot be told.
 package replay

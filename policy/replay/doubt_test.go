@@ -92,3 +92,91 @@ func TestTheUntoldPutADomainInDoubt(t *testing.T) {
 		}
 	}
 }
+
+// What may or may not have been counted towards a limit puts a client's next messages in doubt, until it does not matter any
+// more. What surely was counted otherwise than then is counted anew, also with the limits of then.
+func TestCountsInDoubt(t *testing.T) {
+	mailTo := func(wait time.Duration, ip, to string, last policy.Step) visit {
+		return visit{wait: wait, client: addr(ip), mails: []mail{{from: "a@pass.example", to: []string{to}, last: last}}}
+	}
+	const sure = "" // nothing is missing
+	for name, test := range map[string]struct {
+		old, tried          []string
+		messages, messages2 int64
+		many                bool
+		visits              []visit
+		missing             []string
+		refused             []bool // now
+	}{
+		"a recipient who was refused": {
+			old:      []string{`rcpt.local == "x" -> reject`, `ratelimit.message != "" -> defer`},
+			tried:    []string{`ratelimit.message != "" -> defer`},
+			messages: 1, messages2: 1,
+			visits: []visit{
+				mailTo(time.Minute, "192.0.2.1", "x@example.org", policy.StepEnd),
+				mailTo(time.Minute, "192.0.2.1", "y@example.org", policy.StepEnd),
+				mailTo(time.Minute, "198.51.100.1", "y@example.org", policy.StepEnd),
+				mailTo(time.Hour, "192.0.2.1", "y@example.org", policy.StepEnd),
+			},
+			missing: []string{"the mail server's answer to RCPT", "ratelimit.message", sure, sure},
+			refused: []bool{false, false, false, false},
+		},
+		"a client that perhaps only asked about a recipient": {
+			old:      []string{`ratelimit.message != "" -> greylist`},
+			tried:    []string{`ratelimit.message != "" -> greylist`},
+			messages: 1, messages2: 3,
+			visits: []visit{
+				mailTo(time.Minute, "192.0.2.1", "y@example.org", policy.StepEnd),
+				mailTo(time.Second, "192.0.2.1", "y@example.org", policy.StepRcpt), // greylisted then
+				mailTo(time.Second, "192.0.2.1", "y@example.org", policy.StepRcpt),
+				mailTo(time.Second, "192.0.2.1", "y@example.org", policy.StepRcpt),
+				mailTo(time.Hour, "192.0.2.1", "y@example.org", policy.StepEnd),
+			},
+			missing: []string{sure, sure, sure, "ratelimit.message", sure},
+			refused: []bool{false, false, false, false, false},
+		},
+		"a message that is refused now": {
+			old:      []string{`ratelimit.message != "" -> defer`},
+			tried:    []string{`rcpt.local == "x" -> reject`, `ratelimit.message != "" -> defer`},
+			messages: 1, messages2: 1,
+			visits: []visit{
+				mailTo(time.Minute, "192.0.2.1", "x@example.org", policy.StepEnd),
+				mailTo(time.Minute, "192.0.2.1", "y@example.org", policy.StepEnd), // deferred then
+				mailTo(time.Hour, "192.0.2.1", "y@example.org", policy.StepEnd),
+				mailTo(time.Minute, "192.0.2.1", "y@example.org", policy.StepEnd), // deferred then as now
+			},
+			missing: []string{sure, "the mail server's answer to RCPT", sure, sure},
+			refused: []bool{true, false, false, true},
+		},
+		"a client that was sent away before MAIL, and might have been of any domain": {
+			old:      []string{`in_network(client.ip, "192.0.2.0/24") -> defer; at: helo`},
+			tried:    []string{`ratelimit.message != "" -> defer`},
+			messages: 1, messages2: 2, many: true,
+			visits: []visit{
+				mailTo(time.Minute, "192.0.2.1", "x@example.org", policy.StepEnd), // only its session is recorded
+				mailTo(time.Minute, "198.51.100.1", "y@example.org", policy.StepEnd),
+				mailTo(time.Hour, "198.51.100.1", "y@example.org", policy.StepEnd),
+			},
+			missing: []string{"ratelimit.message", sure},
+			refused: []bool{false, false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old := &site{delay: 5 * time.Minute, messages: test.messages, rules: test.old, manyLimits: test.many}
+			tried := &site{delay: 5 * time.Minute, messages: test.messages2, rules: test.tried, manyLimits: test.many}
+			m := NewMemory()
+			b := New(tried.compile(t, m, m.Clock()), m)
+			var missing []string
+			var refused []bool
+			for _, r := range history(t, old, test.visits) {
+				if b.Add(r); r.Envelope != nil {
+					missing = append(missing, b.Last().Missing)
+					refused = append(refused, len(b.Last().Recipients) > 0 && b.Last().Recipients[0].Action != 0)
+				}
+			}
+			if !slices.Equal(missing, test.missing) || !slices.Equal(refused, test.refused) {
+				t.Errorf("missing %q, want %q\nrefused %v, want %v", missing, test.missing, refused, test.refused)
+			}
+		})
+	}
+}

@@ -17,10 +17,9 @@ var _ policy.Simulation = (*simulation)(nil)
 func newSimulation(e *policy.Engine, m *Memory) *simulation {
 	s := &simulation{
 		grey:   greylisting{memory: m, settings: e.Settings().Greylist, diverged: map[string]bool{}, doubted: map[string]bool{}},
-		limits: limiting{settings: e.Settings().RateLimit, connections: map[string]looked{}},
+		limits: newLimiting(e, m.clock),
 	}
 	s.grey.filter, _ = e.Filter("greylist").(filters.Greylister)
-	s.limits.witness, _ = e.Filter("ratelimit").(filters.Witness)
 	return s
 }
 
@@ -35,14 +34,14 @@ func (s *simulation) begin(r *policy.Recording) {
 
 func (s *simulation) end(r *policy.Recording, play *policy.Play) {
 	s.grey.conclude(r, play)
-	s.limits.end(r)
+	s.limits.end(r, play)
 }
 
 // Simulates implements policy.Simulation.
-func (s *simulation) Simulates(filter string) bool {
+func (s *simulation) Simulates(filter string, stage filters.Stage) bool {
 	switch filter {
 	case "ratelimit":
-		return s.limits.live
+		return s.limits.simulates(stage)
 	case "greylist":
 		return len(s.grey.diverged) > 0 || !s.grey.same(s.recording)
 	default:
@@ -53,8 +52,7 @@ func (s *simulation) Simulates(filter string) bool {
 // Look implements policy.Simulation.
 func (s *simulation) Look(filter string, stage filters.Stage, v filters.View, look func() (any, error)) (facts any, err error, ok bool) {
 	if filter == "ratelimit" {
-		facts, err = s.limits.look(stage, v.Session.ID, look)
-		return facts, err, true
+		return s.limits.look(stage, v, look)
 	}
 	if s.grey.filter == nil {
 		return nil, nil, false
@@ -75,10 +73,8 @@ func (s *simulation) Attempt(v filters.View, _ *policy.Attempt, whole bool) (fil
 }
 
 // Concluded implements policy.Simulation.
-func (s *simulation) Concluded(o *filters.Outcome) {
-	if s.limits.live && s.limits.witness != nil {
-		s.limits.witness.Concluded(o)
-	}
+func (s *simulation) Concluded(o *filters.Outcome, supposed bool) {
+	s.limits.conclude(o, supposed)
 	if o.Kind == filters.MessageOutcome && o.Code == 250 && !o.Ours {
 		s.grey.renew(o)
 	}
