@@ -196,6 +196,13 @@ func (s *Server) Sessions() []*Session {
 	return append([]*Session(nil), s.sessions...)
 }
 
+// Open is how many sessions there are now.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Violations is what clients sent where RFC 2920 wants them to wait, in the words of Postfix's log.
 func (s *Server) Violations() []string {
 	s.mu.Lock()
