@@ -62,7 +62,7 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	for address == "" && lines.Scan() {
 		_, address, _ = strings.Cut(lines.Text(), "address ")
 	}
-	h := &house{t: t, address: address}
+	h := &house{t: t, address: address, work: clientPatience}
 	var held []net.Conn
 	for range 100 {
 		c, err := net.Dial("tcp", address)

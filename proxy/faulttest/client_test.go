@@ -35,7 +35,7 @@ func (h *house) connect(name string) *talk {
 	if c.Conn, c.err = net.Dial("tcp", h.address); c.err != nil {
 		return c
 	}
-	c.SetDeadline(time.Now().Add(clientPatience))
+	c.SetDeadline(time.Now().Add(h.work))
 	c.r = bufio.NewReader(c.Conn)
 	return c
 }

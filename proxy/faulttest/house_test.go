@@ -33,8 +33,9 @@ type setup struct {
 	extra    string // more of the configuration file
 	rules    string // instead of the usual ones
 	hold     time.Duration
-	relayed  bool // relays with a common plan stand on both sides
-	patience time.Duration
+	relayed  bool          // relays with a common plan stand on both sides
+	patience time.Duration // of the proxy with its clients; 0: a second
+	work     time.Duration // what there is to do may take so long; 0: as little as no fault takes
 	clock    filters.Clock
 	dirty    bool          // sessions may be cut short at the end
 	tolerant bool          // the test takes the backend away before the house has seen it
@@ -64,7 +65,8 @@ type house struct {
 	plan     plan
 	spill    *fickleSpill
 	ledger   ledger
-	reload   func() // as SIGHUP does it, with backends that are dialled anew if they are in reach
+	work     time.Duration // how long an honest client waits for all
+	reload   func()        // as SIGHUP does it, with backends that are dialled anew if they are in reach
 	stop     func()
 }
 
@@ -118,7 +120,7 @@ func (all recorders) Record(r *policy.Record) {
 // open builds and runs a house; h.stop takes it down and checks what is left.
 func (s *site) open(t testing.TB, u setup) *house {
 	t.Helper()
-	h := &house{t: t, site: s}
+	h := &house{t: t, site: s, work: max(u.work, clientPatience)}
 	log, recorder := slog.New(slog.DiscardHandler), recorders{&h.ledger}
 	if u.logTo != nil {
 		log = telemetry.NewLogger(telemetry.Config{Format: u.logTo.format, Level: telemetry.Level(slog.LevelDebug)}, u.logTo)
@@ -264,12 +266,12 @@ domains: [example.com]
 listen: [{address: "127.0.0.1:0", certificate: %s}]
 backend:
   address: [%s]
-  command_timeout: 1s
-  block_timeout: 1s
-  final_timeout: 1s
-  connect_timeout: 1s
+  command_timeout: %[7]s
+  block_timeout: %[7]s
+  final_timeout: %[7]s
+  connect_timeout: %[7]s
   hold: 1s
-%s
+%[3]s
 filters:
   earlytalker: {enabled: false}
   ratelimit: {enabled: false}
@@ -281,14 +283,14 @@ limits:
   message_memory: 16KiB
   command_timeout: %[4]s
   data_timeout: %[4]s
-  message_timeout: 5s
+  message_timeout: %[8]s
   handshake_timeout: %[4]s
-  greeting_budget: 1s
-  envelope_budget: 1s
-  message_budget: 1s
+  greeting_budget: %[7]s
+  envelope_budget: %[7]s
+  message_budget: %[7]s
 %[5]s
 rules:
-%[6]s`, s.certificate, strings.Join(backends, ", "), u.backend, patience, u.extra, u.rules)
+%[6]s`, s.certificate, strings.Join(backends, ", "), u.backend, patience, u.extra, u.rules, max(u.work, time.Second), max(u.work, 5*time.Second))
 }
 
 // waitIdle waits until no session is open.
