@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"text/template"
+
+	"gatepost/proxy/store"
 )
 
 // haproxyConfig is what a package's HAProxy does in TCP mode; time-outs are longer than any measurement.
@@ -42,7 +44,7 @@ backend:
   reuse: {{.Reuse}}
   eager: {{.Eager}}
 resolver: {servers: ["{{.Resolver}}"]}
-store: {path: "{{.Folder}}/state"}
+store: {path: "{{.Folder}}/state", max_entries: {{.Entries}}}
 journal: {path: {{if .NoJournal}}"off"{{else}}"{{.Folder}}/journal"{{end}}}
 admin: off
 limits:
@@ -119,6 +121,7 @@ type settings struct {
 	Listen, Sink     netip.AddrPort
 	Resolver, Folder string
 	Connections      int
+	Entries          int  // the store's bound
 	Reuse            bool // of connections to the sink
 	Eager            bool // hand-over, EHLO and envelope in one segment
 	NoJournal        bool
@@ -127,7 +130,7 @@ type settings struct {
 }
 
 func (b *bench) settings(folder string, addr netip.AddrPort) settings {
-	return settings{Listen: addr, Sink: b.sink.Addr(), Resolver: b.dns.addr(), Folder: folder, Connections: max(b.idle, b.waiters, crowd) + 500, Reuse: true}
+	return settings{Listen: addr, Sink: b.sink.Addr(), Resolver: b.dns.addr(), Folder: folder, Entries: max(store.Defaults().MaxEntries, 2*b.many), Connections: max(b.idle, b.waiters, crowd) + 500, Reuse: true}
 }
 
 func haproxyCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {

@@ -23,7 +23,8 @@ type options struct {
 	only     []string      // keys of peers, scenarios and memory measurements; empty: all
 	idle     int           // connections
 	waiters  int           // clients that wait
-	entries  int           // of the greylist, where there are many
+	entries  int           // of the greylist on disk, at a start
+	many     int           // of the greylist on disk, where its growth is measured
 	large    int64         // bytes
 	chunking bool          // of the sink
 	out      string
@@ -52,7 +53,8 @@ func parseFlags(args []string) (options, error) {
 	f.StringVar(&o.gatepost, "gatepost", "bin/gatepost", "the `binary` to measure; left out if it is not there")
 	f.StringVar(&o.haproxy, "haproxy", "haproxy", "the `binary` to compare with; left out if it is not there")
 	f.IntVar(&o.waiters, "waiters", 15_000, "clients that wait at once at a Gatepost; a third of them under TLS")
-	f.IntVar(&o.entries, "entries", 1_000_000, "greylist entries on disk, where there are many; 10000000 takes minutes more")
+	f.IntVar(&o.entries, "entries", 1_000_000, "greylist entries on disk at a start")
+	f.IntVar(&o.many, "many", 10_000_000, "greylist entries on disk, where 10,000 are compared with many; to write so many takes two minutes")
 	f.IntVar(&o.rounds, "rounds", 4, "how often each peer has its turn in each scenario")
 	f.DurationVar(&o.time, "time", time.Second, "length of a turn")
 	f.IntVar(&o.repeats, "repeats", 2, "how often memory is measured, each time with a new process")
@@ -62,7 +64,7 @@ func parseFlags(args []string) (options, error) {
 	f.StringVar(&o.out, "out", "", "`file` to write the tables to as markdown")
 	only := f.String("only", "", "`keys` of the peers, scenarios and memory measurements to do, separated by commas: "+strings.Join(keys(), ","))
 	f.BoolVar(&o.flood, "flood", false, "send Gatepost too much of everything instead of measuring how fast it is")
-	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 2 -time 200ms -repeats 1 -idle 1000 -waiters 2000 -entries 100000 -large 67108864")
+	quick := f.Bool("quick", false, "a rough look in a minute: -rounds 2 -time 200ms -repeats 1 -idle 1000 -waiters 2000 -entries 100000 -many 100000 -large 67108864")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -71,10 +73,10 @@ func parseFlags(args []string) (options, error) {
 	}
 	if *quick {
 		o.rounds, o.time, o.repeats, o.idle, o.large = 2, 200*time.Millisecond, 1, 1000, 64<<20
-		o.waiters, o.entries = 2000, 100_000
+		o.waiters, o.entries, o.many = 2000, 100_000, 100_000
 	}
-	if o.rounds < 1 || o.repeats < 1 || o.time < 10*time.Millisecond || o.idle < 1 || o.waiters < 10 || o.entries < 1 || o.large < 1<<20 {
-		return o, errors.New("-rounds, -repeats, -idle and -entries must be 1 at least, -waiters 10, -time 10ms, -large 1 MiB")
+	if o.rounds < 1 || o.repeats < 1 || o.time < 10*time.Millisecond || o.idle < 1 || o.waiters < 10 || o.entries < 1 || o.many < 1 || o.large < 1<<20 {
+		return o, errors.New("-rounds, -repeats, -idle, -entries and -many must be 1 at least, -waiters 10, -time 10ms, -large 1 MiB")
 	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
