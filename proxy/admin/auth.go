@@ -51,26 +51,32 @@ const (
 	tooMany // guesses from there: it was not looked at
 )
 
-// check looks at a password from a client.
-func (a *authority) check(ctx context.Context, client netip.Addr, password string) outcome {
-	mac := a.mac(password)
-	if known := a.known.Load(); known != nil && hmac.Equal(known[:], mac[:]) {
-		return right
+// check looks at a password from a client; news tells of tooMany that it is the first.
+//
+// The right password is known by heart, but not to those who have no attempt left: they would learn without an end what is
+// wrong.
+func (a *authority) check(ctx context.Context, client netip.Addr, password string) (found outcome, news bool) {
+	now := a.clock.Now()
+	mac, spent := a.mac(password), a.guesses.isSpent(client, now)
+	if known := a.known.Load(); !spent && known != nil && hmac.Equal(known[:], mac[:]) {
+		a.guesses.befriend(client, now)
+		return right, false
 	}
-	if !a.guesses.allow(client, a.clock.Now()) {
-		return tooMany
+	if allowed, first := a.guesses.allow(client, now); !allowed {
+		return tooMany, first
 	}
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
 	case <-ctx.Done():
-		return tooMany
+		return tooMany, false
 	}
 	if !a.hash.matches(password) {
-		return wrong
+		return wrong, false
 	}
 	a.known.Store(&mac)
-	return right
+	a.guesses.befriend(client, now)
+	return right, false
 }
 
 func (a *authority) mac(password string) (sum [sha256.Size]byte) {
@@ -98,10 +104,11 @@ func (s *Server) required(next http.Handler) http.Handler {
 			return
 		}
 		client := clientOf(r)
-		switch auth.check(bounded(r), client, password) {
+		switch found, news := auth.check(bounded(r), client, password); found {
 		case right:
 			admitted.ServeHTTP(w, r)
 		case tooMany:
+			s.tellOfGuesses(client, news)
 			refuseGuess(w)
 		default:
 			s.Log.Warn("admin: wrong password", "client", client.String(), "path", r.URL.Path)
@@ -118,6 +125,13 @@ func (s *Server) askForPassword(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="gatepost", charset="UTF-8"`)
 	http.Error(w, "The password is missing or wrong.", http.StatusUnauthorized)
+}
+
+// tellOfGuesses has a line for the first attempt too many: whoever guesses on must not fill the log.
+func (s *Server) tellOfGuesses(client netip.Addr, news bool) {
+	if news {
+		s.Log.Warn("admin: too many attempts to sign in; others are refused until there were fewer", "client", client.String())
+	}
 }
 
 func refuseGuess(w http.ResponseWriter) {

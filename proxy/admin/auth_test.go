@@ -49,7 +49,8 @@ func TestSigningIn(t *testing.T) {
 		t.Errorf("signed in: %d", status)
 	}
 	copied := cookies[0].Value
-	if response, _ = v.do("POST", "/logout", "", nil); response.StatusCode != http.StatusSeeOther {
+	ours := func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-origin") }
+	if response, _ = v.do("POST", "/logout", "", ours); response.StatusCode != http.StatusSeeOther {
 		t.Errorf("signing out: %d", response.StatusCode)
 	}
 	stale := func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "__Host-gatepost", Value: copied}) }
@@ -136,6 +137,68 @@ func TestProgramsSendThePassword(t *testing.T) {
 	}
 }
 
+// Who has used up his guesses does not learn from another one whether it was right, though the right one is known by heart. Who
+// has given it before is not locked out by guesses from his network.
+func TestGuessesEndAlsoForTheRightPassword(t *testing.T) {
+	clock := filtertest.NewClock()
+	h, err := parseHash(cheap())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthority(h, clock)
+	operator, guesser := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	check := func(client netip.Addr, password string) outcome {
+		got, _ := a.check(t.Context(), client, password)
+		return got
+	}
+	if got := check(operator, password); got != right {
+		t.Fatalf("%v", got)
+	}
+	for range guessBurst {
+		if got := check(guesser, "wrong"); got != wrong {
+			t.Fatalf("%v", got)
+		}
+	}
+	if got := check(guesser, password); got != tooMany {
+		t.Errorf("the guess after the last is told from others: %v", got)
+	}
+	for range guessBurst {
+		check(operator, "wrong")
+	}
+	if got := check(operator, password); got != right {
+		t.Errorf("locked out: %v", got)
+	}
+	for range friendBurst {
+		check(operator, "wrong") // by somebody else at the same address
+	}
+	if got := check(operator, password); got != tooMany {
+		t.Errorf("guesses from an address that had the password have no end: %v", got)
+	}
+	clock.Advance(friendPause)
+	if got := check(operator, password); got != right {
+		t.Errorf("locked out for long: %v", got)
+	}
+	clock.Advance(friendLife)
+	for range guessBurst {
+		check(operator, "wrong")
+	}
+	if got := check(operator, password); got != tooMany {
+		t.Errorf("known for ever: %v", got)
+	}
+}
+
+// The log has a line for the first attempt too many, not for each.
+func TestTooManyAttemptsAreLoggedOnce(t *testing.T) {
+	v := start(t, secured(t), nil)
+	for range guessBurst + 20 {
+		signIn(v, "wrong", "/")
+		v.do("GET", "/metrics", "", func(r *http.Request) { r.SetBasicAuth("x", "wrong") })
+	}
+	if n := strings.Count(v.log.String(), "too many attempts"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 func TestTheWayBackIsOurs(t *testing.T) {
 	for next, want := range map[string]string{
 		"/search?q=a": "/search?q=a", "": "/", "//evil.example": "/", "https://evil.example": "/", `/\evil.example`: "/", "/\tx": "/", "/a\r\nX: y": "/",
@@ -163,11 +226,17 @@ func TestMemoryIsBounded(t *testing.T) {
 	if len(g.networks) > maxGuessers {
 		t.Errorf("%d networks", len(g.networks))
 	}
+	for i := range 3 * maxFriends {
+		g.befriend(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	if len(g.friends) > maxFriends {
+		t.Errorf("%d friends", len(g.friends))
+	}
 	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:2")
 	for range guessBurst {
 		g.allow(a, now)
 	}
-	if g.allow(b, now) {
+	if allowed, _ := g.allow(b, now); allowed {
 		t.Error("a /64 is more than one client")
 	}
 }

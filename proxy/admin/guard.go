@@ -31,9 +31,7 @@ var securityHeaders = [...][2]string{
 // guard is what every request goes through first.
 func (s *Server) guard(next http.Handler) http.Handler {
 	sameOrigin := http.NewCrossOriginProtection()
-	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "This request comes from another site and would change something here.", http.StatusForbidden)
-	}))
+	sameOrigin.SetDenyHandler(http.HandlerFunc(refuseForeign))
 	next = sameOrigin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.serving.Add(1)
@@ -50,9 +48,26 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if auth != nil { // connections stay open for those alone who may come in: see required
 			w.Header().Set("Connection", "close")
 		}
+		if auth != nil && isBlind(r) {
+			refuseForeign(w, r)
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, clientOf(r))))
 	})
+}
+
+func refuseForeign(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "This request would change something here, and comes from another site or does not tell from where.", http.StatusForbidden)
+}
+
+// isBlind tells whether a request of somebody who has signed in would change something and does not tell where it comes from.
+// All browsers do since 2020; of programs, which send the password instead, nothing of the kind is asked
+// (http.CrossOriginProtection). With that, and a cookie that browsers keep to our own pages, there is no need for a token in
+// each form.
+func isBlind(r *http.Request) bool {
+	changes := r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions
+	return changes && sessionToken(r) != "" && r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == ""
 }
 
 // recovered turns a panic into an error that is logged and told; half a page that was written is cut off.

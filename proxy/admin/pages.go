@@ -133,13 +133,13 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	client := clientOf(r)
-	switch auth.check(bounded(r), client, r.PostFormValue("password")) {
+	switch found, news := auth.check(bounded(r), client, r.PostFormValue("password")); found {
 	case right:
 		s.Log.Info("admin: signed in", "client", client.String())
 		s.setCookie(w, auth.sessions.begin(auth.clock.Now()), sessionLife)
 		http.Redirect(w, r, next, http.StatusSeeOther)
 	case tooMany:
-		s.Log.Warn("admin: too many attempts to sign in", "client", client.String())
+		s.tellOfGuesses(client, news)
 		w.Header().Set("Retry-After", "30")
 		s.render(w, http.StatusTooManyRequests, "login", page{Title: "Sign in", Data: loginData{next, "Too many attempts. Wait a minute and try again."}})
 	default:

@@ -98,6 +98,37 @@ func TestOtherSitesChangeNothing(t *testing.T) {
 	}
 }
 
+// Every browser says of a form where it comes from. One that does not, and shows that somebody has signed in with it, is not
+// believed; a program that sends the password with the request is.
+func TestChangesWithACookieTellWhereTheyComeFrom(t *testing.T) {
+	changed := 0
+	v := start(t, secured(t), func(s *Server) {
+		s.Handle("POST /change", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { changed++ }))
+	})
+	if response, _ := signIn(v, password, "/"); response.StatusCode != http.StatusSeeOther {
+		t.Fatalf("%d", response.StatusCode)
+	}
+	for name, test := range map[string]struct {
+		change func(*http.Request)
+		status int
+	}{
+		"nothing":       {nil, http.StatusForbidden},
+		"another port":  {func(r *http.Request) { r.Header.Set("Origin", "https://127.0.0.1:1") }, http.StatusForbidden},
+		"our origin":    {func(r *http.Request) { r.Header.Set("Origin", v.base) }, http.StatusOK},
+		"our site":      {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-origin") }, http.StatusOK},
+		"with password": {func(r *http.Request) { r.SetBasicAuth("x", password) }, http.StatusForbidden},
+	} {
+		before := changed
+		if response, _ := v.do("POST", "/change", "a=b", test.change); response.StatusCode != test.status || (changed > before) != (test.status == http.StatusOK) {
+			t.Errorf("%s: %d, changed %v", name, response.StatusCode, changed > before)
+		}
+	}
+	v.client.Jar = nil
+	if response, _ := v.do("POST", "/change", "a=b", func(r *http.Request) { r.SetBasicAuth("x", password) }); response.StatusCode != http.StatusOK {
+		t.Errorf("a program: %d", response.StatusCode)
+	}
+}
+
 func TestBodiesAreBounded(t *testing.T) {
 	v := start(t, Default(), func(s *Server) {
 		s.Handle("POST /echo", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

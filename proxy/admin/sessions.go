@@ -95,31 +95,90 @@ const (
 
 // guesses bounds how fast passwords can be tried. Safe for concurrent use.
 type guesses struct {
-	mu       sync.Mutex // guards networks
-	networks map[netip.Prefix]*rate.Limiter
+	mu       sync.Mutex // guards all below
+	networks map[netip.Prefix]*guesser
+	friends  map[netip.Addr]*friend
 }
 
-// allow takes one attempt of a client's network: an IPv4 address, or an IPv6 /64, of which a customer has all.
-func (g *guesses) allow(client netip.Addr, now time.Time) bool {
+type guesser struct {
+	*rate.Limiter
+	told bool // that there were too many
+}
+
+const (
+	// friendLife is how long an address is known from which the password came, such as that of who collects metrics: guesses
+	// from its network do not lock it out. Somebody else may have the same address, so that has a bound, too.
+	friendLife  = time.Hour
+	friendBurst = 20
+	friendPause = time.Second
+	maxFriends  = 256
+)
+
+type friend struct {
+	*rate.Limiter
+	seen time.Time
+}
+
+// isSpent tells whether a client's network has no attempt left, and its address no other claim to be heard.
+func (g *guesses) isSpent(client netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if guesser := g.networks[networkOf(client)]; guesser == nil || guesser.TokensAt(now) >= 1 {
+		return false
+	}
+	f := g.friends[client]
+	return f == nil || now.Sub(f.seen) >= friendLife || !f.AllowN(now, 1)
+}
+
+// befriend remembers that the password came from an address.
+func (g *guesses) befriend(client netip.Addr, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.friends[client]; f != nil {
+		f.seen = now
+		return
+	}
+	if g.friends == nil {
+		g.friends = map[netip.Addr]*friend{}
+	}
+	for other, f := range g.friends {
+		if now.Sub(f.seen) >= friendLife || len(g.friends) >= maxFriends {
+			delete(g.friends, other)
+		}
+	}
+	g.friends[client] = &friend{rate.NewLimiter(rate.Every(friendPause), friendBurst), now}
+}
+
+// networkOf is an IPv4 address, or an IPv6 /64, of which a customer has all.
+func networkOf(client netip.Addr) netip.Prefix {
 	bits := 32
 	if client.Is6() {
 		bits = 64
 	}
 	network, _ := client.Prefix(bits)
+	return network
+}
+
+// allow takes one attempt of a client's network; first tells that there was none left for the first time.
+func (g *guesses) allow(client netip.Addr, now time.Time) (allowed, first bool) {
+	network := networkOf(client)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.networks == nil {
-		g.networks = map[netip.Prefix]*rate.Limiter{}
+		g.networks = map[netip.Prefix]*guesser{}
 	}
-	limiter := g.networks[network]
-	if limiter == nil {
+	from := g.networks[network]
+	if from == nil {
 		if len(g.networks) >= maxGuessers {
 			g.makeRoom(now)
 		}
-		limiter = rate.NewLimiter(rate.Every(guessPause), guessBurst)
-		g.networks[network] = limiter
+		from = &guesser{Limiter: rate.NewLimiter(rate.Every(guessPause), guessBurst)}
+		g.networks[network] = from
 	}
-	return limiter.AllowN(now, 1)
+	allowed = from.AllowN(now, 1)
+	first = !allowed && !from.told
+	from.told = !allowed
+	return allowed, first
 }
 
 // makeRoom forgets who has waited long enough, and where that is nobody, any sixteenth. g.mu is held.
