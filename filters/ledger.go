@@ -16,7 +16,8 @@ type Ledger interface {
 	// by the other proxies of a site within seconds. What there is no room for is lost.
 	Tally(key string, n Counts, halfLife time.Duration)
 	// Standings reads what is known under all keys, one entry per key; a key of which nothing is known has the zero
-	// Standing. Tallies of the last half minute may be missing.
+	// Standing. Tallies of the last half minute may be missing; of whom hundreds of messages are known, those of the last ten
+	// minutes.
 	Standings(ctx context.Context, keys []string) ([]Standing, error)
 	// ForgetStandings removes what is known and returns under how many keys there was something.
 	ForgetStandings(ctx context.Context, keys []string) (int, error)

@@ -40,6 +40,8 @@ type Engine struct {
 	pauserGroup int
 	pauses      bool // an enforced rule reads the pauser's facts
 
+	clientReaders []filters.ClientReader // that a rule reads at MAIL or later
+
 	greylister filters.Greylister // nil when there is none
 	askBackend bool               // a recipient to be greylisted is offered to the backend first
 	greyReads  []int              // slots that are joined before the greylister is asked

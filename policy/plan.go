@@ -95,6 +95,9 @@ func (k *compiler) planObservations() {
 			e.lasting++
 		}
 		e.observations = append(e.observations, o)
+		if reader, ok := o.instance.(filters.ClientReader); ok && o.stage == filters.AtMail {
+			e.clientReaders = append(e.clientReaders, reader)
+		}
 		e.byStage[o.stage] = append(e.byStage[o.stage], o)
 		e.reportsAuth = e.reportsAuth || o.reports
 		for _, dependency := range k.dependencies(o) {

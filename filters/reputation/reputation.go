@@ -71,6 +71,8 @@ var (
 	_ filters.Runner  = (*Filter)(nil)
 	_ filters.Adopter = (*Filter)(nil)
 	_ filters.Learner = (*Filter)(nil)
+
+	_ filters.ClientReader = (*Filter)(nil)
 )
 
 // New makes the filter. There is none without a store that is a [filters.Ledger].
@@ -116,6 +118,11 @@ func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 		facts.DomainScore, facts.DomainMessages, facts.DomainTrapped = f.score(domain), &messages, &trapped
 	}
 	return facts, nil
+}
+
+// ClientStandings implements [filters.ClientReader].
+func (f *Filter) ClientStandings(s *filters.Session) []string {
+	return []string{f.networkKey(s.Client.Addr())}
 }
 
 // Rcpt tells whether the recipient is a trap.

@@ -49,17 +49,32 @@ func (m *Mix) from(i int, who string) *Attempt {
 
 // Message is number n of the mix.
 func (m *Mix) Message(n int64) *Attempt {
-	r := rand.New(rand.NewPCG(uint64(n), 1))
+	r := mixRand(n)
 	switch share := r.IntN(100); {
 	case share < 70:
 		return m.Regular(int64(r.IntN(MixDomains)))
 	case share < 75:
 		return m.from(r.IntN(MixDomains), person(r))
 	default:
-		address := bot(int(n) % MaxBotnet)
-		return &Attempt{Kind: Botnet, Client: address, Greeting: botGreeting(r, address), From: person(r) + "@" + forgedDomain(r.IntN(forgedDomains)),
-			To: []string{"user@" + site}, Message: spamMessage}
+		return m.stranger(n, r)
 	}
+}
+
+// Newcomer is a message of a sender that nobody knows, of a domain that sends daily.
+func (m *Mix) Newcomer(n int64) *Attempt {
+	r := mixRand(n)
+	return m.from(r.IntN(MixDomains), person(r))
+}
+
+// Stranger is a bot's message. No two are from one network, as long as n is below a million.
+func (m *Mix) Stranger(n int64) *Attempt { return m.stranger(n, mixRand(n)) }
+
+func mixRand(n int64) *rand.Rand { return rand.New(rand.NewPCG(uint64(n), 1)) }
+
+func (m *Mix) stranger(n int64, r *rand.Rand) *Attempt {
+	address := bot(int(n) % MaxBotnet)
+	return &Attempt{Kind: Botnet, Client: address, Greeting: botGreeting(r, address), From: person(r) + "@" + forgedDomain(r.IntN(forgedDomains)),
+		To: []string{"user@" + site}, Message: spamMessage}
 }
 
 // Proxy is one of a site's, for who plays its messages himself. It belongs to one goroutine.

@@ -18,7 +18,7 @@ const (
 	dialTimeout  = time.Second
 	writeTimeout = 2 * time.Second // a connection that does not answer for as long is given up
 	cacheBytes   = 16 << 20        // of passes known here, per connection
-	cacheTTL     = time.Minute     // how long one of them is believed if nothing is heard of it
+	cacheTTL     = time.Hour       // how long one of them is believed if nothing is heard of it
 	bufferBytes  = 64 << 10        // per connection and direction
 	refresh      = 2 * time.Second // how often Sentinels are asked who the master is, beside what they tell
 )

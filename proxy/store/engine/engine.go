@@ -152,7 +152,7 @@ func (e *Engine) Merge(ctx context.Context, space string, keys []string, marks [
 // Probe writes a key with a hash tag (see [Place]; anywhere if it is empty): a server that is full or read-only answers, but
 // is of no use.
 func (e *Engine) Probe(ctx context.Context, tag string) error {
-	e.trips.Add(1)
+	e.count(tag)
 	set := e.client.B().Set().Key(e.keys.probe(tag)).Value(milli(e.now())).Px(time.Minute).Build()
 	return e.client.Do(ctx, set).Error()
 }
@@ -181,6 +181,16 @@ func (e *Engine) decide(ctx context.Context, s *rueidis.Lua, space string, keys 
 		return nil, err
 	}
 	return marks, nil
+}
+
+// count counts a request: to each node that has some of what has these hash tags, in a cluster; at most.
+func (e *Engine) count(tags ...string) {
+	n := int64(1)
+	if e.cluster {
+		slices.Sort(tags)
+		n = int64(len(slices.Compact(tags)))
+	}
+	e.trips.Add(n)
 }
 
 func (e *Engine) exec(ctx context.Context, s *rueidis.Lua, names, arguments []string) rueidis.RedisResult {

@@ -109,21 +109,27 @@ func (e *Engine) standingGroups(keys []string) []group {
 
 // Standings reads what is known under the keys, one entry per key, past the cache.
 func (e *Engine) Standings(ctx context.Context, keys []string) ([]filters.Standing, error) {
-	names := make([]string, len(keys))
+	names, tags := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
-		names[i] = e.keys.standing(store.Shorten(key))
+		key = store.Shorten(key)
+		names[i], tags[i] = e.keys.standing(key), placeOf(key)
 	}
-	values, err := e.get(ctx, names)
+	values, err := e.get(ctx, names, tags...)
 	if err != nil {
 		return nil, err
 	}
-	standings, now := make([]filters.Standing, len(keys)), e.now()
+	return e.standingsIn(values), nil
+}
+
+// standingsIn reads what keys of standings hold; what cannot be read is as if it were not there.
+func (e *Engine) standingsIn(values []string) []filters.Standing {
+	standings, now := make([]filters.Standing, len(values)), e.now()
 	for i, value := range values {
 		if s, ok := store.ParseStanding([]byte(value)); ok {
 			standings[i] = s.Live(now)
 		}
 	}
-	return standings, nil
+	return standings
 }
 
 // ForgetStandings removes what is known and returns under how many keys there was something.

@@ -14,21 +14,27 @@ import (
 
 // Peek implements [filters.Store]. A pass that is known here answers without a round trip; see the package's comment.
 func (e *Engine) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
+	marks, _, err := e.PeekBeside(ctx, space, keys, nil)
+	return marks, err
+}
+
+// PeekBeside is Peek that reads standings along where it needs a round trip; else there are none.
+func (e *Engine) PeekBeside(ctx context.Context, space string, keys, beside []string) ([]filters.Mark, []filters.Standing, error) {
 	if err := store.CheckSpace(space); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(keys) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	addresses := e.keys.addresses(space, keys, store.Shorten)
 	if e.passed.hasAny(addresses) {
 		marks, err := e.peekCached(ctx, addresses)
 		if err != nil || slices.ContainsFunc(marks, hasPassed) {
-			return marks, err
+			return marks, nil, err
 		}
 		e.passed.remove(addresses)
 	}
-	return e.peekFresh(ctx, addresses)
+	return e.peekFresh(ctx, addresses, beside)
 }
 
 // reads are the commands that read a mark: the one of a pass comes first.
@@ -47,25 +53,48 @@ func (e *Engine) peekCached(ctx context.Context, addresses []address) ([]filters
 	e.reads(addresses, func(read rueidis.Cacheable) { commands = append(commands, rueidis.CT(read, cacheTTL)) })
 	results := e.client.DoMultiCache(ctx, commands...)
 	if slices.ContainsFunc(results, func(r rueidis.RedisResult) bool { return !r.IsCacheHit() }) {
-		e.trips.Add(1)
+		e.count(tagsOf(addresses)...)
 	} else {
 		e.cached.Add(1)
 	}
 	return e.marksIn(addresses, results)
 }
 
-// peekFresh reads marks past the cache.
-func (e *Engine) peekFresh(ctx context.Context, addresses []address) ([]filters.Mark, error) {
-	commands := make(rueidis.Commands, 0, 2*len(addresses))
+// peekFresh reads marks, and standings beside them, past the cache.
+func (e *Engine) peekFresh(ctx context.Context, addresses []address, beside []string) ([]filters.Mark, []filters.Standing, error) {
+	commands, tags := make(rueidis.Commands, 0, 2*len(addresses)+len(beside)), tagsOf(addresses)
 	e.reads(addresses, func(read rueidis.Cacheable) { commands = append(commands, rueidis.Completed(read)) })
-	e.trips.Add(1)
-	marks, err := e.marksIn(addresses, e.client.DoMulti(ctx, commands...))
+	ofMarks := len(commands)
+	for _, key := range beside {
+		key = store.Shorten(key)
+		commands, tags = append(commands, e.client.B().Get().Key(e.keys.standing(key)).Build()), append(tags, placeOf(key))
+	}
+	e.count(tags...)
+	results := e.client.DoMulti(ctx, commands...)
+	marks, err := e.marksIn(addresses, results[:ofMarks])
+	if err != nil {
+		return nil, nil, err
+	}
+	values := make([]string, len(beside))
+	for i, r := range results[ofMarks:] {
+		if values[i], err = r.ToString(); err != nil && !rueidis.IsRedisNil(err) {
+			return nil, nil, err
+		}
+	}
 	for i, m := range marks {
 		if hasPassed(m) {
 			e.passed.add(addresses[i])
 		}
 	}
-	return marks, err
+	return marks, e.standingsIn(values), nil
+}
+
+func tagsOf(addresses []address) []string {
+	tags := make([]string, len(addresses))
+	for i, a := range addresses {
+		tags[i] = a.place
+	}
+	return tags
 }
 
 // marksIn takes the marks out of what reads were answered.
@@ -90,9 +119,13 @@ func (e *Engine) marksIn(addresses []address, results []rueidis.RedisResult) ([]
 	return marks, nil
 }
 
-// get reads values past the cache; a key that is not there has the empty one.
-func (e *Engine) get(ctx context.Context, names []string) ([]string, error) {
-	e.trips.Add(1)
+// get reads values past the cache; a key that is not there has the empty one. The tags are those of the names; without
+// any, it counts as one request.
+func (e *Engine) get(ctx context.Context, names []string, tags ...string) ([]string, error) {
+	if len(tags) == 0 {
+		tags = []string{""}
+	}
+	e.count(tags...)
 	found, err := rueidis.MGet(e.client, ctx, names)
 	if err != nil {
 		return nil, err

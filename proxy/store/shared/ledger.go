@@ -16,7 +16,8 @@ import (
 // the engine; in an outage they wait until it is over, as long as there is room. A batch of which it is not known whether
 // it arrived is sent again as it was, under the same number, and counts once.
 //
-// What was read is believed for half a minute. In an outage, this proxy's own part stands for the whole.
+// What was read is believed for half a minute, and of whom much is known for longer: a few messages more do not change what
+// a hundred have shown. This proxy's own tallies are added to it. In an outage its own part stands for the whole.
 type ledger struct {
 	store  *Store
 	writer string
@@ -38,13 +39,23 @@ const (
 	tallyLimit    = 2 * time.Second // for one batch
 	maxWaiting    = 65_536          // about 200 bytes each
 	believed      = 30 * time.Second
-	maxRemembered = 32_768 // as many again from before
+	believedLong  = 10 * time.Minute // at most
+	fewMessages   = 10               // the time grows with each so many
+	maxRemembered = 32_768           // as many again from before
 )
 
 // remembered is what the engine said of a key at a time.
 type remembered struct {
 	standing filters.Standing
 	read     time.Time
+	until    time.Time // it is believed
+}
+
+func (r *remembered) isFresh(now time.Time) bool { return !now.Before(r.read) && !now.After(r.until) }
+
+// belief is for how long a standing that was read is believed.
+func belief(s filters.Standing) time.Duration {
+	return min(max(believed, time.Duration(s.Total()/fewMessages*float64(believed))), believedLong)
 }
 
 func newLedger(s *Store) *ledger {
@@ -57,6 +68,12 @@ func (l *ledger) Tally(key string, n filters.Counts, halfLife time.Duration) {
 	l.store.local.Add(key, more)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, known := range [...]map[string]remembered{l.late, l.before} {
+		if r, ok := known[key]; ok {
+			r.standing = r.standing.Add(more)
+			known[key] = r
+		}
+	}
 	earlier, waits := l.waiting[key]
 	if !waits && len(l.waiting) >= maxWaiting {
 		l.untold++
@@ -144,16 +161,34 @@ func (l *ledger) remembered(keys []string, now time.Time) ([]filters.Standing, b
 	defer l.mu.Unlock()
 	found := make([]filters.Standing, len(keys))
 	for i, key := range keys {
-		r, ok := l.late[key]
-		if !ok {
-			r, ok = l.before[key]
-		}
-		if age := now.Sub(r.read); !ok || age < 0 || age > believed {
+		r, ok := l.find(key)
+		if !ok || !r.isFresh(now) {
 			return nil, false
 		}
 		found[i] = r.standing.Live(now)
 	}
 	return found, true
+}
+
+// find is called with the lock held.
+func (l *ledger) find(key string) (r remembered, ok bool) {
+	if r, ok = l.late[key]; !ok {
+		r, ok = l.before[key]
+	}
+	return r, ok
+}
+
+// unknown are the keys of which nothing is remembered that can be believed.
+func (l *ledger) unknown(keys []string) (missing []string) {
+	now := l.store.clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range keys {
+		if r, ok := l.find(key); !ok || !r.isFresh(now) {
+			missing = append(missing, key)
+		}
+	}
+	return missing
 }
 
 func (l *ledger) remember(keys []string, found []filters.Standing, now time.Time) {
@@ -166,7 +201,7 @@ func (l *ledger) remember(keys []string, found []filters.Standing, now time.Time
 		if l.late == nil {
 			l.late = map[string]remembered{}
 		}
-		l.late[key] = remembered{found[i], now}
+		l.late[key] = remembered{found[i], now, now.Add(belief(found[i]))}
 	}
 }
 

@@ -89,7 +89,12 @@ func (s *Store) NeverWaitsInAttempt() {}
 // Peek implements [filters.Store].
 func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
 	return decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
-		return e.Peek(ctx, space, keys)
+		beside := s.ledger.unknown(filters.Foreseen(ctx))
+		marks, standings, err := e.PeekBeside(ctx, space, keys, beside)
+		if err == nil && standings != nil {
+			s.ledger.remember(beside, standings, s.clock.Now())
+		}
+		return marks, err
 	}, func() ([]filters.Mark, error) { return s.local.Peek(ctx, space, keys) })
 }
 
@@ -155,14 +160,18 @@ func placeOf(space string, keys []string) func() string {
 	}
 }
 
-// decide asks the engine, and in an outage the embedded store. The outage ends where it began: at the place.
+// decide asks the engine, and in an outage the embedded store. The outage ends where it began: at the place. A question that
+// has been asked is waited for, also when the caller has left: the answer is at hand the next time.
 func decide[T any](ctx context.Context, s *Store, place func() string, remote func(context.Context, *engine.Engine) (T, error), local func() (T, error)) (T, error) {
 	if e := s.usable(); e != nil {
 		if a := filters.AttemptOf(ctx); a != nil {
 			a.Miss()
 			return *new(T), filters.ErrNotAtHand
 		}
-		bounded, cancel := context.WithTimeout(ctx, time.Duration(s.config.Timeout))
+		if err := ctx.Err(); err != nil {
+			return *new(T), err
+		}
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(s.config.Timeout))
 		start := time.Now()
 		answer, err := remote(bounded, e)
 		s.latency.Observe(time.Since(start))
@@ -170,9 +179,6 @@ func decide[T any](ctx context.Context, s *Store, place func() string, remote fu
 		if err == nil {
 			s.counts.decided.Add(1)
 			return answer, nil
-		}
-		if ctx.Err() != nil { // the caller has left
-			return answer, err
 		}
 		s.fail(place(), err)
 	}
