@@ -47,7 +47,8 @@ func (d *Duplicates) UnmarshalText(text []byte) error {
 const (
 	// copiesSpace is where the store keeps deliveries that were not confirmed: marks under each fingerprint, under each
 	// fingerprint with the transaction's ID behind it, and under the ID. The first is what is asked for every message, in
-	// one round trip; the second tells the ID; the third goes when the client turns out to know after all.
+	// one round trip; the second tells the ID, by a look at the keys that begin with the fingerprint, which stores keep
+	// together; the third goes when the client turns out to know after all.
 	copiesSpace = "delivery"
 	// copiesKept is how long. RFC 5321, 4.5.4.1: clients try again for days, but soon after a failure first.
 	copiesKept = 48 * time.Hour

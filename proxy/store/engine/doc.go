@@ -21,6 +21,7 @@
 // needs Redis 7.4 or Valkey 9.) What has expired is never answered.
 //
 // Spaces that are not large have 64 places and everything in hashes: what lists them reads 64 keys in a round trip or two.
+// The space "delivery" has as many hashes as a large one, by the first word of its keys (see groupedSpaces).
 //
 // The place is the hash tag, so that a decision about keys of one home is one script on one node of a cluster. Proxies of
 // another version of the layout do not see these keys, and so cannot misread them; see [Engine.Adopt] for the one before.

@@ -48,7 +48,7 @@ func behavesAsTheModel(t *testing.T, c store.Redis, empty func()) {
 	rapid.Check(t, func(t *rapid.T) {
 		empty()
 		storetest.Run(t, storetest.System{
-			Space: rapid.SampledFrom([]string{"greylist", "a small one"}).Draw(t, "space"),
+			Space: rapid.SampledFrom([]string{"greylist", "a small one", "delivery"}).Draw(t, "space"),
 			Drops: true,
 			Clock: clock,
 			Lag:   2 * time.Second,
@@ -291,6 +291,40 @@ func TestASmallSpaceIsReadInARoundTrip(t *testing.T) {
 	commands := asked() - before
 	if after, _ := e.Trips(); after-trips != 1 || commands > 80 {
 		t.Errorf("%d round trips, %d commands", after-trips, commands)
+	}
+}
+
+// What is looked for by its first word while mail waits is in one hash, however much there is.
+func TestAGroupIsReadInARoundTrip(t *testing.T) {
+	ctx := t.Context()
+	s := redistest.Start(t, redistest.Options{})
+	e := open(t, config(s.Address), filters.SystemClock{})
+	word := func(i int) string { return fmt.Sprintf("%064x", i*7919) }
+	for i := range 300 {
+		if err := e.Pass(ctx, "delivery", []string{word(i), word(i) + " A", word(i) + " B", fmt.Sprint("ID", i)}, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(prefix string) (n int) {
+		if err := e.Range(ctx, "delivery", prefix, func(key string, _ filters.Mark) bool { n++; return true }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	trips, _ := e.Trips()
+	calls := number(t, s, "stats", "total_commands_processed")
+	if n := list(word(7) + " "); n != 2 {
+		t.Errorf("%d marks of a group", n)
+	}
+	after, _ := e.Trips()
+	if commands := number(t, s, "stats", "total_commands_processed") - calls; after != trips+1 || commands > 15 {
+		t.Errorf("%d round trips, %d commands", after-trips, commands)
+	}
+	if n := list(""); n != 1200 {
+		t.Errorf("%d marks in all", n)
+	}
+	if n := list("ID"); n != 300 {
+		t.Errorf("%d marks without a group", n)
 	}
 }
 

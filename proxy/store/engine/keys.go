@@ -24,6 +24,16 @@ const (
 // spread over few hashes, so that all its marks can be read in one round trip.
 var largeSpaces = map[string]string{"greylist": "g", "known": "k", "client": "c"}
 
+// groupedSpaces are those whose keys are looked for by their beginning while mail waits: all that begin with the same word,
+// up to the first blank, are in one hash, of as many as a large space has.
+var groupedSpaces = map[string]bool{"delivery": true}
+
+// firstWord is the word, if a prefix has all of it and its keys are in one hash.
+func firstWord(space, prefix string) (word string, ok bool) {
+	word, _, ok = strings.Cut(prefix, " ")
+	return word, ok && groupedSpaces[space]
+}
+
 const (
 	largePlaces = 16384 // hashes of a large space: at 50,000 senders there are three in each, at 2,000,000 no more than 128
 	smallPlaces = 64
@@ -67,8 +77,12 @@ func (k keys) addresses(space string, keys []string, name func(key string) strin
 
 // markPlace is the hash tag of a mark: keys of one home have one.
 func markPlace(space, key string) string {
-	if isLarge(space) {
+	switch {
+	case isLarge(space):
 		return fmt.Sprintf("{%04x}", hash(filters.Home(key))%largePlaces)
+	case groupedSpaces[space]:
+		word, _, _ := strings.Cut(key, " ")
+		return fmt.Sprintf("{%04x}", hash(word)%largePlaces)
 	}
 	return fmt.Sprintf("{%02x}", hash(filters.Home(key))%smallPlaces)
 }

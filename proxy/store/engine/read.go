@@ -144,7 +144,8 @@ func (e *Engine) get(ctx context.Context, names []string, tags ...string) ([]str
 const scanned = 1000
 
 // Range implements [filters.Store]. In a large space it goes through all keys of the engine and is for operators; a mark may
-// come twice if it changes meanwhile. Any other space is one round trip or a few.
+// come twice if it changes meanwhile. In a grouped one a prefix with a blank reads one hash. Any other space is one round
+// trip or a few.
 func (e *Engine) Range(ctx context.Context, space, prefix string, yield func(key string, m filters.Mark) bool) error {
 	if err := store.CheckSpace(space); err != nil {
 		return err
@@ -153,7 +154,11 @@ func (e *Engine) Range(ctx context.Context, space, prefix string, yield func(key
 	each := func(found, key string, m filters.Mark) bool {
 		return found != space || !strings.HasPrefix(key, prefix) || yield(key, m)
 	}
-	if !isLarge(space) {
+	if word, ok := firstWord(space, prefix); ok {
+		_, err := e.readMarks(ctx, []string{e.keys.mark(space, word).bucket}, each)
+		return err
+	}
+	if !isLarge(space) && !groupedSpaces[space] {
 		_, err := e.readMarks(ctx, e.keys.buckets(space), each)
 		return err
 	}
