@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+
+	"gatepost/proxy/nowait"
 )
 
 // bareListener gives out bare descriptors. It is a listener of Go's as well, with a second descriptor of the same socket
@@ -64,22 +66,18 @@ func (s *Server) accepter(l net.Listener) func() (arrival, error) {
 }
 
 func (b *bareListener) acceptDescriptor() (a arrival, err error) {
-	var from syscall.Sockaddr
+	var errno syscall.Errno
 	closed := b.raw.Read(func(listener uintptr) bool {
-		for {
-			a.fd, from, err = syscall.Accept4(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-			if err != syscall.EINTR {
-				return err != syscall.EAGAIN
-			}
-		}
+		a.fd, a.peer, errno = nowait.Accept(listener)
+		return errno != syscall.EAGAIN
 	})
 	switch {
 	case closed != nil:
 		return arrival{}, net.ErrClosed
-	case err != nil:
-		return arrival{}, os.NewSyscallError("accept4", err)
+	case errno != 0:
+		return arrival{}, os.NewSyscallError("accept4", errno)
 	}
-	a.peer, a.local = socketAddr(from), b.at
+	a.local = b.at
 	if b.at.IsValid() {
 		return a, nil
 	}

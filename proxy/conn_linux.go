@@ -70,7 +70,12 @@ const maxWait = 5 * time.Second
 func (d *descriptor) CloseWrite() error { return syscall.Shutdown(d.fd, syscall.SHUT_WR) }
 
 // Close may be called once.
-func (d *descriptor) Close() error { return syscall.Close(d.fd) }
+func (d *descriptor) Close() error {
+	if errno := nowait.Close(d.fd); errno != 0 {
+		return os.NewSyscallError("close", errno)
+	}
+	return nil
+}
 
 // LocalAddr implements [net.Conn].
 func (d *descriptor) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(d.session.info.Local) }

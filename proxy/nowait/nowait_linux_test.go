@@ -1,6 +1,9 @@
 package nowait
 
 import (
+	"io"
+	"net"
+	"net/netip"
 	"syscall"
 	"testing"
 )
@@ -74,5 +77,49 @@ func TestEvents(t *testing.T) {
 	}
 	if n := Events(uintptr(fds[0]), events); n != 0 {
 		t.Errorf("%d events of what is no epoll descriptor", n)
+	}
+}
+
+func TestAccept(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		raw, err := l.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(listener uintptr) {
+			if fd, _, errno := Accept(listener); fd != -1 || errno != syscall.EAGAIN {
+				t.Errorf("nobody there: %d, %v", fd, errno)
+			}
+		})
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fd := -1
+		raw.Control(func(listener uintptr) {
+			var from netip.AddrPort
+			var errno syscall.Errno
+			if fd, from, errno = Accept(listener); errno != 0 || from.String() != c.LocalAddr().String() {
+				t.Fatalf("from %s, want %s; %v", from, c.LocalAddr(), errno)
+			}
+		})
+		if n, errno := Read(uintptr(fd), make([]byte, 8)); n != 0 || errno != syscall.EAGAIN {
+			t.Errorf("an accepted socket waits: %d, %v", n, errno)
+		}
+		if errno := Close(fd); errno != 0 {
+			t.Error(errno)
+		}
+		if errno := Close(fd); errno != syscall.EBADF {
+			t.Errorf("closed twice: %v", errno)
+		}
+		if n, err := c.Read(make([]byte, 8)); n != 0 || err != io.EOF {
+			t.Errorf("the other end: %d, %v", n, err)
+		}
 	}
 }
