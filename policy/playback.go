@@ -75,9 +75,9 @@ func (p *playback) unknown(g *Gate, o *observation) {
 	*g.slot(o.slot) = slot{run: unplayed, status: running}
 }
 
-// lack notes that something is needed that was not recorded.
+// lack notes that something is needed that was not recorded. During a bypass nothing is: nothing is decided.
 func (p *playback) lack(name string) {
-	if p.missing == "" {
+	if p.missing == "" && !p.bypassed {
 		p.missing = name
 	}
 }

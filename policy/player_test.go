@@ -280,6 +280,27 @@ func TestPlayNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// During a bypass nothing is decided, and observed rules do not wait: which of them matched, and so what was waited for behind
+// them, was a matter of timing. Nothing that is not recorded is missed.
+func TestPlayOfABypassMissesNothing(t *testing.T) {
+	f := &fakes{spf: answers(spfFacts{Result: "fail"}), dnsbl: answers(listFacts{Score: 9})}
+	c := f.connect(t, `dnsbl.score > 8 -> reject`)
+	c.runtime.Bypass = &Bypass{}
+	c.runtime.Bypass.Set(time.Now().Add(time.Hour))
+	c.deliver("a@example.com", "b@example.org")
+	c.message(plain)
+	c.Conclude(Ending{Reply: rules.Reply{Code: 250}})
+	r := RecordingOf(c.records[0])
+	if !r.Bypassed.Transaction {
+		t.Fatal("no bypass")
+	}
+	r.Looks, r.Message = nil, nil
+	texts := []string{`spf.result == "fail" -> score; points: 2`, `message.size > 10 -> score; points: 2; at: message`, `dnsbl.score > 8 -> reject`}
+	if play := compile(t, f, f.config(texts...)).NewPlayer(nil).Play(r); play.Missing != "" || play.Refused != nil || play.Step != StepEnd {
+		t.Errorf("%s", describe(&play))
+	}
+}
+
 // What another release recorded has its own structs, with facts of its own.
 func TestPlayOfForeignFacts(t *testing.T) {
 	f := &fakes{dnsbl: answers(listFacts{})}
