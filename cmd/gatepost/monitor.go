@@ -125,6 +125,14 @@ func (h *house) hints() (list []string) {
 	if st.SetAside > 0 {
 		list = append(list, "the store could not be read, and began anew: gatepost doctor tells where the old one is, gatepost state import brings back a backup")
 	}
+	if h.quarantine != nil {
+		switch st := h.quarantine.Stats(); {
+		case st.Crowded:
+			list = append(list, fmt.Sprintf("the quarantine has %d of %d bytes; when it is full messages are answered 452, and no copies are kept: release or delete some, or raise quarantine.size", st.Bytes, st.Limit))
+		case st.Expiring > 0:
+			list = append(list, fmt.Sprintf("messages in quarantine that will be removed soon: %d; release what you want to keep", st.Expiring))
+		}
+	}
 	if h.shared != nil {
 		if st := h.shared.Stats(); !st.Since.IsZero() {
 			list = append(list, st.State())

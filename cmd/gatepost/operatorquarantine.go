@@ -25,7 +25,7 @@ func (k keptMessages) List(ctx context.Context, yield func(admin.QuarantinedMess
 		}
 		for i := range page.Items {
 			s := &page.Items[i]
-			more := yield(admin.QuarantinedMessage{ID: s.ID, Time: s.Kept, Expires: s.Expires, Client: s.Client, From: s.ReversePath, Recipients: s.Recipients,
+			more := yield(admin.QuarantinedMessage{ID: s.ID, Time: s.Kept, Expires: s.Expires, Expiring: s.Expiring, Client: s.Client, From: s.ReversePath, Recipients: s.Recipients,
 				Waiting: s.Waiting, Subject: s.Subject, Rule: s.Rule, Size: s.Size, Copy: s.Copy, Problem: s.Problem})
 			if !more {
 				return nil

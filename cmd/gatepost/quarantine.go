@@ -92,6 +92,9 @@ func quarantineList(cmd *cobra.Command, file string, limit int) error {
 	}
 	percent := page.Bytes * 100 / max(page.Limit, 1)
 	fmt.Fprintf(cmd.OutOrStdout(), "%d in quarantine, %d bytes, %d %% of quarantine.size\n", page.Total, page.Bytes, percent)
+	if page.Expiring > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "%d will be removed soon (quarantine.keep); release what you want to keep\n", page.Expiring)
+	}
 	return nil
 }
 
@@ -99,15 +102,18 @@ func listLine(s quarantine.Summary) string {
 	if s.Problem != "" {
 		return fmt.Sprintf("%s\t%s\t%s\t%s", s.ID, local(s.Kept), local(s.Expires), printable(s.Problem))
 	}
-	rule := s.Rule
+	rule, expires := s.Rule, local(s.Expires)
 	if s.Copy {
 		rule += " (copy)"
+	}
+	if s.Expiring {
+		expires += " soon"
 	}
 	recipients := strings.Join(s.Recipients, " ")
 	if more := s.Waiting - len(s.Recipients); more > 0 {
 		recipients += fmt.Sprintf(" and %d more", more)
 	}
-	return strings.Join([]string{s.ID, local(s.Kept), local(s.Expires), rule, s.Client, printable("<" + s.ReversePath + ">"),
+	return strings.Join([]string{s.ID, local(s.Kept), expires, rule, s.Client, printable("<" + s.ReversePath + ">"),
 		printable(recipients), printable(s.Subject)}, "\t")
 }
 

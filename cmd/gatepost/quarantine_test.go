@@ -89,6 +89,28 @@ func TestQuarantineOnARunningProxy(t *testing.T) {
 	s.expect(0, `"kept":"`+fourth+`"`, "journal", "--json", "--where", `note == "kept in quarantine"`)
 }
 
+// Before anything is removed the operator hears of it wherever he looks.
+func TestWhatExpiresIsToldBefore(t *testing.T) {
+	s := startServe(t, suspicious+"admin: 127.0.0.1:0\nquarantine: {keep: 1h, warn: 1h}\n")
+	id := s.deliver("money", "250 2.0.0 Message received")
+	if list := s.expect(0, "1 in quarantine", "quarantine", "list"); strings.Contains(list, "soon") {
+		t.Errorf("too early:\n%s", list)
+	}
+	s.signal(syscall.SIGTERM)
+	s.exit()
+	s.run() // it looks at once, and once a minute
+	s.awaitLog("quarantine: messages are going to be removed")
+	s.expect(0, "1 will be removed soon", "quarantine", "list")
+	for path, want := range map[string]string{
+		"/": "messages in quarantine that will be removed soon: 1", "/quarantine": ">soon</span>", "/api/quarantine": `"expiring":true`,
+		"/metrics": "\ngatepost_quarantine_expiring_messages 1\n",
+	} {
+		if status, text := s.page("http", path, ""); status != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d, without %q (message %s)", path, status, want, id)
+		}
+	}
+}
+
 func TestAQuarantineThatCannotWrite(t *testing.T) {
 	s := startServe(t, suspicious)
 	if err := os.Remove(filepath.Join(s.folder, "state", "quarantine", "tmp")); err != nil { // a mode would not stop root

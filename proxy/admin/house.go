@@ -82,7 +82,8 @@ type Quarantine interface {
 type QuarantinedMessage struct {
 	ID         string    `json:"id"`
 	Time       time.Time `json:"time"`
-	Expires    time.Time `json:"expires"`
+	Expires    time.Time `json:"expires"`            // it is not removed before
+	Expiring   bool      `json:"expiring,omitempty"` // but soon, and the log has told so
 	Client     string    `json:"client"`
 	From       string    `json:"from"`
 	Recipients []string  `json:"recipients"` // some of those that wait for it

@@ -33,13 +33,16 @@ type Page struct {
 	Total int       `json:"total"`          // messages in quarantine
 	Bytes int64     `json:"bytes"`          // what they take on disk
 	Limit int64     `json:"limit"`          // what they may take
+	// Expiring is how many of all are going to be removed, and the log has told so.
+	Expiring int `json:"expiring,omitempty"`
 }
 
 // Summary is a line of the list. Its texts were written by strangers.
 type Summary struct {
 	ID          string    `json:"id"`
 	Kept        time.Time `json:"kept"`
-	Expires     time.Time `json:"expires"` // it is not removed before
+	Expires     time.Time `json:"expires"`            // it is not removed before
+	Expiring    bool      `json:"expiring,omitempty"` // it is going to be removed soon, and the log has told so
 	Copy        bool      `json:"copy"`
 	Rule        string    `json:"rule"`
 	Client      string    `json:"client"` // its address
@@ -62,7 +65,7 @@ func (q *Quarantine) List(ctx context.Context, query Query) (Page, error) {
 	var page Page
 	page.Items, page.Next = q.page(query.Before, min(limit, MaxPage))
 	stats := q.Stats()
-	page.Total, page.Bytes, page.Limit = stats.Messages, stats.Bytes, stats.Limit
+	page.Total, page.Bytes, page.Limit, page.Expiring = stats.Messages, stats.Bytes, stats.Limit, stats.Expiring
 	for i := range page.Items {
 		if err := ctx.Err(); err != nil {
 			return Page{}, err
@@ -88,7 +91,7 @@ func (q *Quarantine) page(before string, limit int) (list []Summary, next string
 		if len(list) == limit {
 			return list, list[limit-1].ID
 		}
-		list = append(list, Summary{ID: i.id, Kept: i.kept, Expires: q.expiry(i), Busy: i.busy})
+		list = append(list, Summary{ID: i.id, Kept: i.kept, Expires: q.expiry(i), Expiring: !i.warned.IsZero(), Busy: i.busy})
 	}
 	return list, ""
 }

@@ -19,6 +19,7 @@ type Stats struct {
 	Bytes    int64 // on disk
 	Limit    int64 // of bytes
 	Expiring int   // messages that are going to be removed and of which the log has told
+	Crowded  bool  // little room is left, and the log has told
 }
 
 // Metrics counts what it does.
@@ -28,7 +29,7 @@ func (q *Quarantine) Metrics() *Metrics { return &q.metrics }
 func (q *Quarantine) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := Stats{Messages: len(q.items), Bytes: q.used, Limit: int64(q.config.Size)}
+	s := Stats{Messages: len(q.items), Bytes: q.used, Limit: int64(q.config.Size), Crowded: q.crowded}
 	for i := range q.items {
 		if !q.items[i].warned.IsZero() {
 			s.Expiring++

@@ -135,7 +135,7 @@ func TestRoom(t *testing.T) {
 	}
 	h.sweep()
 	h.sweep()
-	if n := strings.Count(h.log.String(), "little room is left"); n != 1 {
+	if n := strings.Count(h.log.String(), "little room is left"); n != 1 || !h.Stats().Crowded {
 		t.Errorf("the log tells of it %d times:\n%s", n, h.log)
 	}
 	onDisk := int64(0)
@@ -173,7 +173,7 @@ func TestNothingExpiresUnannounced(t *testing.T) {
 	step(2*time.Hour, 1, 1, 1)
 	step(day-time.Minute, 1, 1, 1)
 	page, err := h.List(t.Context(), Query{})
-	if err != nil || page.Items[0].Expires.Sub(h.clock.Now()) != time.Minute {
+	if err != nil || page.Items[0].Expires.Sub(h.clock.Now()) != time.Minute || !page.Items[0].Expiring || page.Expiring != 1 {
 		t.Errorf("%+v, %v", page, err)
 	}
 	step(time.Minute, 0, 0, 1)
