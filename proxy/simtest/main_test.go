@@ -7,12 +7,16 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"gatepost/filters"
 	"gatepost/filters/all"
 	"gatepost/policy"
 	"gatepost/proxy/config"
 	"gatepost/proxy/store"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // isLong tells whether `make sim` asks for the whole.
 func isLong() bool { return os.Getenv("GATEPOST_SIM") != "" }
