@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"gatepost/filters"
 	"gatepost/proxy/store/engine"
@@ -115,13 +118,24 @@ func TestAMovedSlot(t *testing.T) {
 	fromID, toID := from.Must("CLUSTER", "MYID"), to.Must("CLUSTER", "MYID")
 	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
 	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
-	// For this moment the cluster may ask to try again; who asks gives up in time.
+	// While a slot is on its way, no node decides about keys of which some are missing: it asks to try again (TRYAGAIN). The
+	// client does, until time is up. Nothing else goes wrong, and what succeeds counts once.
+	made := uint32(1)
 	again := func() {
 		bounded, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		if marks, err := e.Attempt(bounded, "greylist", keys, storetest.Terms); err == nil && marks[0].Attempts < 2 {
-			t.Errorf("between two nodes a mark was lost: %v", marks)
+		marks, err := e.Attempt(bounded, "greylist", keys, storetest.Terms)
+		var told *rueidis.RedisError
+		switch {
+		case err == nil:
+			made++
+			if marks[0].Attempts != made || marks[1].Attempts != made {
+				t.Errorf("between two nodes a mark was lost: %v", marks)
+			}
+		case errors.Is(err, context.DeadlineExceeded), errors.As(err, &told) && told.IsTryAgain():
+		default:
+			t.Errorf("between two nodes: %v", err)
 		}
 		if took := time.Since(start); took > 3*time.Second {
 			t.Errorf("a decision took %s", took)
@@ -137,8 +151,8 @@ func TestAMovedSlot(t *testing.T) {
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		marks, err := e.Attempt(bounded, "greylist", keys, storetest.Terms)
-		if err == nil && (marks[0].Attempts < 2 || marks[1].Attempts != marks[0].Attempts) {
-			t.Fatalf("after the slot has moved: %v", marks)
+		if err == nil && (marks[0].Attempts != made+1 || marks[1].Attempts != made+1) {
+			t.Fatalf("after the slot has moved, and %d attempts: %v", made, marks)
 		}
 		return err
 	})

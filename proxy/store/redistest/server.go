@@ -145,6 +145,16 @@ func (s *Server) Do(words ...string) (string, error) {
 	return fmt.Sprint(answer), nil
 }
 
+// list sends a command that answers with texts.
+func (s *Server) list(words ...string) ([]string, error) {
+	c, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Do(s.t.Context(), c.B().Arbitrary(words...).Build()).AsStrSlice()
+}
+
 // Must is Do for commands that do not fail.
 func (s *Server) Must(words ...string) string {
 	s.t.Helper()

@@ -85,6 +85,32 @@ func Owner(t testing.TB, nodes []*Server, key string) *Server {
 	return nil
 }
 
+// MoveSlot moves a slot with its keys from one master of a cluster to another, a few keys at a time, as `redis-cli --cluster
+// reshard` does. between is called after each step.
+func MoveSlot(t testing.TB, nodes []*Server, slot string, from, to *Server, between func()) {
+	t.Helper()
+	fromID, toID := from.Must("CLUSTER", "MYID"), to.Must("CLUSTER", "MYID")
+	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	between()
+	host, port, _ := net.SplitHostPort(to.Address)
+	for {
+		keys, err := from.list("CLUSTER", "GETKEYSINSLOT", slot, "2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		from.Must(append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)...)
+		between()
+	}
+	// First who takes it, then who gives it away, then all that have yet to hear of it.
+	for _, n := range append([]*Server{to, from}, nodes...) {
+		n.Must("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	}
+}
+
 // StartSentinels starts a master with a replica, and three Sentinels that watch it under the name "marks".
 func StartSentinels(t testing.TB) (servers, sentinels []*Server) {
 	t.Helper()
