@@ -117,6 +117,46 @@ func TestASiteSuppressesADuplicate(t *testing.T) {
 	}
 }
 
+// While a release follows another one, both work on the shared store, and so do the sessions of both.
+func TestASiteIsUpgraded(t *testing.T) {
+	redis := redistest.Start(t, redistest.Options{})
+	mx1, mx2 := mailExchanger(t, shares(redis, "site")), mailExchanger(t, shares(redis, "site"))
+	mx1.recipient("nina@new.test", "451")
+	old := mx1.dial()
+	if output, status := mx1.command("upgrade"); status != 0 || !strings.Contains(output, "serves now") {
+		t.Fatalf("exit status %d: %s", status, output)
+	}
+	// What the one before has counted and what its last sessions count is known to the one after and to the other proxy.
+	old.say("MAIL FROM:<olga@other.test>", "250")
+	old.say("RCPT TO:<alice@example.org>", "451")
+	redistest.Eventually(t, patience, func() error { return mx1.isTaken("nina@new.test") })
+	redistest.Eventually(t, patience, func() error { return mx2.isTaken("olga@other.test") })
+	// And the other way round: the last sessions see what the new one has learned.
+	mx1.recipient("paula@third.test", "451")
+	redistest.Eventually(t, patience, func() error {
+		old.say("RSET", "250")
+		old.say("MAIL FROM:<paula@third.test>", "250")
+		if reply := old.say("RCPT TO:<alice@example.org>", ""); !strings.HasPrefix(reply, "250") {
+			return errors.New(reply)
+		}
+		return nil
+	})
+	old.say("QUIT", "221")
+	if status := mx1.exit(); status != 0 {
+		t.Errorf("the old one ended with status %d", status)
+	}
+	for _, mx := range []*served{mx1, mx2} {
+		if text, status := mx.command("store", "status"); status != 0 || !strings.HasPrefix(text, "the shared store is used\n") {
+			t.Errorf("%d %s", status, text)
+		}
+		for _, sender := range []string{"nina@new.test", "olga@other.test", "paula@third.test"} {
+			if err := mx.isTaken(sender); err != nil {
+				t.Errorf("%s: %v", sender, err)
+			}
+		}
+	}
+}
+
 func settingsWithoutStore() string {
 	return strings.Replace(settingsWithout("admin"), "store: {path: state}\n", "", 1)
 }
