@@ -2,13 +2,11 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
-	"syscall"
 	"time"
 
+	"gatepost/proxy/front"
 	"gatepost/proxy/sockets"
 )
 
@@ -38,13 +36,10 @@ func (l Listen) Bind(ctx context.Context, given *sockets.Set) (Bound, error) {
 	return Bound{l, bound}, nil
 }
 
-// listener is a Bound while it is served.
-type listener struct {
-	socket net.Listener
-	config atomic.Pointer[listenConfig]
-}
+// door is a Bound while it is served.
+type door = front.Door[listenConfig]
 
-// listenConfig is the part of a listener that a reload can change.
+// listenConfig is the part of a door that a reload can change.
 type listenConfig struct {
 	Listen
 	tls *certificates // nil: there is no TLS
@@ -59,95 +54,34 @@ func (s *Server) newListenConfig(l Listen) (*listenConfig, error) {
 	return c, nil
 }
 
-// newListener reads the files of a Bound.
-func (s *Server) newListener(b Bound) (*listener, error) {
-	config, err := s.newListenConfig(b.Listen)
-	if err != nil {
-		return nil, err
+// newDoors reads the files of sockets.
+func (s *Server) newDoors(sockets []Bound) (doors []*door, err error) {
+	for _, b := range sockets {
+		config, err := s.newListenConfig(b.Listen)
+		if err != nil {
+			return nil, err
+		}
+		doors = append(doors, front.NewDoor(b.Listener, config))
 	}
-	l := &listener{socket: b.Listener}
-	l.config.Store(config)
-	return l, nil
+	return doors, nil
 }
 
 // Serve accepts clients, also at sockets that Reload adds, until ctx ends, or StopAccepting or Shutdown is called; then it
 // closes the sockets. Sessions go on until Shutdown. An error means that nothing was served.
 func (s *Server) Serve(ctx context.Context, sockets ...Bound) error {
-	var served []*listener
-	for _, b := range sockets {
-		l, err := s.newListener(b)
-		if err != nil {
-			return err
-		}
-		served = append(served, l)
+	doors, err := s.newDoors(sockets)
+	if err == nil {
+		s.doors.Serve(ctx, doors...)
 	}
-	if !s.open(served) {
-		return nil
-	}
-	defer context.AfterFunc(ctx, s.closeListeners)()
-	<-s.listening.Done()
-	s.accepting.Wait()
-	return nil
+	return err
 }
 
-// open accepts at listeners; false if nobody is admitted any more, which closes them.
-func (s *Server) open(ls []*listener) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listening.Err() != nil {
-		for _, l := range ls {
-			l.socket.Close()
-		}
-		return false
-	}
-	s.begin(ls)
-	return true
-}
-
-// begin accepts at listeners. The caller holds the mutex, and has looked whether anybody is admitted.
-func (s *Server) begin(ls []*listener) {
-	for _, l := range ls {
-		s.listeners[l] = struct{}{}
-		s.accepting.Go(func() { s.accept(l) })
-	}
-}
-
-// closeListeners lets nobody in any more.
-func (s *Server) closeListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopListening()
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
-}
-
-// accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
-func (s *Server) accept(l *listener) {
-	const longest = time.Second
-	pause := 5 * time.Millisecond
-	next := s.accepter(l.socket)
-	for {
-		a, err := next()
-		switch {
-		case err == nil:
-			pause = 5 * time.Millisecond
-			s.admit(l, a)
-		case errors.Is(err, net.ErrClosed):
-			return
-		case errors.Is(err, syscall.ECONNABORTED): // the client left while it was queued
-		default:
-			s.metrics.AcceptErrors.Add(1)
-			s.log.Warn("cannot accept connections; is the limit of open files too low?", "listen", l.socket.Addr(), "error", err, "pause", pause)
-			select {
-			case <-s.listening.Done():
-				return
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, longest)
-		}
-	}
+// accept lets clients in at a door until it is closed.
+func (s *Server) accept(d *door) {
+	front.AcceptAll(s.doors, s.accepter(d.Socket()), func(a arrival) { s.admit(d, a) }, func(err error, pause time.Duration) {
+		s.metrics.AcceptErrors.Add(1)
+		s.log.Warn("cannot accept connections; is the limit of open files too low?", "listen", d.Socket().Addr(), "error", err, "pause", pause)
+	})
 }
 
 // acceptConn takes connections as Go's net package makes them.
@@ -162,9 +96,9 @@ func acceptConn(l net.Listener) func() (arrival, error) {
 }
 
 // admit makes a session of an accepted connection, or turns it away.
-func (s *Server) admit(l *listener, a arrival) {
+func (s *Server) admit(d *door, a arrival) {
 	service := s.current()
-	session := s.newSession(service, l.config.Load(), a)
+	session := s.newSession(service, d.Config(), a)
 	if s.metrics.Open.Add(1)+s.guests.Load() > int64(service.Limits.Connections) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)

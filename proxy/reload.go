@@ -3,7 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"slices"
+
+	"gatepost/proxy/front"
 )
 
 // Listening is where a reload has clients served.
@@ -26,14 +27,13 @@ func (s *Server) Reload(v Service, change *Listening) error {
 	return nil
 }
 
-// Prepare is the part of Reload that can fail; apply is the rest. Between the two nobody else may reload.
+// Prepare is the part of Reload that can fail; apply is the rest. Between the two nobody else may reload; if
+// the server ends between them, apply lets nobody in.
 func (s *Server) Prepare(v Service, change *Listening) (apply func(), err error) {
 	if err := v.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listening.Err() != nil || s.closing.Load() {
+	if s.doors.Closed() || s.closing.Load() {
 		return nil, errNotListening
 	}
 	relisten := func() {}
@@ -43,45 +43,22 @@ func (s *Server) Prepare(v Service, change *Listening) (apply func(), err error)
 		}
 	}
 	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		relisten()
-		s.service.Swap(newService(v)).release()
+		s.put(newService(v))
 	}, nil
 }
 
-// relisten reads what the listeners are to have, and returns what changes them. The caller of both holds the mutex.
+// relisten reads what the doors are to have, and returns what changes them.
 func (s *Server) relisten(change *Listening) (apply func(), err error) {
-	kept, rest := map[*listener]*listenConfig{}, slices.Clone(change.Entries)
-	for l := range s.listeners {
-		address := l.config.Load().Address
-		i := slices.IndexFunc(rest, func(e Listen) bool { return e.Address == address })
-		if i < 0 {
-			continue
-		}
-		config, err := s.newListenConfig(rest[i])
-		if err != nil {
+	kept := map[*door]*listenConfig{}
+	for d, entry := range front.Match(s.doors, change.Entries, func(c *listenConfig, l Listen) bool { return c.Address == l.Address }) {
+		if kept[d], err = s.newListenConfig(entry); err != nil {
 			return nil, err
 		}
-		kept[l], rest = config, slices.Delete(rest, i, i+1)
 	}
-	var added []*listener
-	for _, b := range change.Added {
-		l, err := s.newListener(b)
-		if err != nil {
-			return nil, err
-		}
-		added = append(added, l)
+	added, err := s.newDoors(change.Added)
+	if err != nil {
+		return nil, err
 	}
-	return func() {
-		for l := range s.listeners {
-			if config, stays := kept[l]; stays {
-				l.config.Store(config)
-				continue
-			}
-			l.socket.Close()
-			delete(s.listeners, l)
-		}
-		s.begin(added)
-	}, nil
+	return func() { s.doors.Change(kept, added) }, nil
 }

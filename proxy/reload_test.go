@@ -10,7 +10,7 @@ import (
 func TestReloadAddsAndRemovesListeners(t *testing.T) {
 	h := start(t, setup{})
 	old := h.hello()
-	before := h.server.anyListener()
+	before := h.server.anyDoor()
 	bind := func(l Listen) Bound {
 		bound, err := l.Bind(t.Context(), nil)
 		if err != nil {
@@ -25,7 +25,7 @@ func TestReloadAddsAndRemovesListeners(t *testing.T) {
 	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{bad}, Added: []Bound{{bad, added.Listener}}}); err == nil {
 		t.Error("a new listener without its certificate is taken")
 	}
-	if l := h.server.anyListener(); l != before {
+	if l := h.server.anyDoor(); l != before {
 		t.Error("the old listener is gone")
 	}
 	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{entry}, Added: []Bound{added}}); err != nil {
@@ -45,5 +45,33 @@ func TestReloadAddsAndRemovesListeners(t *testing.T) {
 	defer late.Close()
 	if err := h.server.Reload(h.service, &Listening{Entries: []Listen{entry}, Added: []Bound{late}}); !errors.Is(err, errNotListening) {
 		t.Errorf("a listener is added to a server that has stopped: %v", err)
+	}
+}
+
+// TestReloadBehindTheEnd: what was prepared comes into force when the server has ended meanwhile. Nobody is let in by it.
+func TestReloadBehindTheEnd(t *testing.T) {
+	h := start(t, setup{})
+	entry := Listen{Address: "127.0.0.1:0"}
+	added, err := entry.Bind(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired := 0
+	next := h.service
+	next.Retired = func() { retired++ }
+	apply, err := h.server.Prepare(next, &Listening{Entries: []Listen{entry}, Added: []Bound{added}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply()
+	if conn, err := net.Dial("tcp", added.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("the new address is listened on")
+	}
+	if retired != 1 {
+		t.Errorf("the new service was retired %d times", retired)
 	}
 }

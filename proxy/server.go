@@ -44,21 +44,17 @@ type Server struct {
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc
-	// listening ends, with the mutex held, when nobody is admitted any more.
-	listening     context.Context
-	stopListening context.CancelFunc
+	doors  *front.Doors[listenConfig]
 	// closing: no new sessions, idle ones end. killed: all end, whatever they do.
 	closing, killed atomic.Bool
 	parking         sync.WaitGroup // the parker's goroutine
-	accepting       sync.WaitGroup // one for each listener
 	running         sync.WaitGroup // one for each session
 
-	mu        sync.Mutex // guards all below, and the slot of every session
-	listeners map[*listener]struct{}
-	sessions  []*session // in no order
-	free      []*session
-	clients   map[netip.Prefix]int // connections per client network
-	tell      func(News)           // who has inherited; nil: nobody
+	mu       sync.Mutex // guards all below, and the slot of every session
+	sessions []*session // in no order
+	free     []*session
+	clients  map[netip.Prefix]int // connections per client network
+	tell     func(News)           // who has inherited; nil: nobody
 }
 
 // maxFree bounds the structs kept for sessions to come. Without them the garbage of a burst of sessions was measured
@@ -80,11 +76,10 @@ func New(o Options) (*Server, error) {
 func newServer(o Options, lot parker) *Server {
 	s := &Server{
 		spill: o.Spill, log: o.Log, clock: o.Clock, lot: lot, ids: cmp.Or(o.IDs, &front.IDs{}), memory: cmp.Or(o.Memory, &front.Memory{}),
-		listeners: make(map[*listener]struct{}),
-		clients:   make(map[netip.Prefix]int),
+		clients: make(map[netip.Prefix]int),
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
-	s.listening, s.stopListening = context.WithCancel(s.base)
+	s.doors = front.NewDoors(s.accept)
 	s.service.Store(newService(o.Service))
 	s.parking.Go(func() { lot.run(s.base) })
 	return s
@@ -173,9 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.cancel()
 	s.parking.Wait()
-	if v := s.service.Swap(nil); v != nil {
-		v.release()
-	}
+	s.put(nil)
 	return err
 }
 

@@ -67,6 +67,21 @@ func (v *service) release() {
 	}
 }
 
+// put puts a service in force for new sessions; nil: there are none any more, and no other comes into force.
+func (s *Server) put(v *service) {
+	s.mu.Lock()
+	unused := s.service.Load()
+	if unused == nil {
+		unused = v
+	} else {
+		s.service.Store(v)
+	}
+	s.mu.Unlock()
+	if unused != nil {
+		unused.release()
+	}
+}
+
 // current returns the service for a new session; it has to be released.
 func (s *Server) current() *service {
 	for {

@@ -133,10 +133,7 @@ func (s *Server) FindDelivery(fingerprints []string) (id string) {
 }
 
 // StopAccepting closes the sockets and returns when nobody is admitted any more. Sessions go on.
-func (s *Server) StopAccepting() {
-	s.closeListeners()
-	s.accepting.Wait()
-}
+func (s *Server) StopAccepting() { s.doors.Close() }
 
 // Drained is closed when the last session has ended. Call it once, after StopAccepting.
 func (s *Server) Drained() <-chan struct{} {

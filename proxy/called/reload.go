@@ -3,7 +3,8 @@ package called
 import (
 	"errors"
 	"fmt"
-	"slices"
+
+	"gatepost/proxy/front"
 )
 
 // Listening is where a reload has MTAs served.
@@ -24,15 +25,14 @@ func (s *Server[L]) Reload(v Service, change *Listening[L]) error {
 	return nil
 }
 
-// Prepare is the part of Reload that can fail; apply is the rest. Between the two nobody else may reload. The files of UNIX
+// Prepare is the part of Reload that can fail; apply is the rest. Between the two nobody else may reload; if
+// the server ends between them, apply lets nobody in. The files of UNIX
 // sockets that stay have their entry's mode and group afterwards.
 func (s *Server[L]) Prepare(v Service, change *Listening[L]) (apply func(), err error) {
 	if err := v.validate(); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listening.Err() != nil || s.closing.Load() {
+	if s.doors.Closed() || s.closing.Load() {
 		return nil, errors.New(s.key + " does not accept MTAs any more")
 	}
 	relisten := func() {}
@@ -42,42 +42,25 @@ func (s *Server[L]) Prepare(v Service, change *Listening[L]) (apply func(), err 
 		}
 	}
 	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		relisten()
-		s.service.Swap(newService(v)).release()
+		s.put(newService(v))
 	}, nil
 }
 
-// relisten finds out which listeners stay, and returns what changes them. The caller of both holds the mutex.
+// relisten lets those use the files of UNIX sockets who may now, and returns what changes the doors.
 func (s *Server[L]) relisten(change *Listening[L]) (apply func(), err error) {
-	kept, rest := map[*listener[L]]*L{}, slices.Clone(change.Entries)
-	for l := range s.listeners {
-		before := (*l.entry.Load()).Common()
-		i := slices.IndexFunc(rest, func(e L) bool { return e.Common().Address == before.Address })
-		if i < 0 {
-			continue
-		}
-		entry := rest[i]
-		if err := readmit(before, entry.Common()); err != nil {
-			for l, entry := range kept {
-				err = errors.Join(err, readmit((*entry).Common(), (*l.entry.Load()).Common()))
+	kept := map[*front.Door[L]]*L{}
+	sameAddress := func(now *L, next L) bool { return (*now).Common().Address == next.Common().Address }
+	for d, entry := range front.Match(s.doors, change.Entries, sameAddress) {
+		if err := readmit((*d.Config()).Common(), entry.Common()); err != nil {
+			for d, entry := range kept {
+				err = errors.Join(err, readmit((*entry).Common(), (*d.Config()).Common()))
 			}
 			return nil, fmt.Errorf("%s: %w", s.key, err)
 		}
-		kept[l], rest = &entry, slices.Delete(rest, i, i+1)
+		kept[d] = &entry
 	}
-	return func() {
-		for l := range s.listeners {
-			if entry, stays := kept[l]; stays {
-				l.entry.Store(entry)
-				continue
-			}
-			l.socket.Close()
-			delete(s.listeners, l)
-		}
-		s.serve(change.Added)
-	}, nil
+	return func() { s.doors.Change(kept, doorsOf(change.Added)) }, nil
 }
 
 // readmit lets those use a UNIX socket who may now.

@@ -2,13 +2,13 @@ package called
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"gatepost/proxy/front"
 )
 
 // Server accepts MTAs at entries of the type L. Its methods are safe for concurrent use.
@@ -22,17 +22,13 @@ type Server[L Entry] struct {
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc
-	// listening ends, with the mutex held, when nobody is admitted any more.
-	listening     context.Context
-	stopListening context.CancelFunc
+	doors  *front.Doors[L]
 	// closing: no new sessions, those that are not busy end. killed: all end.
 	closing, killed atomic.Bool
-	accepting       sync.WaitGroup // one for each listener
 	running         sync.WaitGroup // one for each session
 
-	mu        sync.Mutex // guards all below
-	listeners map[*listener[L]]struct{}
-	conns     map[*Conn[L]]struct{}
+	mu    sync.Mutex // guards conns, and what is in force
+	conns map[*Conn[L]]struct{}
 }
 
 // Metrics counts connections. Every field is safe for concurrent use; all but Open only grow.
@@ -46,12 +42,6 @@ type Metrics struct {
 	Violations   atomic.Int64 // connections ended because what came was not the protocol
 	Timeouts     atomic.Int64 // connections ended because the MTA was silent
 	Panics       atomic.Int64 // connections ended by a mistake of ours
-}
-
-// listener is a Bound while it is served.
-type listener[L Entry] struct {
-	socket net.Listener
-	entry  atomic.Pointer[L]
 }
 
 // Options is what a Server is made with.
@@ -70,91 +60,41 @@ func New[L Entry](o Options[L]) (*Server[L], error) {
 	}
 	s := &Server[L]{
 		key: o.Key, begin: o.Begin, log: o.Log, metrics: o.Metrics,
-		listeners: make(map[*listener[L]]struct{}),
-		conns:     make(map[*Conn[L]]struct{}),
+		conns: make(map[*Conn[L]]struct{}),
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
-	s.listening, s.stopListening = context.WithCancel(s.base)
+	s.doors = front.NewDoors(s.accept)
 	s.service.Store(newService(o.Service))
 	return s, nil
 }
 
 // Listeners is on how many addresses MTAs are served now.
-func (s *Server[L]) Listeners() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.listeners)
-}
+func (s *Server[L]) Listeners() int { return s.doors.Open() }
 
 // Serve accepts MTAs, also at sockets that Reload adds, until ctx ends, or StopAccepting or Shutdown is called; then it
 // closes the sockets. Sessions go on until Shutdown.
 func (s *Server[L]) Serve(ctx context.Context, sockets ...Bound[L]) {
-	if !s.open(sockets) {
-		return
-	}
-	defer context.AfterFunc(ctx, s.closeListeners)()
-	<-s.listening.Done()
-	s.accepting.Wait()
+	s.doors.Serve(ctx, doorsOf(sockets)...)
 }
 
-// open accepts at sockets; false if nobody is admitted any more, which closes them.
-func (s *Server[L]) open(sockets []Bound[L]) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listening.Err() != nil {
-		for _, b := range sockets {
-			b.Close()
-		}
-		return false
-	}
-	s.serve(sockets)
-	return true
-}
-
-// serve accepts at sockets. The caller holds the mutex, and has looked whether anybody is admitted.
-func (s *Server[L]) serve(sockets []Bound[L]) {
+func doorsOf[L Entry](sockets []Bound[L]) (doors []*front.Door[L]) {
 	for _, b := range sockets {
-		l := &listener[L]{socket: b.Listener}
-		l.entry.Store(&b.Entry)
-		s.listeners[l] = struct{}{}
-		s.accepting.Go(func() { s.accept(l) })
+		doors = append(doors, front.NewDoor(b.Listener, &b.Entry))
 	}
+	return doors
 }
 
-// closeListeners lets nobody in any more.
-func (s *Server[L]) closeListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopListening()
-	for l := range s.listeners {
-		l.socket.Close()
-	}
-	clear(s.listeners)
-}
-
-// accept never gives up while the socket is open: out of descriptors or memory, it waits for sessions to end.
-func (s *Server[L]) accept(l *listener[L]) {
-	for {
-		c, err := l.socket.Accept()
-		switch {
-		case err == nil:
-			if admitted := s.admit(l.entry.Load(), c); admitted != nil {
-				go admitted.drive()
-			}
-		case errors.Is(err, net.ErrClosed):
-			return
-		case errors.Is(err, syscall.ECONNABORTED): // the MTA left while it was queued
-		default:
-			const pause = 100 * time.Millisecond
-			s.metrics.AcceptErrors.Add(1)
-			s.log.Warn("cannot accept connections; is the limit of open files too low?", s.key, l.socket.Addr(), "error", err, "pause", pause)
-			select {
-			case <-s.listening.Done():
-				return
-			case <-time.After(pause):
-			}
+// accept lets MTAs in at a door until it is closed.
+func (s *Server[L]) accept(d *front.Door[L]) {
+	admit := func(c net.Conn) {
+		if admitted := s.admit(d.Config(), c); admitted != nil {
+			go admitted.drive()
 		}
 	}
+	front.AcceptAll(s.doors, d.Socket().Accept, admit, func(err error, pause time.Duration) {
+		s.metrics.AcceptErrors.Add(1)
+		s.log.Warn("cannot accept connections; is the limit of open files too low?", s.key, d.Socket().Addr(), "error", err, "pause", pause)
+	})
 }
 
 // Hold serves one connection to its end, on the caller's goroutine.
@@ -191,6 +131,21 @@ func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
 	s.running.Add(1)
 	s.mu.Unlock()
 	return conn
+}
+
+// put puts a service in force for new sessions; nil: there are none any more, and no other comes into force.
+func (s *Server[L]) put(v *service) {
+	s.mu.Lock()
+	unused := s.service.Load()
+	if unused == nil {
+		unused = v
+	} else {
+		s.service.Store(v)
+	}
+	s.mu.Unlock()
+	if unused != nil {
+		unused.release()
+	}
 }
 
 // current returns the service for a new session; it has to be released.
@@ -237,9 +192,7 @@ func (s *Server[L]) Shutdown(ctx context.Context) error {
 		<-ended
 	}
 	s.cancel()
-	if v := s.service.Swap(nil); v != nil {
-		v.release()
-	}
+	s.put(nil)
 	return err
 }
 
@@ -253,10 +206,7 @@ func (s *Server[L]) interrupt() {
 }
 
 // StopAccepting closes the sockets and returns when nobody is admitted any more. Sessions go on.
-func (s *Server[L]) StopAccepting() {
-	s.closeListeners()
-	s.accepting.Wait()
-}
+func (s *Server[L]) StopAccepting() { s.doors.Close() }
 
 // Drained is closed when the last session has ended. Call it once, after StopAccepting.
 func (s *Server[L]) Drained() <-chan struct{} {

@@ -48,3 +48,33 @@ func TestReloadAddsAndRemovesSockets(t *testing.T) {
 		t.Errorf("%d sockets", n)
 	}
 }
+
+// TestReloadBehindTheEnd: what was prepared comes into force when the server has ended meanwhile. Nobody is let in by it.
+func TestReloadBehindTheEnd(t *testing.T) {
+	h := start(t, setup{})
+	entry := Listen{}
+	entry.SetDefaults()
+	entry.Address = "unix:" + filepath.Join(t.TempDir(), "late.sock")
+	added, err := entry.Bind(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired := 0
+	next := h.service
+	next.Retired = func() { retired++ }
+	apply, err := h.server.Prepare(next, &Listening{Entries: []Listen{entry}, Added: []Bound{added}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply()
+	if conn, err := net.Dial("unix", added.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("the new socket is listened on")
+	}
+	if retired != 1 {
+		t.Errorf("the new service was retired %d times", retired)
+	}
+}
