@@ -19,6 +19,8 @@ type Server[L Entry] struct {
 	metrics *Metrics
 	service atomic.Pointer[service]
 
+	strangers, crowds front.Seldom // connections that were refused, in the log
+
 	// base is the context of everything that sessions wait for; it ends when Shutdown loses patience.
 	base   context.Context
 	cancel context.CancelFunc
@@ -110,7 +112,9 @@ func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
 	common := (*entry).Common()
 	if !common.accepts(c.RemoteAddr()) {
 		s.metrics.RefusedPeers.Add(1)
-		s.log.Warn("a connection from a network that is not in peers", s.key, common.Address, "peer", c.RemoteAddr())
+		if left, due := s.strangers.Due(); due {
+			s.log.Warn("a connection from a network that is not in peers", s.key, common.Address, "peer", c.RemoteAddr(), "not_logged", left)
+		}
 		c.Close()
 		return nil
 	}
@@ -118,7 +122,9 @@ func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
 	if limit := service.Limits.Connections; s.metrics.Open.Add(1) > int64(limit) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
-		s.log.Warn("too many connections of MTAs", s.key, common.Address, "limit", limit)
+		if left, due := s.crowds.Due(); due {
+			s.log.Warn("too many connections of MTAs", s.key, common.Address, "limit", limit, "not_logged", left)
+		}
 		service.release()
 		c.Close()
 		return nil
