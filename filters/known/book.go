@@ -94,8 +94,18 @@ func (b *book) rests(key string) bool {
 	return late || earlier
 }
 
-// take removes what is due, or all, and groups it: those of a group are written together.
-func (b *book) take(now time.Time, all bool) map[note][]string {
+// due removes what was not written a short while ago, and groups it: those of a group are written together.
+func (b *book) due(now time.Time) map[note][]string {
+	return b.take(now, func(key string) bool { return !b.rests(key) })
+}
+
+// all removes all that waits, and groups it.
+func (b *book) all(now time.Time) map[note][]string {
+	return b.take(now, func(string) bool { return true })
+}
+
+// take calls wanted with b.mu held.
+func (b *book) take(now time.Time, wanted func(key string) bool) map[note][]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if age := now.Sub(b.turned); age >= rest || age < 0 || len(b.late) >= maxRested {
@@ -106,7 +116,7 @@ func (b *book) take(now time.Time, all bool) map[note][]string {
 	}
 	groups := map[note][]string{}
 	for key, n := range b.waiting {
-		if all || !b.rests(key) {
+		if wanted(key) {
 			groups[n] = append(groups[n], key)
 			delete(b.waiting, key)
 			b.late[key] = struct{}{}
@@ -115,11 +125,12 @@ func (b *book) take(now time.Time, all bool) map[note][]string {
 	return groups
 }
 
-func (b *book) pending(correspondents bool) (n int64) {
+// pending is how many notes wait that counts belong to.
+func (b *book) pending(of *counts) (n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key := range b.waiting {
-		if strings.HasPrefix(key, correspondentPrefix) == correspondents {
+		if b.countsOf(key) == of {
 			n++
 		}
 	}
@@ -133,21 +144,21 @@ func (f *Filter) Run(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			f.write(ctx, false)
+			f.write(ctx, f.book.due(f.clock.Now()))
 		case <-f.book.full:
-			f.write(ctx, false)
+			f.write(ctx, f.book.due(f.clock.Now()))
 		case <-ctx.Done():
-			f.write(context.WithoutCancel(ctx), true)
+			f.Flush(context.WithoutCancel(ctx))
 			return
 		}
 	}
 }
 
 // Flush writes all that is noted.
-func (f *Filter) Flush(ctx context.Context) { f.write(ctx, true) }
+func (f *Filter) Flush(ctx context.Context) { f.write(ctx, f.book.all(f.clock.Now())) }
 
-func (f *Filter) write(ctx context.Context, all bool) {
-	for n, keys := range f.book.take(f.clock.Now(), all) {
+func (f *Filter) write(ctx context.Context, groups map[note][]string) {
+	for n, keys := range groups {
 		for start := 0; start < len(keys); start += atOnce {
 			f.tell(ctx, keys[start:min(start+atOnce, len(keys))], n)
 		}

@@ -258,7 +258,7 @@ func TestAMessageCostsFewOperations(t *testing.T) {
 		s.f.Concluded(&filters.Outcome{Kind: filters.MessageOutcome, View: v, Code: 250})
 		if i%50 == 49 { // a second has passed
 			s.clock.Advance(time.Second)
-			s.f.write(ctx, false)
+			s.f.write(ctx, s.f.book.due(s.clock.Now()))
 		}
 	}
 	s.f.Flush(ctx)
@@ -287,7 +287,7 @@ func TestWhatWasWrittenRests(t *testing.T) {
 		for range times {
 			s.f.Concluded(&filters.Outcome{Kind: filters.MessageOutcome, View: v, Code: 250})
 		}
-		s.f.write(t.Context(), false)
+		s.f.write(t.Context(), s.f.book.due(s.clock.Now()))
 	}
 	note(1)
 	s.clock.Advance(30 * time.Second)

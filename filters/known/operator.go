@@ -133,6 +133,6 @@ func (r *recollection) Forget(ctx context.Context, query string) (int, error) {
 func (r *recollection) Stats() filters.MemoryStats {
 	return filters.MemoryStats{
 		Noted: r.counts.noted.Load(), Written: r.counts.written.Load(), Dropped: r.counts.dropped.Load(), Refused: r.counts.refused.Load(),
-		Pending: r.f.book.pending(r.prefixes[0] == correspondentPrefix),
+		Pending: r.f.book.pending(r.counts),
 	}
 }
