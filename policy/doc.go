@@ -32,5 +32,5 @@
 // waiting, and run beside it only if something was not at hand (attempt.go).
 //
 // A gate belongs to its session's goroutine. Filter goroutines share nothing with it but their own run, handed back
-// over a channel; they read copies of the facts.
+// under the gate's mutex; they read copies of the facts.
 package policy

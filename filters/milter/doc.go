@@ -4,7 +4,7 @@
 // A message is played to a milter over one connection, from CONNECT to the end of the message, beginning with the
 // message's first byte, so that what the milter does with the header and the body happens while they arrive:
 //
-//	filter.go        what becomes a fact
+//	milter.go        what becomes a fact
 //	└ attempt.go     a connection: kept or new, and once more with a new one where a kept one turns out to be dead
 //	  ├ pool.go      connections that are kept, and how many there may be
 //	  ├ breaker.go   a milter that fails again and again is not asked for a while

@@ -3,7 +3,7 @@
 //
 // # The path of a session
 //
-//	           server.go: accept, limits
+//	           package called: accept, limits
 //	                │
 //	OPTNEG ─────────┤ negotiate.go: what the MTA offers ∩ what serves us; the macros that we want
 //	MACRO ──────────┤ macros.go: what belongs to which command, kept until a later transaction
@@ -26,13 +26,14 @@
 //
 // # What holds always
 //
-// No answer takes a recipient or a message away that the client was told 250 for: a refusal is a REPLYCODE, and there is
-// no DELRCPT. No answer but CONTINUE, REPLYCODE, DISCARD and SKIP is ever given (QUARANTINE is none: CONTINUE follows), so what is known of a connection
+// No refusal takes a recipient or a message away that the client was told 250 for: it is a REPLYCODE. DELRCPT is said only
+// where one of our own milters wants a recipient gone and may (readdress.go). A command is answered by CONTINUE, REPLYCODE,
+// DISCARD or SKIP, and by TEMPFAIL where it makes no sense; never by ACCEPT or REJECT. So what is known of a connection
 // outlives a refused recipient and every message. The MTA's final reply is not known to a milter: an accepted message's
 // record says so.
 //
 // # Who owns what
 //
-// Each connection of an MTA has a goroutine, which owns its session, gate and message. Server.mu guards what they share.
+// Each connection of an MTA has a goroutine, which owns its session, gate and message. called.Server has what they share.
 // Shutdown interrupts reads by a deadline; nobody but its goroutine closes a connection.
 package milter
