@@ -166,19 +166,24 @@ func (l *link) write(p []byte) error {
 // to 10 % less processor time. It is left out where the backend was silent a moment ago: a last word of its own accord in
 // between, without hanging up, is noticed with the answer or when the time is over.
 func (l *link) ask(p []byte) error {
+	if written := l.begin(p); written < len(p) && l.failed == nil {
+		return l.write(p[written:])
+	}
+	return nil
+}
+
+// begin is ask for as much of p as leaves at once; nothing, if there may be something to read first.
+func (l *link) begin(p []byte) (written int) {
 	s, ok := l.nc.(converser)
 	if !ok || l.r != l.w || time.Since(l.quiet) > quietEnough {
-		return l.write(p)
+		return 0
 	}
 	l.r, l.w = 0, 0
 	written, n, err := s.converse(p, l.buf)
 	if l.w, l.failed = n, err; n < len(l.buf) {
 		l.quiet = time.Now()
 	}
-	if written < len(p) && err == nil {
-		return l.write(p[written:])
-	}
-	return nil
+	return written
 }
 
 // quietEnough is how long it is believed that nothing has come since the latest look.
@@ -190,12 +195,19 @@ type converser interface {
 	converse(question, answer []byte) (written, read int, err error)
 }
 
-// gatherer is where net.Buffers are written to: package net writes several at once to its own connections only.
-func (l *link) gatherer() net.Conn {
-	if _, secured := l.nc.(interface{ NetConn() net.Conn }); secured {
-		return l.nc
+// writeBoth writes p and what stands behind it.
+func (l *link) writeBoth(p, behind []byte) error {
+	type gatherer interface {
+		writeBoth(p, behind []byte) (int, error)
 	}
-	return below(l.nc)
+	if s, ok := l.nc.(gatherer); ok {
+		_, err := s.writeBoth(p, behind)
+		return err
+	}
+	if err := l.write(p); err != nil {
+		return err
+	}
+	return l.write(behind)
 }
 
 // buffered takes a reply that is already here.

@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"io"
-	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +13,8 @@ import (
 const (
 	// blockSize is the size of a write of message data. A message that fits leaves in one write, command included.
 	blockSize = 64 << 10
+	// wholeBlock is the most that is copied to be written with other pieces: a copy of more costs more than a system call.
+	wholeBlock = 32 << 10
 	// graceForLastWord is how long the reason for a broken connection is waited for: it is there already, or never comes.
 	graceForLastWord = time.Second
 	// dataTimeout is the longest time for the answer to DATA (RFC 5321, 4.5.3.2.4).
@@ -72,7 +73,7 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 			return r, false, err
 		}
 	}
-	out := newOutlet(ctx, c.link, p.Size, time.Duration(c.server.config.BlockTimeout))
+	out := newOutlet(ctx, c.link, p.Size, time.Duration(c.server.config.BlockTimeout), finalWait)
 	defer out.free()
 	if !c.saysAhead(p) {
 		p.Next = nil
@@ -82,7 +83,7 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	} else {
 		err = out.sendData(p)
 	}
-	r, replyErr := out.finalReply(err, finalWait)
+	r, replyErr := out.finalReply(err)
 	r, dotSent, err = c.concluded(ctx, r, out.ended, err, replyErr)
 	if c.link != nil && err == nil {
 		c.saidAhead(p)
@@ -152,13 +153,13 @@ type outlet struct {
 	ctx     context.Context
 	link    *link
 	timeout time.Duration // for one block
+	wait    time.Duration // for the final reply
 	left    int64         // bytes of the message that are still to come
 	ended   bool          // the end of the message may have reached the backend
 
 	gathered []byte // BDAT: not written yet
 	buffer   *[]byte
 	writeErr error // of the connection, not of the message's source
-	pieces   [2][]byte
 
 	early chan struct{} // closed when the reply is here; nil if nobody reads while we write
 	done  chan struct{} // closed when the reader has ended
@@ -168,8 +169,8 @@ type outlet struct {
 
 var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockSize); return &b }}
 
-func newOutlet(ctx context.Context, l *link, size int64, timeout time.Duration) *outlet {
-	o := &outlet{ctx: ctx, link: l, timeout: timeout, left: size, buffer: blocks.Get().(*[]byte)}
+func newOutlet(ctx context.Context, l *link, size int64, timeout, wait time.Duration) *outlet {
+	o := &outlet{ctx: ctx, link: l, timeout: timeout, wait: wait, left: size, buffer: blocks.Get().(*[]byte)}
 	o.gathered = (*o.buffer)[:0]
 	l.deadline = time.Time{} // read and write deadlines go their own ways now
 	if size > blockSize/2 {
@@ -202,18 +203,18 @@ func (o *outlet) listen() {
 }
 
 // finalReply waits for the reply, or, when sending failed, for the backend's last word on that.
-func (o *outlet) finalReply(sendErr error, wait time.Duration) (wire.Reply, error) {
+func (o *outlet) finalReply(sendErr error) (wire.Reply, error) {
+	if sendErr == nil && o.early == nil {
+		return o.link.readReply() // writeLast has set its deadline
+	}
+	wait := o.wait
 	switch {
 	case o.writeErr != nil:
 		wait = graceForLastWord
 	case sendErr != nil: // it is not the backend's fault and it has nothing to say
 		wait = 0
 	}
-	deadline := time.Now().Add(wait)
-	if d, ok := o.ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	o.link.nc.SetReadDeadline(deadline)
+	o.link.nc.SetReadDeadline(o.after(wait))
 	if o.ctx.Err() != nil { // the interrupt may have come before this deadline
 		o.link.interrupt()
 	}
@@ -224,13 +225,42 @@ func (o *outlet) finalReply(sendErr error, wait time.Duration) (wire.Reply, erro
 	return o.reply, o.err
 }
 
+// after is the time from now, but no later than ctx ends.
+func (o *outlet) after(wait time.Duration) time.Time {
+	t := time.Now().Add(wait)
+	if d, ok := o.ctx.Deadline(); ok && d.Before(t) {
+		return d
+	}
+	return t
+}
+
+// writeLast sends the end of a message whose reply nobody waits for yet, with that wait prepared: see [link.ask].
+func (o *outlet) writeLast(p []byte) error {
+	o.link.nc.SetReadDeadline(o.after(o.wait))
+	if o.ctx.Err() != nil {
+		return o.ctx.Err()
+	}
+	written := o.link.begin(p)
+	if written == len(p) || o.link.failed != nil {
+		return nil
+	}
+	o.link.nc.SetWriteDeadline(o.after(o.timeout))
+	o.writeErr = o.link.write(p[written:])
+	return o.writeErr
+}
+
 // write sends what was gathered and p.
 func (o *outlet) write(p []byte) error {
-	deadline := time.Now().Add(o.timeout)
-	if d, ok := o.ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+	defer func() { o.gathered = o.gathered[:0] }()
+	if o.ended && o.early == nil {
+		if len(p) == 0 {
+			p = o.gathered
+		} else if len(o.gathered) > 0 {
+			p = append(o.gathered, p...)
+		}
+		return o.writeLast(p)
 	}
-	o.link.nc.SetWriteDeadline(deadline)
+	o.link.nc.SetWriteDeadline(o.after(o.timeout))
 	if o.ctx.Err() != nil {
 		return o.ctx.Err()
 	}
@@ -242,15 +272,12 @@ func (o *outlet) write(p []byte) error {
 	}
 	switch {
 	case len(p) == 0:
-		_, o.writeErr = o.link.nc.Write(o.gathered)
+		o.writeErr = o.link.write(o.gathered)
 	case len(o.gathered) == 0:
-		_, o.writeErr = o.link.nc.Write(p)
+		o.writeErr = o.link.write(p)
 	default:
-		o.pieces = [2][]byte{o.gathered, p}
-		buffers := net.Buffers(o.pieces[:])
-		_, o.writeErr = buffers.WriteTo(o.link.gatherer())
+		o.writeErr = o.link.writeBoth(o.gathered, p)
 	}
-	o.gathered = o.gathered[:0]
 	return o.writeErr
 }
 
@@ -297,7 +324,7 @@ func (w *chunk) Write(p []byte) (int, error) {
 		return 0, errTooLong
 	}
 	o.left -= int64(len(p))
-	if len(o.gathered)+len(p) <= cap(o.gathered) {
+	if len(p) <= wholeBlock && len(o.gathered)+len(p) <= cap(o.gathered) {
 		o.gathered = append(o.gathered, p...)
 		return len(p), nil
 	}

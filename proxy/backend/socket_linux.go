@@ -20,9 +20,12 @@ type socket struct {
 	raw    syscall.RawConn
 	reads  transfer
 	writes transfer
+	behind []byte // goes with writes.p
 
 	questions func(fd uintptr) bool // converse's, allocated once
 	asked     bool
+	looks     func(fd uintptr) // of look, allocated once
+	seen      transfer
 }
 
 // transfer is a system call in the making, with the function that makes it as a value that is allocated once.
@@ -48,17 +51,18 @@ func plain(nc net.Conn) net.Conn {
 		s.reads.n, s.reads.errno = nowait.Read(fd, s.reads.p)
 		return s.reads.errno != syscall.EAGAIN
 	}
-	s.writes.call = func(fd uintptr) bool {
-		s.writes.n, s.writes.errno = nowait.Write(fd, s.writes.p)
-		return true
-	}
+	s.writes.call = s.writeAll
 	s.questions = func(fd uintptr) bool {
 		if !s.asked {
 			s.asked = true
-			s.writes.call(fd)
+			s.writes.n, s.writes.errno = nowait.Write(fd, s.writes.p)
 			return s.writes.n < len(s.writes.p) // else wait
 		}
 		return s.reads.call(fd)
+	}
+	s.looks = func(fd uintptr) {
+		var one [1]byte
+		s.seen.n, s.seen.errno = nowait.Peek(fd, one[:])
 	}
 	return s
 }
@@ -102,22 +106,51 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.reads.n, nil
 }
 
-// Write leaves what the socket's buffer does not take at once to the connection, and errors for it to find.
-func (s *socket) Write(p []byte) (int, error) {
+func (s *socket) Write(p []byte) (int, error) { return s.writeBoth(p, nil) }
+
+// writeBoth writes p and what stands behind it, in one go if the socket's buffer takes that.
+func (s *socket) writeBoth(p, behind []byte) (int, error) {
+	if len(p) == 0 {
+		p, behind = behind, nil
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	s.writes.p = p
+	s.writes.p, s.behind, s.writes.n, s.writes.errno = p, behind, 0, 0
 	err := s.raw.Write(s.writes.call)
-	s.writes.p = nil
-	if err != nil {
-		return 0, err
+	s.writes.p, s.behind = nil, nil
+	switch {
+	case err != nil:
+		return s.writes.n, err
+	case s.writes.errno != 0:
+		return s.writes.n, os.NewSyscallError("write", s.writes.errno)
 	}
-	if s.writes.n == len(p) {
-		return len(p), nil
+	return s.writes.n, nil
+}
+
+// writeAll is done when all is written, or nothing more ever will be; else there has to be room first.
+func (s *socket) writeAll(fd uintptr) bool {
+	w := &s.writes
+	for total := len(w.p) + len(s.behind); w.n < total; {
+		n := 0
+		switch past := w.n - len(w.p); {
+		case past >= 0:
+			n, w.errno = nowait.Write(fd, s.behind[past:])
+		case len(s.behind) > 0:
+			n, w.errno = nowait.WriteBoth(fd, w.p[w.n:], s.behind)
+		default:
+			n, w.errno = nowait.Write(fd, w.p[w.n:])
+		}
+		w.n += n
+		if w.errno != 0 {
+			again := w.errno == syscall.EAGAIN
+			if again {
+				w.errno = 0
+			}
+			return !again
+		}
 	}
-	n, err := s.Conn.Write(p[s.writes.n:])
-	return s.writes.n + n, err
+	return true
 }
 
 // below is the connection of the operating system: without TLS, and as package net knows it.
@@ -134,27 +167,21 @@ func below(nc net.Conn) net.Conn {
 // peek looks, without waiting, whether bytes or the end of the stream are there to be read. Only plain sockets can tell;
 // for others (TLS) the socket below is asked: bytes there are at least no silence.
 func peek(nc net.Conn) (pending, eof bool) {
-	sc, ok := below(nc).(syscall.Conn)
+	if secured, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = secured.NetConn()
+	}
+	s, ok := nc.(*socket)
 	if !ok {
 		return false, false
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false, true
-	}
-	var n int
-	var errno syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		var one [1]byte
-		n, errno = nowait.Peek(fd, one[:])
-	})
+	err := s.raw.Control(s.looks)
 	switch {
 	case err != nil:
 		return false, true
-	case errno == syscall.EAGAIN:
+	case s.seen.errno == syscall.EAGAIN:
 		return false, false
 	}
-	return n > 0, n <= 0
+	return s.seen.n > 0, s.seen.n <= 0
 }
 
 // transparentDialer connects from the client's own address. The port is the kernel's choice: the client's may still be in

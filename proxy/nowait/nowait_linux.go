@@ -65,6 +65,23 @@ func Write(fd uintptr, p []byte) (int, syscall.Errno) {
 	return call(syscall.SYS_WRITE, fd, p, 0)
 }
 
+// WriteBoth is Write for one piece and another behind it.
+func WriteBoth(fd uintptr, p, q []byte) (int, syscall.Errno) {
+	pieces := [2]syscall.Iovec{{Base: &p[0]}, {Base: &q[0]}}
+	pieces[0].SetLen(len(p))
+	pieces[1].SetLen(len(q))
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&pieces)), uintptr(len(pieces)))
+		switch errno {
+		case 0:
+			return int(n), 0
+		case syscall.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // WriteMore is Write, but what it writes may leave with what is written next. The kernel sends it after 200 ms at the latest,
 // and when the socket is closed, whatever becomes of the process.
 func WriteMore(fd uintptr, p []byte) (int, syscall.Errno) {

@@ -29,6 +29,14 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%q, %v", buf[:n], errno)
 		}
 	}
+	if n, errno := WriteBoth(here, []byte("to be "), []byte("continued")); n != 15 || errno != 0 {
+		t.Fatalf("write both: %d, %v", n, errno)
+	}
+	for _, want := range []string{"to be co", "ntinued"} {
+		if n, errno := Read(there, buf); string(buf[:n]) != want || errno != 0 {
+			t.Errorf("%q, %v", buf[:n], errno)
+		}
+	}
 	var full syscall.Errno
 	written := 0
 	for full == 0 {

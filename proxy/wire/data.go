@@ -73,10 +73,14 @@ func (d *DataDecoder) Decode(dst, src []byte) (written, consumed int, done bool)
 		n := copy(dst, src)
 		return n, n, false
 	}
-	marks := marks{src: src[:min(len(src), len(dst))], lf: -1, cr: -1, nul: -1}
+	src = src[:min(len(src), len(dst))]
+	marks := marks{src: src, lf: -1, cr: -1, nul: -1}
 	w, r := 0, 0
-	for r < len(marks.src) && len(dst)-w >= MinSpace && d.state != ended {
-		if end := d.plain(&marks, r, min(len(marks.src), r+len(dst)-w)); end > r {
+	if end := d.lines(src); end > 0 {
+		w, r = copy(dst, src[:end]), end
+	}
+	for r < len(src) && len(dst)-w >= MinSpace && d.state != ended {
+		if end := d.plain(&marks, r, min(len(src), r+len(dst)-w)); end > r {
 			w += copy(dst[w:], src[r:end])
 			r = end
 			continue
@@ -85,6 +89,35 @@ func (d *DataDecoder) Decode(dst, src []byte) (written, consumed int, done bool)
 		r++
 	}
 	return w, r, d.state == ended
+}
+
+// lines returns the length of the whole lines at the start of src that pass as they are, if src holds nothing but such up
+// to its last line end or to a dot at the start of a line; else 0. It looks for line feeds alone, and then at all of src
+// once for carriage returns that do not belong to one, and once for NULs: lines of 76 bytes take a third less time than with
+// plain alone, which looks for all three in each of them.
+func (d *DataDecoder) lines(src []byte) (end int) {
+	if d.state > inLine {
+		return 0
+	}
+	count, longest := 0, d.found.LongestLine
+	line := d.line
+	for d.framing != Dots || end == len(src) || src[end] != '.' || end == 0 && d.state == inLine {
+		lf := bytes.IndexByte(src[end:], '\n')
+		if lf < 0 {
+			break
+		}
+		if lf == 0 || src[end+lf-1] != '\r' {
+			return 0
+		}
+		longest = max(longest, line+int64(lf)+1)
+		line, end = 0, end+lf+1
+		count++
+	}
+	if count == 0 || bytes.Count(src[:end], []byte{'\r'}) != count || bytes.IndexByte(src[:end], 0) >= 0 {
+		return 0
+	}
+	d.state, d.line, d.found.LongestLine = lineStart, 0, longest
+	return end
 }
 
 // Finish ends BDAT input: a CR that was held back is bare. dst needs [MinSpace].
