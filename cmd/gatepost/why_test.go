@@ -151,6 +151,25 @@ func TestTheJournalSurvivesKill(t *testing.T) {
 	}
 }
 
+// What a condition found in a local part that the journal does not have is not told as false.
+func TestWhyWithDisguisedAddresses(t *testing.T) {
+	for _, mode := range []string{"keyed", "cut"} {
+		t.Run(mode, func(t *testing.T) {
+			s := startServe(t, `rules: [{name: gone, when: 'mail.local == "mallory" and mail.domain == "bad.test"', then: reject}]`+"\njournal: {addresses: "+mode+"}\n")
+			id := idInReply.FindStringSubmatch(s.recipient("mallory@bad.test", "550"))
+			if id == nil {
+				t.Fatal("no id")
+			}
+			story := s.awaitStory("refused for good", "why", id[1])
+			if !strings.Contains(story, "cannot be told any more    mail.local == \"mallory\"") || strings.Contains(story, "list files as they are now") ||
+				!strings.Contains(story, "The journal does not have local parts of addresses as they were (journal.addresses)") ||
+				!strings.Contains(story, `true     mail.domain == "bad.test"`) {
+				t.Errorf("%s", story)
+			}
+		})
+	}
+}
+
 func TestJournalCommand(t *testing.T) {
 	s := startServe(t, storyRules+"journal: {addresses: keyed}\n")
 	s.recipient("mallory@bad.test", "550")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,7 +103,11 @@ func (t *teller) ruled(e *journal.Entry, r *journal.Recipient, rule *journal.Rul
 		t.line(2, "This release cannot read the condition any more: %v", problems)
 		return
 	}
+	disguised := false
 	for _, leaf := range reason.Leaves() {
+		if readsDisguise(leaf) {
+			leaf.Opaque, disguised = true, true
+		}
 		t.line(2, "%s: %s%s", truthText(leaf), readingsText(leaf.Facts), listNote(leaf))
 	}
 	switch {
@@ -115,6 +120,8 @@ func (t *teller) ruled(e *journal.Entry, r *journal.Recipient, rule *journal.Rul
 		t.comeBack(e)
 		t.line(1, "It would not have been greylisted if")
 		t.change(reason.To(false), 2)
+	case reason.Truth != rules.True && disguised:
+		t.line(1, "The journal does not have local parts of addresses as they were (journal.addresses): what the condition found in them cannot be shown.")
 	case reason.Truth != rules.True:
 		t.line(1, "With what is recorded, and list files as they are now, the condition does not come out true: a list has changed, or the journal does not hold what was read.")
 	default:
@@ -186,6 +193,14 @@ func listNote(r *rules.Reason) string {
 		return " (the list file as it is now)"
 	}
 	return ""
+}
+
+// readsDisguise tells whether a comparison reads what the journal has in place of a local part.
+func readsDisguise(leaf *rules.Reason) bool {
+	return slices.ContainsFunc(leaf.Facts, func(r rules.Reading) bool {
+		text, is := r.Value.(string)
+		return is && journal.IsDisguise(text)
+	})
 }
 
 func truthText(r *rules.Reason) string {

@@ -37,13 +37,15 @@ func (e *Entry) Recording() *policy.Recording {
 // disguised tells whether a local part was replaced. A client that really has such a one only makes this entry less
 // telling.
 func (e *Entry) disguised() bool {
-	if e.Envelope != nil && isDisguise(e.Envelope.ReversePath) || e.Greeting != nil && isDisguise(e.Greeting.AuthUser) {
+	if e.Envelope != nil && IsDisguise(e.Envelope.ReversePath) || e.Greeting != nil && IsDisguise(e.Greeting.AuthUser) {
 		return true
 	}
-	return slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return isDisguise(r.Address) })
+	return slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return IsDisguise(r.Address) })
 }
 
-func isDisguise(address string) bool {
+// IsDisguise tells whether an address, or a local part, is one that the journal has put in place of the real one
+// (journal.addresses). A client may really have such a one.
+func IsDisguise(address string) bool {
 	local, _ := splitAddress(address)
 	return local == "*" || len(local) == 1+base32Lower.EncodedLen(tokenBytes) && local[0] == '~'
 }

@@ -58,12 +58,12 @@ func TestRecordingsAreThoseOfTheRecord(t *testing.T) {
 func TestDisguiseIsRecognized(t *testing.T) {
 	keyed, cut := newDisguise(Keyed, make([]byte, keyBytes)), newDisguise(Cut, nil)
 	for _, address := range []string{"joe@example.org", "a.very.long.name@example.org", "joe"} {
-		if isDisguise(address) || !isDisguise(keyed.address(address)) || !isDisguise(cut.address(address)) {
+		if IsDisguise(address) || !IsDisguise(keyed.address(address)) || !IsDisguise(cut.address(address)) {
 			t.Errorf("%s: %s %s", address, keyed.address(address), cut.address(address))
 		}
 	}
 	for _, address := range []string{"", "postmaster@example.org", "Abuse@example.org"} {
-		if isDisguise(keyed.address(address)) || isDisguise(cut.address(address)) {
+		if IsDisguise(keyed.address(address)) || IsDisguise(cut.address(address)) {
 			t.Errorf("%s", address)
 		}
 	}
