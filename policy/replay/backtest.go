@@ -189,6 +189,7 @@ func (b *Backtest) mention(list *[]Mention, r *policy.Recording) {
 // Report returns what was found so far.
 func (b *Backtest) Report() *Report {
 	r := b.report
+	r.Changes, r.Unknown, r.Rules = []Group{}, []Untold{}, []RuleCount{} // for JSON: none is no null
 	for _, g := range b.groups {
 		r.Changes = append(r.Changes, *g)
 	}

@@ -1,7 +1,9 @@
 package replay
 
 import (
+	"encoding/json"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +85,14 @@ func TestAgainstAnother(t *testing.T) {
 	}
 	if r := b.Report(); len(r.Changes) != 1 || r.Changes[0].IsBy != "rule1" {
 		t.Errorf("%+v", r.Changes)
+	}
+}
+
+// Who reads the report as JSON finds lists, also empty ones.
+func TestReportHasNoNulls(t *testing.T) {
+	text, err := json.Marshal(backtestOf(t, &site{delay: time.Minute, messages: 1, rules: []string{"mail.null -> reject"}}, nil))
+	if err != nil || strings.Contains(string(text), "null") {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 
