@@ -2,23 +2,26 @@ package filters
 
 import "context"
 
-// ClientReader is a filter whose observation at [AtMail] asks the [Ledger] about the client. What a shared store is asked at
-// connect then reads that along: one round trip instead of two.
-type ClientReader interface {
-	// ClientStandings returns the keys of the ledger that the client alone decides about. It must not wait.
-	ClientStandings(s *Session) []string
+// LedgerReader is a filter whose observation at [AtMail] asks the [Ledger]. What a shared store is asked before then reads
+// that along: one round trip instead of two.
+type LedgerReader interface {
+	// WillRead returns the keys of the ledger that will be asked for, as far as they can be foreseen: of the client, and of
+	// the sender if the envelope is not nil. It must not wait.
+	WillRead(s *Session, e *Envelope) (keys []string)
 }
 
 // WithForeseen returns a context that tells a [Store] which keys of its [Ledger] will be asked for soon. Whoever answers a
-// Peek under it by a round trip may read them along.
-func WithForeseen(ctx context.Context, standings []string) context.Context {
-	return context.WithValue(ctx, foreseenKey{}, standings)
+// Peek under it by a round trip may read them along; only then it calls keys, which must be safe for concurrent use.
+func WithForeseen(ctx context.Context, keys func() []string) context.Context {
+	return context.WithValue(ctx, foreseenKey{}, keys)
 }
 
-// Foreseen returns what WithForeseen was given.
+// Foreseen returns the keys that WithForeseen was given.
 func Foreseen(ctx context.Context) []string {
-	keys, _ := ctx.Value(foreseenKey{}).([]string)
-	return keys
+	if keys, ok := ctx.Value(foreseenKey{}).(func() []string); ok {
+		return keys()
+	}
+	return nil
 }
 
 type foreseenKey struct{}

@@ -40,7 +40,7 @@ type Engine struct {
 	pauserGroup int
 	pauses      bool // an enforced rule reads the pauser's facts
 
-	clientReaders []filters.ClientReader // that a rule reads at MAIL or later
+	ledgerReaders []filters.LedgerReader // that a rule reads
 
 	greylister filters.Greylister // nil when there is none
 	askBackend bool               // a recipient to be greylisted is offered to the backend first

@@ -147,19 +147,21 @@ func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
 		return 0
 	}
 	defer g.recovered("GreetPause", &pause)
-	return max(0, g.engine.pauser.GreetPause(g.foreseeing(ctx), g.session))
+	return max(0, g.engine.pauser.GreetPause(g.foreseeing(ctx, nil), g.session))
 }
 
-// foreseeing tells the store what the session will ask it about its client.
-func (g *Gate) foreseeing(ctx context.Context) context.Context {
-	var keys []string
-	for _, r := range g.engine.clientReaders {
-		keys = append(keys, r.ClientStandings(g.session)...)
-	}
-	if len(keys) == 0 {
+// foreseeing tells the store what the session will ask it about its client and, with an envelope, about its sender.
+func (g *Gate) foreseeing(ctx context.Context, e *filters.Envelope) context.Context {
+	readers, session := g.engine.ledgerReaders, g.session
+	if len(readers) == 0 {
 		return ctx
 	}
-	return filters.WithForeseen(ctx, keys)
+	return filters.WithForeseen(ctx, func() (keys []string) {
+		for _, r := range readers {
+			keys = append(keys, r.WillRead(session, e)...)
+		}
+		return keys
+	})
 }
 
 // carrier is what rules of a stage leave for the end of data.

@@ -95,8 +95,8 @@ func (k *compiler) planObservations() {
 			e.lasting++
 		}
 		e.observations = append(e.observations, o)
-		if reader, ok := o.instance.(filters.ClientReader); ok && o.stage == filters.AtMail {
-			e.clientReaders = append(e.clientReaders, reader)
+		if reader, ok := o.instance.(filters.LedgerReader); ok && o.stage == filters.AtMail {
+			e.ledgerReaders = append(e.ledgerReaders, reader)
 		}
 		e.byStage[o.stage] = append(e.byStage[o.stage], o)
 		e.reportsAuth = e.reportsAuth || o.reports

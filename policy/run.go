@@ -100,6 +100,9 @@ func (g *Gate) launch(ctx context.Context, o *observation, v filters.View, waits
 	}
 	*g.slot(o.slot) = slot{run: r, status: running}
 	scope := g.scope(o.level)
+	if o.stage == filters.AtMail {
+		scope = g.foreseeing(scope, g.tx.envelope)
+	}
 	g.busy.running = append(g.busy.running, r)
 	go func() {
 		grow.Stack()

@@ -21,7 +21,8 @@ import (
 
 // Spec describes the filter.
 var Spec = filters.Define("reputation", "How did it go with this network and this domain before, and is the recipient a spam trap?", Defaults, New,
-	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf"), filters.Repeatable()),
+	// Behind known: where the store is shared, what that reads brings along what this does.
+	filters.On(filters.AtMail, (*Filter).Mail, filters.After("spf", "known"), filters.Repeatable()),
 	filters.On(filters.AtRcpt, (*Filter).Rcpt, filters.Inline(), filters.Independent()))
 
 // Facts are what is known of the sender.
@@ -72,7 +73,7 @@ var (
 	_ filters.Adopter = (*Filter)(nil)
 	_ filters.Learner = (*Filter)(nil)
 
-	_ filters.ClientReader = (*Filter)(nil)
+	_ filters.LedgerReader = (*Filter)(nil)
 )
 
 // New makes the filter. There is none without a store that is a [filters.Ledger].
@@ -120,9 +121,14 @@ func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 	return facts, nil
 }
 
-// ClientStandings implements [filters.ClientReader].
-func (f *Filter) ClientStandings(s *filters.Session) []string {
-	return []string{f.networkKey(s.Client.Addr())}
+// WillRead implements [filters.LedgerReader]. It takes for granted that SPF proves the sender's domain.
+func (f *Filter) WillRead(s *filters.Session, e *filters.Envelope) []string {
+	keys := []string{f.networkKey(s.Client.Addr())}
+	if e != nil && e.ReversePath != "" {
+		_, domain := filters.SplitAddress(e.ReversePath)
+		keys = append(keys, domainKey+normal(domain))
+	}
+	return keys
 }
 
 // Rcpt tells whether the recipient is a trap.

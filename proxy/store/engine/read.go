@@ -14,12 +14,12 @@ import (
 
 // Peek implements [filters.Store]. A pass that is known here answers without a round trip; see the package's comment.
 func (e *Engine) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
-	marks, _, err := e.PeekBeside(ctx, space, keys, nil)
+	marks, _, err := e.PeekBeside(ctx, space, keys, func() []string { return nil })
 	return marks, err
 }
 
-// PeekBeside is Peek that reads standings along where it needs a round trip; else there are none.
-func (e *Engine) PeekBeside(ctx context.Context, space string, keys, beside []string) ([]filters.Mark, []filters.Standing, error) {
+// PeekBeside is Peek that reads standings along where it needs a round trip; else there are none, and beside is not asked.
+func (e *Engine) PeekBeside(ctx context.Context, space string, keys []string, beside func() []string) ([]filters.Mark, []filters.Standing, error) {
 	if err := store.CheckSpace(space); err != nil {
 		return nil, nil, err
 	}
@@ -34,7 +34,7 @@ func (e *Engine) PeekBeside(ctx context.Context, space string, keys, beside []st
 		}
 		e.passed.remove(addresses)
 	}
-	return e.peekFresh(ctx, addresses, beside)
+	return e.peekFresh(ctx, addresses, beside())
 }
 
 // reads are the commands that read a mark: the one of a pass comes first.

@@ -29,7 +29,7 @@ func TestWhatIsForeseenComesAlong(t *testing.T) {
 	a, b := newProxy(t, at(s.Address), clock), newProxy(t, at(s.Address), clock)
 	a.Tally(network, filters.Counts{Refused: 7}, month)
 	hasStandings(t, s, 1)
-	foreseeing := filters.WithForeseen(t.Context(), []string{network})
+	foreseeing := filters.WithForeseen(t.Context(), func() []string { return []string{network} })
 	ask := func(ctx string, want int64, ask func() error) {
 		t.Helper()
 		before := b.Stats().Trips
@@ -58,6 +58,9 @@ func TestWhatIsForeseenComesAlong(t *testing.T) {
 	ask("at connect", 1, connect)
 	ask("of a network that is known", 1, connect)
 	ask("again", 0, connect)
+	clock.Advance(2 * time.Minute)
+	ask("when nothing is asked, nothing comes along", 0, connect)
+	ask("at MAIL, later yet", 1, look)
 }
 
 // Of whom much is known it is believed for longer, and what this proxy has seen itself counts at once.

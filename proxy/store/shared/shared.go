@@ -89,8 +89,11 @@ func (s *Store) NeverWaitsInAttempt() {}
 // Peek implements [filters.Store].
 func (s *Store) Peek(ctx context.Context, space string, keys []string) ([]filters.Mark, error) {
 	return decide(ctx, s, placeOf(space, keys), func(ctx context.Context, e *engine.Engine) ([]filters.Mark, error) {
-		beside := s.ledger.unknown(filters.Foreseen(ctx))
-		marks, standings, err := e.PeekBeside(ctx, space, keys, beside)
+		var beside []string
+		marks, standings, err := e.PeekBeside(ctx, space, keys, func() []string {
+			beside = s.ledger.unknown(filters.Foreseen(ctx))
+			return beside
+		})
 		if err == nil && standings != nil {
 			s.ledger.remember(beside, standings, s.clock.Now())
 		}
