@@ -91,43 +91,84 @@ func validID(id string) bool {
 	return true
 }
 
-// readEntry reads a side file. What it says of itself must fit its name.
+// outline is what the index needs of an Entry, and what shows that it is whole. To read no more makes a start with a full
+// folder twice as fast.
+type outline struct {
+	Format     int           `json:"format"`
+	ID         string        `json:"id"`
+	Kept       time.Time     `json:"kept"`
+	Recipients []struct{}    `json:"recipients"`
+	Size       int64         `json:"size"`
+	Cut        []policy.Span `json:"cut"`
+}
+
+// check looks whether a side file says what it must of itself, and fits its name.
+func (o *outline) check(id string) error {
+	switch {
+	case o.Format > format:
+		return fmt.Errorf("%w (format %d; this release reads up to %d)", errNewer, o.Format, format)
+	case o.Format < 1:
+		return fmt.Errorf("the side file has format %d, which there never was", o.Format)
+	case o.ID != id:
+		return fmt.Errorf("the side file is that of %q", o.ID)
+	case o.Size < 0 || len(o.Recipients) == 0:
+		return fmt.Errorf("the side file says %d bytes for %d recipients", o.Size, len(o.Recipients))
+	}
+	last := int64(0)
+	for _, cut := range o.Cut {
+		if cut.Start < last || cut.End < cut.Start || cut.End > o.Size {
+			return fmt.Errorf("the side file leaves out bytes %d to %d of %d", cut.Start, cut.End, o.Size)
+		}
+		last = cut.End
+	}
+	return nil
+}
+
+// readOutline reads the outline of a side file.
+func readOutline(path, id string) (*outline, error) {
+	text, err := readAbout(path)
+	if err != nil {
+		return nil, err
+	}
+	o := new(outline)
+	if err := json.Unmarshal(text, o); err != nil {
+		return nil, unreadable(err)
+	}
+	return o, o.check(id)
+}
+
+// readEntry reads a side file.
 func readEntry(path, id string) (*Entry, error) {
+	text, err := readAbout(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseEntry(text, id)
+}
+
+func readAbout(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxAbout+1))
-	if err != nil {
-		return nil, err
+	if err == nil && len(text) > maxAbout {
+		err = fmt.Errorf("%s is larger than any that was written", path)
 	}
-	if len(text) > maxAbout {
-		return nil, fmt.Errorf("%s is larger than any that was written", path)
-	}
-	return parseEntry(text, id)
+	return text, err
 }
+
+func unreadable(err error) error { return fmt.Errorf("the side file cannot be read: %w", err) }
 
 func parseEntry(text []byte, id string) (*Entry, error) {
 	e := new(Entry)
-	switch err := json.Unmarshal(text, e); {
-	case err != nil:
-		return nil, fmt.Errorf("the side file cannot be read: %w", err)
-	case e.Format > format:
-		return nil, fmt.Errorf("%w (format %d; this release reads up to %d)", errNewer, e.Format, format)
-	case e.Format < 1:
-		return nil, fmt.Errorf("the side file has format %d, which there never was", e.Format)
-	case e.ID != id:
-		return nil, fmt.Errorf("the side file is that of %q", e.ID)
-	case e.Size < 0 || len(e.Recipients) == 0:
-		return nil, fmt.Errorf("the side file says %d bytes for %d recipients", e.Size, len(e.Recipients))
+	if err := json.Unmarshal(text, e); err != nil {
+		return nil, unreadable(err)
 	}
-	last := int64(0)
-	for _, cut := range e.Cut {
-		if cut.Start < last || cut.End < cut.Start || cut.End > e.Size {
-			return nil, fmt.Errorf("the side file leaves out bytes %d to %d of %d", cut.Start, cut.End, e.Size)
-		}
-		last = cut.End
+	o := outline{e.Format, e.ID, e.Kept, make([]struct{}, len(e.Recipients)), e.Size, e.Cut}
+	if err := o.check(id); err != nil {
+		return nil, err
 	}
 	return e, nil
 }

@@ -77,7 +77,7 @@ func (q *Quarantine) adopt(id string) error {
 	if err != nil {
 		return err
 	}
-	e, err := readEntry(c.about(id), id)
+	e, err := readOutline(c.about(id), id)
 	var failed *fs.PathError
 	switch {
 	case errors.Is(err, errNewer), errors.As(err, &failed):
