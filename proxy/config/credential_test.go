@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gatepost/filters/all"
 )
@@ -63,5 +64,25 @@ func TestCertificateFromACredential(t *testing.T) {
 	}
 	if l := c.Listen[0]; l.Certificate != "/run/credentials/test/mx.pem" || l.Key != "/etc/gatepost/mx.key" {
 		t.Errorf("%+v", l)
+	}
+}
+
+// What systemd runs before a reload does not see the credentials of the service: it must not refuse the reload.
+func TestCredentialsThatAreNotOurs(t *testing.T) {
+	const text = "domains: [example.org]\nbackend: {address: 'mail.example.org:25', tls: verified, ca: 'credential:ca.pem'}\n" +
+		"listen:\n  - {address: ':25', certificate: 'credential:mx.pem', key: 'credential:mx.key'}\n"
+	for folder, fails := range map[string]bool{"": false, t.TempDir(): true} {
+		t.Setenv("CREDENTIALS_DIRECTORY", folder)
+		c, problems := Parse("/etc/gatepost/gatepost.yaml", []byte(text), all.Specs())
+		if c == nil {
+			t.Fatal(problems)
+		}
+		found := c.CheckFiles(time.Now())
+		if found.Failed() != fails {
+			t.Errorf("in the service %v: %v", fails, found)
+		}
+		if !fails && !strings.Contains(found.Error(), ":4:35: warning: listen[0].certificate: the credential mx.pem is known to the service alone") {
+			t.Errorf("it says %v", found)
+		}
 	}
 }

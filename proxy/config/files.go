@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"gatepost/rules"
@@ -25,7 +27,7 @@ func (c *Config) CheckFiles(now time.Time) Problems {
 	}
 	if c.Backend.CA != "" {
 		if err := checkAuthorities(c.Backend.CA); err != nil {
-			d.problem(d.place("backend.ca"), "backend.ca: %v", err)
+			d.fileProblem("backend.ca", err)
 		}
 	}
 	d.problems.sort()
@@ -38,13 +40,27 @@ func (d *document) checkCertificate(key, certificate, private string, now time.T
 	}
 	pair, err := tls.LoadX509KeyPair(certificate, private)
 	if err != nil {
-		d.problem(d.place(key), "%s: %v", key, certificateError(err, certificate, private))
+		d.fileProblem(key, certificateError(err, certificate, private))
 		return
 	}
 	if leaf := pair.Leaf; leaf != nil && now.After(leaf.NotAfter) {
 		d.add(rules.Problem{Pos: d.place(key), Warning: true,
 			Message: fmt.Sprintf("%s: %s expired on %s", key, certificate, leaf.NotAfter.Format(time.DateOnly))})
 	}
+}
+
+// fileProblem adds what is wrong with a file of a key. A credential that is not ours to read is only a warning: systemd hides
+// it from what it runs beside the service, `gatepost check` before a reload among them.
+func (d *document) fileProblem(key string, err error) {
+	var path *fs.PathError
+	_, inService := credentialFile("")
+	if !inService && errors.As(err, &path) && filepath.Dir(path.Path) == serviceCredentials &&
+		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+		d.add(rules.Problem{Pos: d.place(key), Warning: true,
+			Message: fmt.Sprintf("%s: the credential %s is known to the service alone; it was not looked at", key, filepath.Base(path.Path))})
+		return
+	}
+	d.problem(d.place(key), "%s: %v", key, err)
 }
 
 // certificateError names the file where crypto/tls does not.
