@@ -23,18 +23,25 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 func main() {
 	err := command().ExecuteContext(context.Background())
 	var status exitStatus
-	var problems config.Problems
 	switch {
 	case err == nil:
+		return
 	case errors.As(err, &status):
-		os.Exit(int(status))
-	case errors.As(err, &problems): // each of them starts with its place
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	default:
-		fmt.Fprintln(os.Stderr, "gatepost:", err)
-		os.Exit(1)
+		status = 1
+		tell(err)
 	}
+	os.Exit(int(status))
+}
+
+// tell writes an error to standard error.
+func tell(err error) {
+	var problems config.Problems
+	if errors.As(err, &problems) { // each of them starts with its place
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	fmt.Fprintln(os.Stderr, "gatepost:", err)
 }
 
 func command() *cobra.Command {

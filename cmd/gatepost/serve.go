@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"os/user"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +30,21 @@ const shutdownLimit = 30 * time.Second
 
 // noRestart is the exit status of what no restart cures, EX_CONFIG of sysexits.h; the unit names it.
 const noRestart = 78
+
+// settled makes noRestart of a start's error that stays the same until a person does something: a mistake in the
+// configuration, files or a port that this user may not have, a user who does not exist, a store of a later release. A port
+// that is taken or a file that is missing may be there at the next attempt.
+func settled(err error) error {
+	var mistakes config.Problems
+	var noUser user.UnknownUserError
+	var noGroup user.UnknownGroupError
+	if errors.As(err, &mistakes) || errors.As(err, &noUser) || errors.As(err, &noGroup) ||
+		errors.Is(err, fs.ErrPermission) || errors.Is(err, store.ErrNewer) {
+		tell(err)
+		return exitStatus(noRestart)
+	}
+	return err
+}
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -68,7 +84,7 @@ func serve(ctx context.Context, file string) error {
 	if c == nil {
 		err := allProblems(file, problems)
 		meet(link, slog.Default()).failed(err)
-		return err
+		return settled(err)
 	}
 	lines := telemetry.NewGatherer(os.Stderr)
 	defer lines.Close()
@@ -84,11 +100,7 @@ func serve(ctx context.Context, file string) error {
 	}
 	if err != nil {
 		p.failed(err)
-		if errors.Is(err, store.ErrNewer) {
-			fmt.Fprintln(os.Stderr, "gatepost:", err)
-			return exitStatus(noRestart)
-		}
-		return err
+		return settled(err)
 	}
 	return s.run(ctx)
 }

@@ -145,12 +145,12 @@ func TestSIGTERMLetsATransactionFinish(t *testing.T) {
 }
 
 // serveFails runs serve with a configuration that cannot be served, and returns what it says.
-func serveFails(t *testing.T, file string) string {
+func serveFails(t *testing.T, file string, status int) string {
 	t.Helper()
 	command := exec.Command("gatepost", "serve", "-c", file)
 	output, err := command.CombinedOutput()
-	if err == nil || command.ProcessState.ExitCode() != 1 {
-		t.Errorf("%v, want exit status 1", err)
+	if err == nil || command.ProcessState.ExitCode() != status {
+		t.Errorf("%v, want exit status %d", err, status)
 	}
 	return string(output)
 }
@@ -161,22 +161,26 @@ func TestServeSaysWhyItCannotStart(t *testing.T) {
 	base := strings.ReplaceAll(settings, "BACKEND", s.backend.Address()) + "rules: []\n"
 	free := "listen:\n  - {address: '127.0.0.1:0'}\n"
 	write(t, filepath.Join(s.folder, "a-file"), "")
-	for _, c := range []struct{ name, text, want string }{
-		{"the state has an owner", base + free, "another gatepost owns it: stop that one"},
-		{"the port is taken", strings.Replace(base, "path: state", "path: second", 1) + "listen:\n  - {address: '" + s.address + "'}\n", "address already in use; another program listens there"},
-		{"the state is a file", strings.Replace(base, "path: state", "path: a-file", 1) + free, "a-file: not a directory"},
-		{"the state is below a file", strings.Replace(base, "path: state", "path: a-file/state", 1) + free, "a-file: not a directory"},
-		{"the certificate is missing", strings.Replace(base, "path: state", "path: third", 1) + "listen:\n  - {address: '127.0.0.1:0', certificate: missing.pem}\n", "missing.pem: no such file"},
-		{"mistakes", "hostnam: mx\nrules:\n  - {name: a, when: spf.reslt, then: reject}\n", "there is no fact spf.reslt"},
+	for _, c := range []struct {
+		name, text, want string
+		status           int
+	}{
+		{"the state has an owner", base + free, "another gatepost owns it: stop that one", 1},
+		{"the port is taken", strings.Replace(base, "path: state", "path: second", 1) + "listen:\n  - {address: '" + s.address + "'}\n", "address already in use; another program listens there", 1},
+		{"the state is a file", strings.Replace(base, "path: state", "path: a-file", 1) + free, "a-file: not a directory", 1},
+		{"the state is below a file", strings.Replace(base, "path: state", "path: a-file/state", 1) + free, "a-file: not a directory", 1},
+		{"the certificate is missing", strings.Replace(base, "path: state", "path: third", 1) + "listen:\n  - {address: '127.0.0.1:0', certificate: missing.pem}\n", "missing.pem: no such file", 1},
+		{"the user is nobody's", strings.Replace(base, "path: state", "path: fourth", 1) + free + "user: no-such-user\n", "user no-such-user: ", noRestart},
+		{"mistakes", "hostnam: mx\nrules:\n  - {name: a, when: spf.reslt, then: reject}\n", "there is no fact spf.reslt", noRestart},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			write(t, second, c.text)
-			if got := serveFails(t, second); !strings.Contains(got, c.want) {
+			if got := serveFails(t, second, c.status); !strings.Contains(got, c.want) {
 				t.Errorf("it says:\n%s\nwithout %q", got, c.want)
 			}
 		})
 	}
-	if got := serveFails(t, filepath.Join(s.folder, "missing.yaml")); !strings.Contains(got, "missing.yaml: no such file or directory") {
+	if got := serveFails(t, filepath.Join(s.folder, "missing.yaml"), noRestart); !strings.Contains(got, "missing.yaml: no such file or directory") {
 		t.Errorf("without a file: %s", got)
 	}
 	s.recipient("bob@example.net", "250") // the first one is none the worse
@@ -193,7 +197,7 @@ func TestAnUnreadableStateFolder(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(folder, "locked"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if got := serveFails(t, filepath.Join(folder, "gatepost.yaml")); !strings.Contains(got, "locked/state: permission denied") {
+	if got := serveFails(t, filepath.Join(folder, "gatepost.yaml"), noRestart); !strings.Contains(got, "locked/state: permission denied") {
 		t.Errorf("it says:\n%s", got)
 	}
 }

@@ -100,7 +100,7 @@ func (u *User) Own(folder string, mode fs.FileMode) error {
 			return err
 		}
 		if owner, known := ownerOf(info); known && owner != u.UID {
-			return fmt.Errorf("%s belongs to user %d, and gatepost is to run as %s: stop it and run: chown -R -h %s: %s", path, owner, u.Name, u.Name, folder)
+			return fmt.Errorf("%s: %w: it belongs to user %d, and gatepost is to run as %s: stop it and run: chown -R -h %s: %s", path, fs.ErrPermission, owner, u.Name, u.Name, folder)
 		}
 		return nil
 	})
