@@ -2,6 +2,7 @@ package main
 
 import (
 	"debug/elf"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"gatepost/proxy/config"
 	"gatepost/proxy/confine"
 	"gatepost/proxy/journal"
+	"gatepost/proxy/sockets"
 )
 
 // systemFolders is what every process reads that resolves names, checks certificates and tells the time, and the
@@ -18,19 +20,34 @@ import (
 var systemFolders = []string{"/etc", "/proc", "/sys", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/usr/share/zoneinfo",
 	"/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/lib/ssl", "/var/lib/ca-certificates", "/dev/urandom"}
 
+// claim is what a key of the configuration needs; without a key it is what every process needs.
+type claim struct {
+	key string
+	confine.Grant
+}
+
 // grant is what a configuration needs.
 func grant(file string, c *config.Config) confine.Grant {
 	g := confine.Grant{Ports: []uint16{}}
+	for _, claim := range claims(file, c) {
+		g.Add(&claim.Grant)
+	}
+	return g
+}
+
+// claims is what a configuration needs, key by key.
+func claims(file string, c *config.Config) (list []claim) {
+	key := func(key string) *confine.Grant {
+		list = append(list, claim{key, confine.Grant{Ports: []uint16{}}})
+		return &list[len(list)-1].Grant
+	}
+	g := key("")
 	for _, folder := range systemFolders {
 		g.ReadFolder(folder)
 	}
 	g.ReadFile(file)
-	g.ReadFolder(c.Lists)
 	if folder := os.Getenv("CREDENTIALS_DIRECTORY"); folder != "" {
 		g.ReadFolder(folder)
-	}
-	for _, name := range files(c) {
-		g.ReadFile(name)
 	}
 	if ownBinary != "" { // without /proc nobody knows
 		g.ExecuteFolder(filepath.Dir(ownBinary))
@@ -40,48 +57,56 @@ func grant(file string, c *config.Config) confine.Grant {
 			g.ExecuteFolder(folder)
 		}
 	}
-	g.WriteFolder(c.Store.Path)
+	for _, name := range c.SecretFiles() {
+		g.ReadFile(name)
+	}
+	key("lists").ReadFolder(c.Lists)
+	key("backend.ca").ReadFile(c.Backend.CA)
+	key("admin.certificate").ReadFile(c.Admin.Certificate)
+	key("admin.key").ReadFile(c.Admin.Key)
+	for i, l := range c.Listen {
+		key(fmt.Sprintf("listen[%d].certificate", i)).ReadFile(l.Certificate)
+		key(fmt.Sprintf("listen[%d].key", i)).ReadFile(l.Key)
+	}
+	key("store.path").WriteFolder(c.Store.Path)
 	if c.Journal.Path != journal.Off {
-		g.WriteFolder(c.Journal.Path)
+		key("journal.path").WriteFolder(c.Journal.Path)
 	}
-	g.WriteFolder(c.Quarantine.Path)
-	for _, w := range wanted(c) {
-		if w.Network == "unix" {
-			g.WriteFolder(filepath.Dir(w.Address))
-		}
+	key("quarantine.path").WriteFolder(c.Quarantine.Path)
+	for i, l := range c.Milter {
+		grantSocket(key(fmt.Sprintf("milter[%d].address", i)), l.Common().Socket(sockets.Milter))
 	}
-	grantPorts(&g, c)
-	return g
+	for i, l := range c.PolicyServer {
+		grantSocket(key(fmt.Sprintf("policy_server[%d].address", i)), l.Common().Socket(sockets.PolicyServer))
+	}
+	claimPorts(key, c)
+	return list
 }
 
-// files are those that a configuration names one by one.
-func files(c *config.Config) []string {
-	list := []string{c.Backend.CA, c.Admin.Certificate, c.Admin.Key}
-	for _, l := range c.Listen {
-		list = append(list, l.Certificate, l.Key)
+func grantSocket(g *confine.Grant, w sockets.Want) {
+	if w.Network == "unix" {
+		g.WriteFolder(filepath.Dir(w.Address))
 	}
-	for _, name := range c.Store.Redis.Files() {
-		list = append(list, *name)
-	}
-	return append(list, c.SecretFiles()...)
 }
 
-// grantPorts names whom the proxy calls by TCP.
-func grantPorts(g *confine.Grant, c *config.Config) {
-	r := c.Store.Redis
-	if r.Cluster || r.Sentinel != "" { // nodes are found at run time, on whatever ports
-		g.Ports = nil
-		return
-	}
-	grantAddresses(g, c.Backend.Address)
-	grantAddresses(g, c.Backend.Submission)
-	grantAddresses(g, r.Addresses)
-	g.Port(53) // of the resolver, for answers that are too large for UDP
-	grantAddresses(g, c.Resolver.Servers)
-	for _, f := range c.Filters {
+// claimPorts names whom the proxy calls by TCP.
+func claimPorts(key func(string) *confine.Grant, c *config.Config) {
+	grantAddresses(key("backend.address"), c.Backend.Address)
+	grantAddresses(key("backend.submission"), c.Backend.Submission)
+	key("resolver").Port(53) // for answers that are too large for UDP
+	grantAddresses(key("resolver.servers"), c.Resolver.Servers)
+	for name, f := range c.Filters {
 		if settings, ok := f.Settings.(*filtermilter.Config); ok && f.Common.Enabled {
-			grantAddresses(g, []string{settings.Address.Address})
+			grantAddresses(key("filters."+name+".address"), []string{settings.Address.Address})
 		}
+	}
+	r, shared := c.Store.Redis, key("store.redis")
+	for _, name := range r.Files() {
+		shared.ReadFile(*name)
+	}
+	grantAddresses(shared, r.Addresses)
+	if r.Cluster || r.Sentinel != "" { // nodes are found at run time, on whatever ports
+		shared.Ports = nil
 	}
 }
 

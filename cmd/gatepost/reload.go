@@ -116,11 +116,11 @@ func bindAdded[B net.Listener, L interface {
 
 // cannotBind names the key, and what can be done.
 func (r *revision) cannotBind(key string, err error) error {
+	err = fmt.Errorf("%s: %s: %w", r.config.Place(key), key, err)
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%s: %s: %w; where this process may not listen: use gatepost upgrade if the installed binary may, else restart the service",
-			r.config.Place(key), key, bindAdvice(err))
+		return fmt.Errorf("%w; %s. Restart it (systemctl restart gatepost), or have systemd bind the port (gatepost.socket)", err, inherits)
 	}
-	return fmt.Errorf("%s: %s: %w", r.config.Place(key), key, bindAdvice(err))
+	return bindAdvice(err)
 }
 
 // journal makes the key of addresses, if there is to be one.

@@ -163,33 +163,36 @@ func (s *service) confine() error {
 	return nil
 }
 
+// inherits is why the running process's rights bound the next one's.
+const inherits = "the running gatepost has given up for good whatever its configuration did not need, and so has a successor by gatepost upgrade"
+
 func shutOut(missing []string) error {
-	return fmt.Errorf("the running gatepost has shut itself out from what this configuration needs, and so its successor by gatepost upgrade would be: %s. Restart it (systemctl restart gatepost)", strings.Join(missing, ", "))
+	return fmt.Errorf("%s. Restart it (systemctl restart gatepost) for: %s", inherits, strings.Join(missing, "; "))
 }
 
-// needsRestart refuses what neither this process nor a successor may do any more.
+// needsRestart refuses what neither this process nor a successor may do any more. Ports are tried: whether they need a
+// right is the machine's to say (net.ipv4.ip_unprivileged_port_start).
 func (h *house) needsRestart(c *config.Config) error {
-	if c.User != h.started.User || c.Group != h.started.Group {
-		return errors.New("user and group are settled at the start: restart gatepost (systemctl restart gatepost)")
+	var missing []string
+	want := func(key, what string) { missing = append(missing, fmt.Sprintf("%s: %s: %s", c.Place(key), key, what)) }
+	if c.User != h.started.User {
+		want("user", "it is settled at the start")
+	}
+	if c.Group != h.started.Group {
+		want("group", "it is settled at the start")
 	}
 	if h.confined != nil {
-		need := grant(h.file, c)
-		if missing := h.confined.Missing(existing(&need)); len(missing) > 0 {
-			return shutOut(missing)
+		for _, claim := range claims(h.file, c) {
+			if lacks := h.confined.Missing(existing(&claim.Grant)); len(lacks) > 0 {
+				want(claim.key, strings.Join(lacks, ", "))
+			}
 		}
 	}
-	if os.Geteuid() == 0 {
-		return nil
+	if os.Geteuid() != 0 && !slices.Equal(needed(h.started), needed(c)) && len(needed(c)) > 0 {
+		want("backend.client_address", "the capability for addresses of others")
 	}
-	if !slices.Equal(needed(h.started), needed(c)) && len(needed(c)) > 0 {
-		return errors.New("backend.client_address: transparent needs a right that the running gatepost has given up: restart it (systemctl restart gatepost)")
-	}
-	old := wanted(h.started)
-	for _, w := range wanted(c) {
-		_, port, err := net.SplitHostPort(w.Address)
-		if err == nil && isLow(port) && !slices.ContainsFunc(old, func(o sockets.Want) bool { return o.Use == w.Use && o.Name == w.Name }) {
-			return fmt.Errorf("%s: ports below 1024 need a right that the running gatepost has given up: restart it (systemctl restart gatepost)", w.Name)
-		}
+	if len(missing) > 0 {
+		return shutOut(missing)
 	}
 	return nil
 }

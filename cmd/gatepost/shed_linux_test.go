@@ -148,9 +148,13 @@ func TestRootBecomesTheUserForGood(t *testing.T) {
 	s.recipient("bob@example.net", "550 5.7.1 not you")
 
 	write(t, s.file, strings.Replace(string(text), "user: nobody", "user: daemon", 1))
-	s.reload("user and group are settled at the start: restart gatepost")
+	s.reload(": user: it is settled at the start")
 	write(t, s.file, strings.Replace(string(text), "admin: off", "admin: 127.0.0.1:81", 1))
-	s.reload("ports below 1024 need a right that the running gatepost has given up: restart it")
+	for _, want := range []string{":81: bind: permission denied", "so has a successor by gatepost upgrade. Restart it", s.file + ":"} {
+		if line := s.reload("admin.address: listen tcp "); !strings.Contains(line, want) {
+			t.Errorf("no %s in %s", want, line)
+		}
+	}
 	write(t, s.file, string(text)+blocked("carol@example.net"))
 
 	s.log.forget()
@@ -204,9 +208,9 @@ func TestConfinedToFilesOfTheConfiguration(t *testing.T) {
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "senders"), "bob@example.net\n")
 	rule := "rules:\n  - {name: listed, when: 'in_list(mail.address, \"senders\")', then: reject, reply: 550 5.7.1 not you}\n"
-	for _, c := range []struct{ name, more, linked, named string }{
-		{"confined", "", "permission denied", "has shut itself out from what this configuration needs"},
-		{"not confined", "confine: off\n", "the new configuration is in force", "the new configuration is in force"},
+	for _, c := range []struct{ name, more, linked, lists, backend string }{
+		{"confined", "", "permission denied", ": lists: read ", ": backend.address: connect to port 7"},
+		{"not confined", "confine: off\n", "the new configuration is in force", "the new configuration is in force", "the new configuration is in force"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := startServe(t, c.more)
@@ -231,9 +235,9 @@ func TestConfinedToFilesOfTheConfiguration(t *testing.T) {
 			}
 			s.reload(c.linked)
 			write(t, s.file, string(text)+"lists: "+outside+"\n"+rule)
-			s.reload(c.named)
+			s.reload(c.lists)
 			write(t, s.file, strings.ReplaceAll(string(text), s.backend.Address(), "127.0.0.1:7"))
-			s.reload(c.named)
+			s.reload(c.backend)
 		})
 	}
 }

@@ -45,6 +45,26 @@ func (g *Grant) Port(port uint16) {
 	}
 }
 
+// Add grants what another Grant does.
+func (g *Grant) Add(more *Grant) {
+	for _, path := range more.Read {
+		g.Read = add(g.Read, path)
+	}
+	for _, path := range more.Execute {
+		g.Execute = add(g.Execute, path)
+	}
+	for _, path := range more.Write {
+		g.Write = add(g.Write, path)
+	}
+	if more.Ports == nil || g.Ports == nil {
+		g.Ports = nil
+		return
+	}
+	for _, port := range more.Ports {
+		g.Port(port)
+	}
+}
+
 // add resolves a path: the kernel binds a rule to the file itself.
 func add(list []string, path string) []string {
 	if path == "" {
