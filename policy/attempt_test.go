@@ -137,11 +137,7 @@ func TestMessageThatGrowsIsNotAttempted(t *testing.T) {
 	}}
 	c := f.connect(t, `dkim.result == "fail" -> reject`)
 	c.deliver("a@example.com", "b@example.org")
-	c.Data(c.ctx)
-	m := filters.NewMessage(1<<20, nil)
-	t.Cleanup(m.Release)
-	c.Message(m)
-	c.Growing()
+	m := c.growing()
 	if c.running() != 1 {
 		t.Errorf("%d observations run", c.running())
 	}

@@ -357,6 +357,19 @@ func (c *client) rcpt(to string) Verdict {
 	return c.Accepted(c.ctx)
 }
 
+// growing is DATA and a message of which nothing has come yet.
+func (c *client) growing() *filters.Message {
+	c.t.Helper()
+	if v := c.Data(c.ctx); v.Action != 0 {
+		c.t.Fatalf("DATA is answered %+v", v)
+	}
+	m := filters.NewMessage(1<<20, nil)
+	c.t.Cleanup(m.Release)
+	c.Message(m)
+	c.Growing()
+	return m
+}
+
 // message is a whole message.
 func (c *client) message(text string) (Verdict, Edits) {
 	c.t.Helper()

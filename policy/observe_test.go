@@ -179,11 +179,7 @@ func TestClockOfMessageObservationsStartsAtTheEndOfData(t *testing.T) {
 	}}
 	c := f.connect(t, `dkim.result == "fail" -> reject`)
 	c.deliver("a@example.com", "b@example.org")
-	c.Data(c.ctx)
-	m := filters.NewMessage(1<<20, nil)
-	t.Cleanup(m.Release)
-	c.Message(m)
-	c.Growing()
+	m := c.growing()
 	if _, err := m.Write([]byte(plain)); err != nil {
 		t.Fatal(err)
 	}
@@ -204,11 +200,7 @@ func TestClockOfThoseThatWaitedStartsAnew(t *testing.T) {
 	f := &fakes{dkim: after(open, dkimFacts{Result: "pass"}), dmarc: hangs[dmarcFacts](), timeout: time.Minute}
 	c := f.connect(t, `dmarc.result == "fail" -> reject`)
 	c.deliver("a@example.com", "b@example.org")
-	c.Data(c.ctx)
-	m := filters.NewMessage(1<<20, nil)
-	t.Cleanup(m.Release)
-	c.Message(m)
-	c.Growing()
+	m := c.growing()
 	m.Complete()
 	c.startClock()
 	dmarc := c.slot(c.engine.byStage[filters.AtMessage][1].slot)
@@ -245,11 +237,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			t.Fatalf("%d goroutines of at most %d", c.running(), c.engine.maxRunning)
 		}
 	}
-	c.Data(c.ctx)
-	m := filters.NewMessage(1<<20, nil)
-	defer m.Release()
-	c.Message(m)
-	c.Growing()
+	m := c.growing()
 	m.Complete()
 	short, cancel := context.WithTimeout(c.ctx, 10*time.Millisecond)
 	defer cancel()

@@ -19,30 +19,37 @@ import (
 // unprivileged is a user that every system has.
 const unprivileged = "nobody"
 
-// startAsRoot runs the proxy as root would who has a user in his configuration, on a port that only root can have. Its
-// binary and folders are where that user may look.
-func startAsRoot(t *testing.T, more string) *served {
+// forOtherUsers is a proxy that is not started yet, with a backend, whose folders have a mode by which other users get to
+// them. Its program is a copy there.
+func forOtherUsers(t *testing.T, mode os.FileMode) (s *served, program string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("root alone can give up being root")
+		t.Skip("root alone can become somebody else")
 	}
 	backend, err := backendtest.Start(backendtest.Behaviour{Domains: []string{"example.org"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(backend.Close)
-	s := &served{t: t, folder: t.TempDir(), backend: backend}
+	s = &served{t: t, folder: t.TempDir(), backend: backend}
 	for _, folder := range []string{s.folder, filepath.Dir(s.folder)} {
-		if err := os.Chmod(folder, 0o755); err != nil {
+		if err := os.Chmod(folder, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.file = filepath.Join(s.folder, "etc", "gatepost.yaml")
+	program = filepath.Join(s.folder, "bin", "gatepost")
+	copyProgram(t, program)
+	return s, program
+}
+
+// startAsRoot runs the proxy as root would who has a user in his configuration, on a port that only root can have.
+func startAsRoot(t *testing.T, more string) *served {
+	t.Helper()
+	s, program := forOtherUsers(t, 0o755)
 	pid := os.Getpid()
 	s.configure(settingsWithout("store") + fmt.Sprintf("store: {path: %s/var/state}\njournal: {path: %s/var/journal}\nlisten:\n  - {address: '127.%d.%d.%d:25'}\n",
 		s.folder, s.folder, 1+pid>>16&0x7f, pid>>8&0xff, 1+pid&0xfd) + more)
-	program := filepath.Join(s.folder, "bin", "gatepost")
-	copyProgram(t, program)
 	s.runCommand(exec.Command(program, "serve", "-c", s.file))
 	return s
 }

@@ -13,8 +13,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"gatepost/proxy/backend/backendtest"
 )
 
 // systemdAnalyze runs it over the units as they are installed, their program put in the place of what is not.
@@ -121,26 +119,10 @@ func TestUnitAllowsWhatIsCalled(t *testing.T) {
 	if err != nil {
 		t.Skip("strace is not installed")
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("root alone can start it as its unit does")
-	}
+	s, program := forOtherUsers(t, 0o777)
 	u := nobody(t)
 	allowed := systemCalls(t)
-	backend, err := backendtest.Start(backendtest.Behaviour{Domains: []string{"example.org"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(backend.Close)
-	s := &served{t: t, folder: t.TempDir(), backend: backend}
-	for _, folder := range []string{s.folder, filepath.Dir(s.folder)} {
-		if err := os.Chmod(folder, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.file = filepath.Join(s.folder, "etc", "gatepost.yaml")
 	s.configure(settingsWithout("store") + fmt.Sprintf("store: {path: %s/state}\nmilter:\n  - {address: 'unix:%s/mta.sock'}\nlisten:\n  - {address: '127.0.0.1:0'}\n", s.folder, s.folder))
-	program := filepath.Join(s.folder, "bin", "gatepost")
-	copyProgram(t, program)
 	trace := filepath.Join(s.folder, "trace")
 	command := exec.Command("setpriv", fmt.Sprintf("--reuid=%d", u.UID), fmt.Sprintf("--regid=%d", u.GID), "--clear-groups", "--no-new-privs",
 		"--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service",

@@ -49,3 +49,14 @@ func Mailed(client, helo, sender string) filters.View {
 	v.Envelope = &filters.Envelope{ID: "t1", ReversePath: sender, Started: Start}
 	return v
 }
+
+// Proved is [Mailed] with what SPF says: pass for a domain, by a record that not everybody may send by, or none where that
+// is empty.
+func Proved(client, sender, domain string) filters.View {
+	v := Mailed(client, "helo.example.com", sender)
+	v.Facts = Facts{"spf.result": "none"}
+	if domain != "" {
+		v.Facts = Facts{"spf.result": "pass", "spf.domain": domain, "spf.wide": false}
+	}
+	return v
+}

@@ -34,27 +34,16 @@ type site struct {
 }
 
 func newSite(t tb) *site {
-	clock := filtertest.NewClock()
-	store := filtertest.NewStore(clock)
 	env := filtertest.NewEnv(nil)
-	env.Clock, env.Store = clock, store
 	f, err := New(Defaults(), env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{t, f, store, clock}
+	return &site{t, f, env.Store.(*filtertest.Store), env.Clock.(*filtertest.Clock)}
 }
 
-// from is a transaction at MAIL; domain is what SPF proved, or empty.
-func from(client, sender, proved string) filters.View {
-	v := filtertest.Mailed(client, "helo.example.com", sender)
-	facts := filtertest.Facts{"spf.result": "none"}
-	if proved != "" {
-		facts = filtertest.Facts{"spf.result": "pass", "spf.domain": proved, "spf.wide": false}
-	}
-	v.Facts = facts
-	return v
-}
+// from is a transaction at MAIL of a client and a sender, whose domain SPF has proved unless it is empty.
+var from = filtertest.Proved
 
 func (s *site) attempt(v filters.View) filters.GreylistState {
 	s.t.Helper()

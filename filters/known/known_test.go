@@ -59,10 +59,9 @@ func (s *counting) Attempt(ctx context.Context, space string, keys []string, t f
 }
 
 func newSite(t tb, change ...func(*Config)) *site {
-	clock := filtertest.NewClock()
-	store := &counting{Store: filtertest.NewStore(clock)}
 	env := filtertest.NewEnv(nil)
-	env.Clock, env.Store, env.Domains = clock, store, []string{"example.org", ".ours.example"}
+	store := &counting{Store: env.Store.(*filtertest.Store)}
+	env.Store, env.Domains = store, []string{"example.org", ".ours.example"}
 	config := Defaults()
 	for _, c := range change {
 		c(&config)
@@ -71,18 +70,11 @@ func newSite(t tb, change ...func(*Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{t, f, store, clock}
+	return &site{t, f, store, env.Clock.(*filtertest.Clock)}
 }
 
-// from is a transaction at MAIL; domain is what SPF proved, or empty.
-func from(client, reversePath, proved string) filters.View {
-	v := filtertest.Mailed(client, "helo.example.com", reversePath)
-	v.Facts = filtertest.Facts{"spf.result": "none"}
-	if proved != "" {
-		v.Facts = filtertest.Facts{"spf.result": "pass", "spf.domain": proved, "spf.wide": false}
-	}
-	return v
-}
+// from is a transaction at MAIL of a client and a sender, whose domain SPF has proved unless it is empty.
+var from = filtertest.Proved
 
 // by is mail of a user.
 func by(user string, recipients ...string) filters.View {
