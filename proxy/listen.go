@@ -120,6 +120,11 @@ func (s *Server) admit(d *door, a arrival) {
 func (s *Server) enlist(session *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.add(session)
+}
+
+// add is called with the mutex held.
+func (s *Server) add(session *session) {
 	session.slot = int32(len(s.sessions))
 	s.sessions = append(s.sessions, session)
 	s.running.Add(1)

@@ -42,18 +42,27 @@ func (s *Server) Probe(ctx context.Context) error {
 
 // admitProbe is admit for a probe. It does not count for limits.
 func (s *Server) admitProbe(a arrival) bool {
-	v := s.service.Load()
-	if v == nil || s.closing.Load() || !v.users.Acquire() {
-		if a.Conn != nil {
-			a.Conn.Close()
-		}
+	session := s.newSession(nil, &listenConfig{}, a)
+	session.phase = phaseProbe
+	if !s.enlistProbe(session) {
+		session.conn.hangUp()
 		return false
 	}
-	session := s.newSession(v, &listenConfig{}, a)
-	session.phase = phaseProbe
-	s.metrics.Open.Add(1)
-	s.enlist(session)
 	go session.drive(wakeStart)
+	return true
+}
+
+// enlistProbe is enlist for a session that may begin at any time: false, it does not, for those that are there end.
+func (s *Server) enlistProbe(session *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.service.Load()
+	if v == nil || s.closing.Load() || !v.users.Acquire() {
+		return false
+	}
+	session.service = v
+	s.metrics.Open.Add(1)
+	s.add(session)
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -38,7 +39,23 @@ func TestProbe(t *testing.T) {
 	if n := s.metrics.Open.Load(); n != 0 {
 		t.Errorf("%d sessions are left", n)
 	}
-	if err := s.Probe(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("after the end: %v", err)
+	open := openFiles(t)
+	for range 20 {
+		if err := s.Probe(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after the end: %v", err)
+		}
 	}
+	if n := openFiles(t) - open; n >= 20 {
+		t.Errorf("%d descriptors are left by probes that were not admitted", n)
+	}
+}
+
+// openFiles is how many descriptors this process has, as far as the system tells.
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Skip("the system does not tell of descriptors")
+	}
+	return len(list)
 }
