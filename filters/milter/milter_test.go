@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-milter"
@@ -402,35 +403,39 @@ func TestFailures(t *testing.T) {
 			return nil, false
 		}, "without a name"},
 	} {
-		s := &script{act: test.act}
-		f := newFilter(t, s, func(set *setting) { set.config.Silence = filters.Duration(100 * time.Millisecond) })
-		_, err := f.Message(t.Context(), viewOf(sample))
-		var theirs *fault
-		if !errors.As(err, &theirs) || !strings.Contains(err.Error(), test.want) && !strings.Contains(err.Error(), "ended within") && !strings.Contains(err.Error(), "closed") {
-			t.Errorf("%s: %v", name, err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			f := newFilter(t, &script{act: test.act}, nil)
+			_, err := f.Message(t.Context(), viewOf(sample))
+			var theirs *fault
+			if !errors.As(err, &theirs) || !strings.Contains(err.Error(), test.want) && !strings.Contains(err.Error(), "ended within") && !strings.Contains(err.Error(), "closed") {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
 	}
 }
 
 // TestProgressHasAnEnd: a milter that only ever asks for time gets it until nobody waits any more.
 func TestProgressHasAnEnd(t *testing.T) {
-	s := &script{act: func(conn net.Conn, code byte, _ int) ([]byte, bool) {
-		if code != 'E' {
-			return nil, false
-		}
-		for {
-			if _, err := conn.Write(action(wire.ActProgress)); err != nil {
-				return []byte{}, true
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{act: func(conn net.Conn, code byte, _ int) ([]byte, bool) {
+			if code != 'E' {
+				return nil, false
 			}
-			time.Sleep(5 * time.Millisecond)
+			for {
+				if _, err := conn.Write(action(wire.ActProgress)); err != nil {
+					return []byte{}, true
+				}
+				time.Sleep(time.Second)
+			}
+		}}
+		f := newFilter(t, s, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // it may be silent for 5 s
+		defer cancel()
+		begun := time.Now()
+		if _, err := f.Message(ctx, viewOf(sample)); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != 30*time.Second {
+			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
-	}}
-	f := newFilter(t, s, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
-	defer cancel()
-	if _, err := f.Message(ctx, viewOf(sample)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
+	})
 }
 
 func TestAFloodHasAnEnd(t *testing.T) {

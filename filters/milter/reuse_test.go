@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/emersion/go-milter"
 
@@ -63,21 +63,20 @@ func TestMiltersThatDoNotGoOn(t *testing.T) {
 			}
 		}(),
 	} {
-		s := &script{act: act}
-		f := newFilter(t, s, func(set *setting) {
-			always(set)
-			set.config.Silence = filters.Duration(200 * time.Millisecond)
-		})
-		for range 4 {
-			v := viewOf(sample)
-			if facts := observe(t, f, v); facts.Action != "continue" {
-				t.Errorf("%s: %+v", name, facts)
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{act: act}
+			f := newFilter(t, s, always)
+			for range 4 {
+				v := viewOf(sample)
+				if facts := observe(t, f, v); facts.Action != "continue" {
+					t.Errorf("%s: %+v", name, facts)
+				}
+				leave(f, v)
 			}
-			leave(f, v)
-		}
-		if got := f.State(); s.connections() != 4 || got.HandedOn != 1 || got.Idle != 0 || got.Paused {
-			t.Errorf("%s: %d connections, %+v", name, s.connections(), got)
-		}
+			if got := f.State(); s.connections() != 4 || got.HandedOn != 1 || got.Idle != 0 || got.Paused {
+				t.Errorf("%s: %d connections, %+v", name, s.connections(), got)
+			}
+		})
 	}
 }
 
