@@ -199,7 +199,7 @@ type Foreseer interface {
 }
 
 // Witness is a filter that wants to know how things ended. Calls come from the session's goroutine; they must not
-// wait.
+// wait, and the Outcome is good until they return.
 type Witness interface{ Concluded(o *Outcome) }
 
 // Outcome tells a [Witness] how a connection, a recipient or a message ended.

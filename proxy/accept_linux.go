@@ -19,6 +19,17 @@ type bareListener struct {
 	// at is what clients connect to, if there is only one such address: to ask for it is one of the 14 system calls of a
 	// session that is refused at RCPT. Not valid: the listener takes connections to any address of the machine.
 	at netip.AddrPort
+
+	accepted accepted                    // owned by whoever accepts, as is accept
+	accept   func(listener uintptr) bool // acceptOne
+}
+
+// accepted is what the latest accept4 came to. Were they variables of a callback, each connection would cost four
+// allocations more.
+type accepted struct {
+	fd    int
+	peer  netip.AddrPort
+	errno syscall.Errno
 }
 
 // bare prepares a listener. Its connections inherit TCP_NODELAY, which Go would set on each with a system call.
@@ -32,6 +43,7 @@ func bare(l net.Listener) (net.Listener, error) {
 		return nil, err
 	}
 	b := &bareListener{TCPListener: tcp, file: file}
+	b.accept = b.acceptOne
 	if at := addrPort(tcp.Addr()); !at.Addr().IsUnspecified() {
 		b.at = at
 	}
@@ -66,18 +78,14 @@ func (s *Server) accepter(l net.Listener) func() (arrival, error) {
 }
 
 func (b *bareListener) acceptDescriptor() (a arrival, err error) {
-	var errno syscall.Errno
-	closed := b.raw.Read(func(listener uintptr) bool {
-		a.fd, a.peer, errno = nowait.Accept(listener)
-		return errno != syscall.EAGAIN
-	})
+	closed := b.raw.Read(b.accept)
 	switch {
 	case closed != nil:
 		return arrival{}, net.ErrClosed
-	case errno != 0:
-		return arrival{}, os.NewSyscallError("accept4", errno)
+	case b.accepted.errno != 0:
+		return arrival{}, os.NewSyscallError("accept4", b.accepted.errno)
 	}
-	a.local = b.at
+	a.fd, a.peer, a.local = b.accepted.fd, b.accepted.peer, b.at
 	if b.at.IsValid() {
 		return a, nil
 	}
@@ -88,6 +96,12 @@ func (b *bareListener) acceptDescriptor() (a arrival, err error) {
 	}
 	a.local = socketAddr(at)
 	return a, nil
+}
+
+// acceptOne leaves a connection in b.accepted; false: there is none.
+func (b *bareListener) acceptOne(listener uintptr) bool {
+	b.accepted.fd, b.accepted.peer, b.accepted.errno = nowait.Accept(listener)
+	return b.accepted.errno != syscall.EAGAIN
 }
 
 // socketAddr is an address of TCP, IPv4 as such; zones mean nothing to others.

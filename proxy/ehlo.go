@@ -70,7 +70,8 @@ func (s *session) hello(c wire.Command, extended bool) {
 		}
 		s.offered = s.offer()
 	}
-	s.b.out = s.helloReply().AppendTo(s.b.out)
+	var room [24]string // more keywords than there are
+	s.b.out = s.helloReply(room[:0]).AppendTo(s.b.out)
 }
 
 // heloName is the first word: some senders add more, and none is refused for it. What is in it goes to backends,
@@ -88,8 +89,9 @@ func heloName(arg string) (string, bool) {
 	return name, true
 }
 
-func (s *session) helloReply() wire.Reply {
-	lines := []string{s.service.Hostname}
+// helloReply has its lines in room, as far as they fit.
+func (s *session) helloReply(room []string) wire.Reply {
+	lines := append(room, s.service.Hostname)
 	add := func(offered bool, keyword string) {
 		if offered {
 			lines = append(lines, keyword)
@@ -106,8 +108,12 @@ func (s *session) helloReply() wire.Reply {
 		add(e.Chunking, "CHUNKING")
 		add(e.BinaryMIME, "BINARYMIME")
 		add(e.RequireTLS, "REQUIRETLS")
-		add(len(e.Auth) > 0, "AUTH "+strings.Join(e.Auth, " "))
-		add(e.Limits.Offered, e.Limits.String())
+		if len(e.Auth) > 0 {
+			add(true, "AUTH "+strings.Join(e.Auth, " "))
+		}
+		if e.Limits.Offered {
+			add(true, e.Limits.String())
+		}
 		add(e.VRFY, "VRFY")
 		add(e.EXPN, "EXPN")
 		add(e.ETRN, "ETRN")

@@ -13,10 +13,10 @@ import (
 // accepted is the first run of a session: is the peer the client?
 func (s *session) accepted() (w wait, waits bool) {
 	s.b.began = time.Now()
-	s.introduce(s.info.Peer, s.info.Local, "")
+	s.introduce(s.info, s.info.Peer)
 	if networks(s.listen.ProxyFrom).contain(s.info.Peer.Addr()) {
 		s.phase, s.since = phaseHeader, momentOf(s.b.began)
-		return s.waitForHeader(), true
+		return wait{}, false
 	}
 	s.phase = s.firstPhase()
 	return wait{}, false
@@ -30,20 +30,15 @@ func (s *session) firstPhase() phase {
 	return phaseConnect
 }
 
-// introduce makes the description of the client that filters get.
-func (s *session) introduce(client, local netip.AddrPort, name string) {
+// introduce completes the description of the client that filters get, and publishes it. info has the ends of the
+// connection, and what a peer has told of the client.
+func (s *session) introduce(info *filters.Session, client netip.AddrPort) {
 	now := s.server.clock.Now()
 	s.server.watchClock(now)
-	s.info = &filters.Session{
-		ID:         s.server.ids.Next(now),
-		Client:     client,
-		Peer:       s.info.Peer,
-		Local:      local,
-		Name:       name,
-		Trusted:    s.service.Engine.Trusts(client.Addr()),
-		Accepted:   now,
-		Submission: s.listen.Submission,
-	}
+	info.ID = s.server.ids.Next(now)
+	info.Client, info.Trusted = client, s.service.Engine.Trusts(client.Addr())
+	info.Accepted, info.Submission = now, s.listen.Submission
+	s.info = info
 	s.b.shown.info.Store(s.info)
 	s.b.shown.greeting.Store(nil)
 	s.reach(StageConnect)

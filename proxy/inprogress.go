@@ -45,7 +45,10 @@ type shown struct {
 // show makes the session's state visible while it runs.
 func (s *session) show() {
 	v := &s.b.shown
-	v.info.Store(s.info)
+	v.info.Store(nil)
+	if s.phase != phaseAccepted { // then it is not complete
+		v.info.Store(s.info)
+	}
 	v.greeting.Store(s.greeting)
 	v.stage.Store(uint32(s.restingStage()))
 	v.since.Store(int64(s.since))
@@ -104,7 +107,7 @@ func (s *Server) InProgress(limit int) []InProgress {
 	list := make([]InProgress, 0, max(limit, 0)+1)
 	s.eachSession(func(e *session) {
 		p := e.inProgress()
-		if p.Session == nil || p.Session.ID == "" { // it begins just now
+		if p.Session == nil { // it begins just now
 			return
 		}
 		place, _ := slices.BinarySearchFunc(list, p, func(a, b InProgress) int { return a.Session.Accepted.Compare(b.Session.Accepted) })

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"gatepost/filters"
 )
 
 // maxProxyHeader bounds a version 2 header with its TLVs. HAProxy's own buffer for it is 16 KiB, of which it uses a
@@ -18,11 +20,12 @@ var errNoProxyHeader = errors.New("no PROXY header")
 
 func (s *session) waitForHeader() wait {
 	limit := time.Duration(s.service.Limits.HandshakeTimeout) - s.since.since()
-	return wait{input: true, limit: max(limit, 0)}
+	return wait{input: true, again: true, limit: max(limit, 0)}
 }
 
-// readHeader reads the PROXY header of a listed peer. A connection from there without one is refused: its client
-// would be taken for the load balancer, which is likely to be trusted.
+// readHeader reads the PROXY header of a listed peer; most are there when the connection is accepted, and cost no wait. A
+// connection from there without one is refused: its client would be taken for the load balancer, which is likely to be
+// trusted.
 func (s *session) readHeader(why wake) (w wait, waits bool) {
 	switch why {
 	case wakeTime:
@@ -53,7 +56,7 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 			client, local = from, to
 		}
 	}
-	s.introduce(client, local, "")
+	s.introduce(&filters.Session{Peer: s.info.Peer, Local: local}, client)
 	s.phase = s.firstPhase()
 	return wait{}, false
 }

@@ -76,7 +76,7 @@ func TestAllocationsOfALine(t *testing.T) {
 	}
 	rec := transaction(t)
 	r := Recorder{NewLogger(Default(), io.Discard)}
-	if n := testing.AllocsPerRun(200, func() { r.Record(rec) }); n > 28 {
+	if n := testing.AllocsPerRun(200, func() { r.Record(rec) }); n > 20 {
 		t.Errorf("%v allocations", n)
 	}
 }
