@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strings"
 	"time"
 
 	"gatepost/filters"
@@ -204,7 +205,7 @@ func (s *slot) record(o *observation, facts *rules.Facts) FilterRecord {
 		f.Duration = time.Since(s.run.started)
 	}
 	if s.status == failed || s.status == timedOut {
-		f.Error = s.run.err.Error()
+		f.Error = strings.ReplaceAll(s.run.err.Error(), "\n", "; ") // of several joined (errors.Join)
 	}
 	return f
 }

@@ -18,7 +18,7 @@ import (
 //	rule NAME LINE        the rule that decided, and the line of the configuration; "rule none": none did
 //	default NAME          the rule that decided, one of the default rules
 //	matched NAME LINE     a rule that matched besides; watched NAME LINE: one that was only watched
-//	says TEXT             a part of the story; "not TEXT": what is no part of it
+//	says TEXT             a part of the story, lines joined by \n; "not TEXT": what is no part of it
 //
 // The first story that is told must fulfil all of it.
 func (s *corpusSession) ask() {
@@ -58,7 +58,7 @@ func (s *corpusSession) ask() {
 			check(map[string]string{"matched": ", at " + place + line + ") matched\n", "watched": ", at " + place + line + ") matched, which was only watched\n"}[kind], want)
 			check("  rule "+name+" (", want)
 		case "says":
-			check(rest, want)
+			check(strings.ReplaceAll(rest, `\n`, "\n"), want)
 		case "not":
 			if strings.Contains(story, rest) {
 				s.t.Errorf("%s:\n%s", want, story)

@@ -22,6 +22,7 @@ import (
 //	-- lists/NAME --   a list file
 //	-- backend --      "SENDER PREFIX => REPLY" for commands in transactions of a sender ("." is the end of a message);
 //	                   "without KEYWORD" for what it does not offer
+//	-- milter --       see corpusMilter; MILTER stands for its address
 //	-- session NAME -- see corpusSession.step
 type corpusSite struct {
 	*served
@@ -33,18 +34,23 @@ func TestWhyCorpus(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no corpus: %v", err)
 	}
-	sessions := 0
+	sessions, shown := 0, newCovered()
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sessions += strings.Count(string(text), "\n-- session ")
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { startCorpusSite(t, string(text)).run() })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			site := startCorpusSite(t, string(text))
+			site.run()
+			shown.read(t, site.journal())
+		})
 	}
 	if sessions < 60 {
 		t.Errorf("the corpus has %d sessions, want 60 at least", sessions)
 	}
+	shown.complain(t)
 	fmt.Printf("why: a corpus of %d sessions\n", sessions)
 }
 
@@ -56,7 +62,7 @@ func startCorpusSite(t *testing.T, text string) *corpusSite {
 	c := &corpusSite{}
 	s := &served{t: t, folder: t.TempDir()}
 	c.served, s.file = s, filepath.Join(s.folder, "gatepost.yaml")
-	config, zone, behaviour := "", "", backendtest.Behaviour{Domains: []string{"example.org"}}
+	config, zone, milter, behaviour := "", "", "", backendtest.Behaviour{Domains: []string{"example.org"}}
 	heads := sectionHead.FindAllStringSubmatchIndex(text, -1)
 	for i, head := range heads {
 		end := len(text)
@@ -72,6 +78,8 @@ func startCorpusSite(t *testing.T, text string) *corpusSite {
 			zone = body
 		case kind == "backend":
 			script(&behaviour, body)
+		case kind == "milter":
+			milter = startCorpusMilter(t, body)
 		case kind == "session":
 			c.sessions = append(c.sessions, &corpusSession{site: c, name: rest, text: body, client: fmt.Sprintf("198.51.100.%d", len(c.sessions)+1)})
 		case strings.HasPrefix(kind, "lists/"):
@@ -86,6 +94,7 @@ func startCorpusSite(t *testing.T, text string) *corpusSite {
 	}
 	t.Cleanup(backend.Close)
 	s.backend = backend
+	config = strings.ReplaceAll(config, "MILTER", milter)
 	config += strings.ReplaceAll(settingsWithout("resolver"), "\ndomains: [example.org]\n", "\n")
 	if !strings.Contains(config, "\ndomains:") {
 		config += "domains: [example.org]\n"

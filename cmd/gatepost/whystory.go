@@ -153,7 +153,7 @@ func (t *teller) recipients(e *journal.Entry) {
 		}
 		t.replied(r.Reply, who)
 	}
-	if a := e.Attempt; a != nil {
+	if a := e.Attempt; a != nil && a.Recipient != policy.AttemptBehindRecipients {
 		t.greylisting(a)
 	}
 }
@@ -257,6 +257,9 @@ func (t *teller) matched(e *journal.Entry, stage filters.Stage, recipient string
 			how = ", which was only watched"
 		}
 		t.line(1, "rule %s (%s, at %s) matched%s", m.Rule.Name, m.Rule.Action, m.Rule.Place(), how)
+		if a := e.Attempt; a != nil && a.Recipient == policy.AttemptBehindRecipients && m.Rule.Action == rules.Greylist.String() && !m.Observed {
+			t.greylisting(a)
+		}
 	}
 }
 
@@ -310,6 +313,7 @@ func (t *teller) end(e *journal.Entry) {
 	}
 	switch {
 	case e.Ending.Reply.Code == 0 || e.Kind != policy.TransactionRecord:
+	case e.Confirmed.IsZero() && e.Reached < policy.StepEnd: // it is only looked for behind a message
 	case e.Confirmed.IsZero():
 		t.line(1, "Whether the client has read this reply is not known: it gave no command after it.")
 	default:
