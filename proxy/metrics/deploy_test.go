@@ -150,6 +150,32 @@ func TestQueriesNameMetricsThatThereAre(t *testing.T) {
 	}
 }
 
+// Whatever part of Gatepost has metrics is on the dashboard, where an operator looks first.
+func TestTheDashboardShowsEachPart(t *testing.T) {
+	panels, _ := dashboard(t)
+	shown := ""
+	for _, p := range panels {
+		for _, target := range p.Targets {
+			shown += target.Expr + "\n"
+		}
+	}
+	parts := map[string]int{}
+	for _, m := range Declared() {
+		part, _, _ := strings.Cut(strings.TrimPrefix(m.Name, "gatepost_"), "_")
+		parts[part]++
+	}
+	for part, n := range parts {
+		if n >= 3 && !strings.Contains(shown, "gatepost_"+part+"_") {
+			t.Errorf("no panel shows one of the %d metrics gatepost_%s_…", n, part)
+		}
+	}
+	for _, name := range []string{"gatepost_filter_milter_paused", "gatepost_store_standings", "gatepost_quarantine_expiring_messages"} {
+		if !strings.Contains(shown, name) {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+}
+
 // The check must be able to fail.
 func TestTheCheckOfQueries(t *testing.T) {
 	known := map[string]Metric{
