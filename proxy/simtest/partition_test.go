@@ -44,9 +44,9 @@ func parted(t *testing.T, proxies, senders int) (cut, differ int, took time.Dura
 	cut = (proxies + 1) / 2
 	for i := range proxies {
 		if i < cut {
-			members = append(members, join(t, way.Address, clock))
+			members = append(members, joinAt(t, []string{way.Address}, clock))
 		} else {
-			members = append(members, join(t, server.Address, clock))
+			members = append(members, joinAt(t, []string{server.Address}, clock))
 		}
 	}
 	way.Stall()

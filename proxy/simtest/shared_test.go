@@ -22,11 +22,16 @@ type member struct {
 // patience is how long a proxy of these tests waits for the server.
 const patience = 5 * time.Second
 
-func join(t testing.TB, address string, clock filters.Clock) *member {
+func join(t testing.TB, servers []*redistest.Server, clock filters.Clock) *member {
+	t.Helper()
+	return joinAt(t, redistest.Addresses(servers), clock)
+}
+
+func joinAt(t testing.TB, addresses []string, clock filters.Clock) *member {
 	t.Helper()
 	c := store.Defaults()
 	c.Path = t.TempDir()
-	c.Redis.Addresses = []string{address}
+	c.Redis.Addresses, c.Redis.Cluster = addresses, len(addresses) > 1
 	local, err := store.Open(c, clock, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +53,7 @@ func TestDefaultRulesOverRedis(t *testing.T) {
 	c.Botnet /= 4
 	var site []*member
 	for range 3 {
-		m := join(t, server.Address, c.Clock)
+		m := join(t, []*redistest.Server{server}, c.Clock)
 		site = append(site, m)
 		c.Stores = append(c.Stores, m)
 	}
