@@ -63,10 +63,10 @@ func (s *session) Serve() error {
 	return s.flush()
 }
 
-// await waits for the next frame. Responses are written before, if it is not there yet.
+// await waits for the next frame. Responses are written before, if it is not there yet, or if there are many.
 func (s *session) await() (code byte, size int, err error) {
 	s.conn.Patience = called.IdlePatience
-	if s.r.Buffered() {
+	if s.r.Buffered() && len(s.out) < maxOut {
 		return s.r.Next()
 	}
 	if err := s.flush(); err != nil {
@@ -173,7 +173,7 @@ func (s *session) flush() error {
 	return err
 }
 
-// maxOut is what is kept for responses to come; edits of a header can take more.
+// maxOut is what waits for more responses, and is kept for them; edits of a header can take more.
 const maxOut = 4 << 10
 
 // Log names the client.
