@@ -118,7 +118,7 @@ func TestEveryFactCanBeRead(t *testing.T) {
 	e := compile(t, &fakes{}, (&fakes{}).config())
 	kinds := map[rules.Kind]string{}
 	facts := e.newFacts()
-	r := &readable{&facts}
+	r := readable{&facts}
 	for _, fact := range e.Schema().Facts() {
 		switch kinds[fact.Kind] = fact.Name; fact.Kind {
 		case rules.Bool:

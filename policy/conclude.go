@@ -38,7 +38,7 @@ func (g *Gate) Conclude(e Ending) {
 		Headers:    g.engine.set.Headers(),
 	})
 	g.tx = nil
-	g.live.facts = &g.facts
+	g.forgetRuns()
 }
 
 // lasting returns the facts for the record.

@@ -204,18 +204,18 @@ func (f *headerFields) Header(name string) (string, bool) {
 	return "", false
 }
 
-// readable shows facts to filters.
+// readable shows facts to filters. It is a pointer and nothing else, so that an interface holds it without an allocation.
 type readable struct{ facts *rules.Facts }
 
-var _ filters.Facts = (*readable)(nil)
+var _ filters.Facts = readable{}
 
-func (r *readable) Text(name string) (string, bool)    { return read[string](r, name, rules.Text) }
-func (r *readable) List(name string) ([]string, bool)  { return read[[]string](r, name, rules.List) }
-func (r *readable) Bool(name string) (value, ok bool)  { return read[bool](r, name, rules.Bool) }
-func (r *readable) Number(name string) (float64, bool) { return read[float64](r, name, rules.Number) }
+func (r readable) Text(name string) (string, bool)    { return read[string](r, name, rules.Text) }
+func (r readable) List(name string) ([]string, bool)  { return read[[]string](r, name, rules.List) }
+func (r readable) Bool(name string) (value, ok bool)  { return read[bool](r, name, rules.Bool) }
+func (r readable) Number(name string) (float64, bool) { return read[float64](r, name, rules.Number) }
 
 // Changes finds the group of that filter that is an Editor.
-func (r *readable) Changes(filter string) *filters.Changes {
+func (r readable) Changes(filter string) *filters.Changes {
 	for i, group := range r.facts.Schema().Groups() {
 		if group.Name == filter {
 			if editor, ok := r.facts.Group(i).(filters.Editor); ok {
@@ -227,7 +227,7 @@ func (r *readable) Changes(filter string) *filters.Changes {
 }
 
 // read panics on a name that does not exist or is of another kind: a mistake in a filter, which its first test finds.
-func read[T any](r *readable, name string, kind rules.Kind) (value T, ok bool) {
+func read[T any](r readable, name string, kind rules.Kind) (value T, ok bool) {
 	switch fact, exists := r.facts.Schema().Fact(name); {
 	case !exists:
 		panic("policy: there is no fact " + name)

@@ -25,9 +25,8 @@ type Gate struct {
 	tx       *transaction // nil outside of a mail transaction
 
 	facts rules.Facts // of the connection; transaction and recipient have copies
-	live  readable    // the facts of the innermost level, for observations on this goroutine
 	slots []slot      // by observation, up to those at EHLO; the transaction has the others
-	busy  *activity   // nil while nothing runs
+	busy  *activity   // nil while nothing runs, and nothing has failed
 	story *story      // nil while there is nothing to tell: most clients are like that
 	play  *playback   // nil but where a recording is run again
 
@@ -65,10 +64,13 @@ func (g *Gate) matchesBefore() []Match {
 	return g.story.matches
 }
 
-// activity is what a gate has only while observations run: most gates at any time wait for their client.
+// activity is what a gate has only while observations run, or when one has failed: most gates at any time wait for their
+// client.
 type activity struct {
 	running []*run         // goroutines that have not handed back yet
+	latest  []*run         // of the observations that are running or have failed, one each
 	ends    [levels]*scope // nil where nothing runs
+	room    [2][4]*run     // for the first of running and latest
 
 	back *run          // what goroutines handed back; guarded by Gate.mu
 	bell chan struct{} // nil while the gate does not wait; guarded by Gate.mu
@@ -131,7 +133,6 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 	if s.Trusted {
 		g.closedAt = -1
 	}
-	g.live = readable{&g.facts}
 	if s.Submission {
 		e.failInbound(&g.facts)
 	}
@@ -235,7 +236,6 @@ func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 	g.bypassing.Transaction = tx.bypassed
 	g.tx = tx
 	g.transactions++
-	g.live.facts = tx.facts
 	g.start(ctx, filters.AtMail)
 	v := g.verdict(g.evaluate(ctx, filters.AtMail, tx.facts, 0), tx.facts)
 	g.reach(StepMail, v)
@@ -453,8 +453,7 @@ func (g *Gate) bypassed() bool {
 
 // view is what is known now.
 func (g *Gate) view() filters.View {
-	g.live.facts = g.judged()
-	v := filters.View{Session: g.session, Greeting: g.greeting, Facts: &g.live}
+	v := filters.View{Session: g.session, Greeting: g.greeting, Facts: readable{g.judged()}}
 	if tx := g.tx; tx != nil {
 		v.Envelope, v.Message = tx.envelope, tx.body
 		if tx.rcpt != nil {

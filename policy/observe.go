@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -31,23 +30,6 @@ func (s status) String() string {
 	return [...]string{idle: "off", running: "unfinished", succeeded: "ok", timedOut: "timeout", failed: "error", unfinished: "unfinished"}[s]
 }
 
-// slot is an observation's latest run, as the gate sees it. There are several for every waiting client: keep it small.
-type slot struct {
-	run    *run // the one that is running; of one that failed, one with its error; else nil
-	took   micros
-	status status
-}
-
-// micros is a duration in microseconds, up to 71 minutes.
-type micros uint32
-
-// toMicros rounds up: what took some time did not take none.
-func toMicros(d time.Duration) micros {
-	return micros(min(max(d+time.Microsecond-1, 0).Microseconds(), math.MaxUint32))
-}
-
-func (m micros) duration() time.Duration { return time.Duration(m) * time.Microsecond }
-
 var (
 	errTimeout = errors.New("not known in time")
 	errBusy    = errors.New("too many observations of this connection are running")
@@ -60,7 +42,8 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 		return
 	}
 	v := g.view()
-	var shared *readable // one copy of the facts for all that need no more than what is known now
+	live := v.Facts
+	var shared *rules.Facts // one copy of the facts for all that need no more than what is known now
 	for _, o := range list {
 		if !g.needs(o) {
 			continue
@@ -80,16 +63,16 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 			continue
 		}
 		if shared == nil || len(waits) > 0 {
-			copied := &readable{g.judged().Clone()}
-			v.Facts = copied
+			copied := g.judged().Clone()
+			v.Facts = readable{copied}
 			if len(waits) == 0 {
 				shared = copied
 			}
 		} else {
-			v.Facts = shared
+			v.Facts = readable{shared}
 		}
 		g.launch(ctx, o, v, waits)
-		v.Facts = &g.live
+		v.Facts = live
 	}
 }
 
@@ -129,7 +112,7 @@ func (g *Gate) unsettled(slots []int) []*run {
 	var list []*run
 	for _, i := range slots {
 		if s := g.slot(i); s.status == running {
-			list = append(list, s.run)
+			list = append(list, g.runOf(i))
 		}
 	}
 	return list
@@ -137,16 +120,17 @@ func (g *Gate) unsettled(slots []int) []*run {
 
 // settled notes how an observation came out and makes its facts known.
 func (g *Gate) settled(o *observation, facts any, err error, took time.Duration) {
-	s := g.slot(o.slot)
-	*s = slot{took: toMicros(took), status: succeeded}
+	s := slot{took: toMicros(took), status: succeeded}
 	if err == nil {
+		g.put(o.slot, s, nil)
 		g.publish(o.level, o.group, facts)
 		return
 	}
-	s.run, s.status = &run{err: errors.New(err.Error())}, failed // the text alone: an error may hold on to anything
+	s.status = failed
 	if errors.Is(err, context.DeadlineExceeded) || err == errTimeout {
 		s.status = timedOut
 	}
+	g.put(o.slot, s, &run{observation: o, err: errors.New(err.Error())}) // the text alone: an error may hold on to anything
 	g.fail(o.level, o.group)
 	g.logPanic(o, err)
 }
@@ -160,7 +144,7 @@ func (g *Gate) logPanic(o *observation, err error) {
 // await waits until an observation has ended or something else has become known. What is not there when ctx ends, or
 // the observation's own time is over, has failed.
 func (g *Gate) await(ctx context.Context, i int) {
-	run := g.slot(i).run
+	run := g.runOf(i)
 	if g.play != nil { // it never ends
 		g.settled(g.engine.observations[i], nil, errTimeout, 0)
 		return
@@ -191,8 +175,8 @@ func (g *Gate) join(ctx context.Context, slots []int) {
 func (g *Gate) startClock() {
 	now := time.Now()
 	for _, o := range g.engine.byStage[filters.AtMessage] {
-		if s := g.slot(o.slot); s.status == running {
-			s.run.deadline = now.Add(o.timeout)
+		if g.slot(o.slot).status == running {
+			g.runOf(o.slot).deadline = now.Add(o.timeout)
 		}
 	}
 }
@@ -203,9 +187,11 @@ func (g *Gate) extendClock(o *observation) {
 		return
 	}
 	for _, waiting := range g.engine.byStage[filters.AtMessage] {
-		s := g.slot(waiting.slot)
-		if s.status == running && !s.run.deadline.IsZero() && slices.Contains(waiting.after, o.slot) {
-			s.run.deadline = time.Now().Add(waiting.timeout)
+		if g.slot(waiting.slot).status != running || !slices.Contains(waiting.after, o.slot) {
+			continue
+		}
+		if run := g.runOf(waiting.slot); !run.deadline.IsZero() {
+			run.deadline = time.Now().Add(waiting.timeout)
 		}
 	}
 }

@@ -203,11 +203,11 @@ func TestClockOfThoseThatWaitedStartsAnew(t *testing.T) {
 	m := c.growing()
 	m.Complete()
 	c.startClock()
-	dmarc := c.slot(c.engine.byStage[filters.AtMessage][1].slot)
-	dmarc.run.deadline = time.Now()
+	dmarc := c.runOf(c.engine.byStage[filters.AtMessage][1].slot)
+	dmarc.deadline = time.Now()
 	close(open)
 	c.join(c.ctx, c.engine.byStage[filters.AtMessage][1].after)
-	if left := time.Until(dmarc.run.deadline); left < time.Second {
+	if left := time.Until(dmarc.deadline); left < time.Second {
 		t.Errorf("%v left of a minute", left)
 	}
 }

@@ -26,7 +26,7 @@ type playback struct {
 // errPlayed stands for the error of a filter, which decides nothing.
 var errPlayed = errors.New("failed when it was recorded")
 
-// unplayed is the run of an observation of which nothing is recorded. It never ends.
+// unplayed is the run of every observation while a recording is played: of one of which nothing is recorded, it never ends.
 var unplayed = &run{}
 
 // start plays what an observation found. One that was not recorded is under way for ever: a rule that needs it asks for
@@ -72,7 +72,7 @@ func (p *playback) start(g *Gate, o *observation) {
 }
 
 func (p *playback) unknown(g *Gate, o *observation) {
-	*g.slot(o.slot) = slot{run: unplayed, status: running}
+	g.put(o.slot, slot{status: running}, unplayed)
 }
 
 // lack notes that something is needed that was not recorded. During a bypass nothing is: nothing is decided.

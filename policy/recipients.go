@@ -24,7 +24,13 @@ type recipient struct {
 	closedAt  int
 	place     int // of its command among the transaction's
 	answered  bool
-	looks     []slot // of its observations, while it is set aside
+	looks     []stand // of its observations, while it is set aside
+}
+
+// stand is how an observation stands, with its run.
+type stand struct {
+	slot
+	run *run
 }
 
 // Rcpt decides about a recipient before the backend is asked. With a zero Action the recipient goes to the backend, and
@@ -83,9 +89,9 @@ func (g *Gate) Aside() bool {
 		return false
 	}
 	if looking := g.engine.byStage[filters.AtRcpt]; len(looking) > 0 {
-		tx.rcpt.looks = make([]slot, len(looking))
+		tx.rcpt.looks = make([]stand, len(looking))
 		for i, o := range looking {
-			tx.rcpt.looks[i] = *g.slot(o.slot)
+			tx.rcpt.looks[i] = stand{*g.slot(o.slot), g.runOf(o.slot)}
 		}
 		g.end(recipientLevel)
 	}
@@ -118,7 +124,7 @@ func (g *Gate) turn() *recipient {
 		tx.rcpt, tx.aside = tx.aside[0], tx.aside[1:]
 		tx.rcpt.rcpt.Count = len(tx.accepted) + 1
 		for i, look := range tx.rcpt.looks {
-			*g.slot(g.engine.byStage[filters.AtRcpt][i].slot) = look
+			g.put(g.engine.byStage[filters.AtRcpt][i].slot, look.slot, look.run)
 		}
 	}
 	return tx.rcpt

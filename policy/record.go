@@ -189,23 +189,23 @@ func (g *Gate) filterRecords() []FilterRecord {
 	list := make([]FilterRecord, 0, n)
 	for i, s := range g.allSlots {
 		if s.status != idle {
-			list = append(list, s.record(g.engine.observations[i], g.judged()))
+			list = append(list, s.record(g.engine.observations[i], g.judged(), g.runOf(i)))
 		}
 	}
 	return list
 }
 
-// record is the slot of o, whose facts are among those given.
-func (s *slot) record(o *observation, facts *rules.Facts) FilterRecord {
+// record is the slot of o, whose facts are among those given. r is its run, as [Gate.runOf] has it.
+func (s *slot) record(o *observation, facts *rules.Facts, r *run) FilterRecord {
 	f := FilterRecord{Name: o.filter, Stage: o.stage, Status: s.status.String(), Duration: s.took.duration()}
 	if s.status == succeeded {
 		f.Facts = facts.Group(o.group)
 	}
 	if s.status == running {
-		f.Duration = time.Since(s.run.started)
+		f.Duration = time.Since(r.started)
 	}
 	if s.status == failed || s.status == timedOut {
-		f.Error = strings.ReplaceAll(s.run.err.Error(), "\n", "; ") // of several joined (errors.Join)
+		f.Error = strings.ReplaceAll(r.err.Error(), "\n", "; ") // of several joined (errors.Join)
 	}
 	return f
 }
@@ -217,7 +217,7 @@ func (g *Gate) recipientFilters() []FilterRecord {
 	start := len(tx.looked)
 	for _, o := range g.engine.byStage[filters.AtRcpt] {
 		if s := g.slot(o.slot); s.status != idle {
-			tx.looked = append(tx.looked, s.record(o, g.judged()))
+			tx.looked = append(tx.looked, s.record(o, g.judged(), g.runOf(o.slot)))
 		}
 	}
 	return tx.looked[start:len(tx.looked):len(tx.looked)]

@@ -98,8 +98,8 @@ func (g *Gate) launch(ctx context.Context, o *observation, v filters.View, waits
 	if o.awaited {
 		r.done = make(chan struct{})
 	}
-	*g.slot(o.slot) = slot{run: r, status: running}
 	scope := g.scope(o.level)
+	g.put(o.slot, slot{status: running}, r)
 	if o.stage == filters.AtMail {
 		scope = g.foreseeing(scope, g.tx.envelope)
 	}
@@ -124,7 +124,7 @@ func (r *run) work(ctx context.Context, timeout time.Duration, v filters.View, w
 			r.err = ctx.Err()
 			return
 		}
-		facts := v.Facts.(*readable).facts // a copy of its own
+		facts := v.Facts.(readable).facts // a copy of its own
 		if w.err == nil {
 			facts.Set(w.group, w.facts)
 		} else {
@@ -193,16 +193,7 @@ func (g *Gate) awaits(r *run) bool {
 	if r.slot >= len(g.slots) && g.tx == nil {
 		return false
 	}
-	s := g.slot(r.slot)
-	return s.run == r && s.status == running
-}
-
-// slot returns an observation's slot. Those behind EHLO live as long as a transaction.
-func (g *Gate) slot(i int) *slot {
-	if i < len(g.slots) {
-		return &g.slots[i]
-	}
-	return &g.tx.slots[i-len(g.slots)]
+	return g.slot(r.slot).status == running && g.runOf(r.slot) == r
 }
 
 // Idle gives up what only matters while observations run. It is called before the session waits for its client: most
@@ -226,7 +217,7 @@ func (g *Gate) Resume() {
 	g.resting = false
 }
 
-// calm forgets what only matters while observations run, if none does.
+// calm forgets what only matters while observations run, if none does and none has failed.
 func (g *Gate) calm() {
 	if g.running() > 0 {
 		return
@@ -234,13 +225,21 @@ func (g *Gate) calm() {
 	for l := range levels {
 		g.endScope(l)
 	}
-	g.busy = nil
+	if len(g.busy.latest) == 0 {
+		g.busy = nil
+	}
+}
+
+func newActivity() *activity {
+	a := new(activity)
+	a.running, a.latest = a.room[0][:0], a.room[1][:0]
+	return a
 }
 
 // scope returns the context of a level's observations.
 func (g *Gate) scope(l level) context.Context {
 	if g.busy == nil {
-		g.busy = &activity{}
+		g.busy = newActivity()
 	}
 	if g.busy.ends[l] == nil {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -290,8 +289,7 @@ func (g *Gate) cancel(from level) {
 	}
 	for i, s := range g.allSlots {
 		if g.engine.observations[i].level >= from && s.status == running {
-			s.took = toMicros(time.Since(s.run.started))
-			s.run, s.status = nil, unfinished
+			g.put(i, slot{took: toMicros(time.Since(g.runOf(i).started)), status: unfinished}, nil)
 		}
 	}
 }
@@ -299,31 +297,14 @@ func (g *Gate) cancel(from level) {
 // end cancels the observations of a level and all it contains, and forgets what they told.
 func (g *Gate) end(from level) {
 	g.cancel(from)
-	for i, s := range g.allSlots {
+	for i := range g.allSlots {
 		o := g.engine.observations[i]
 		if o.level < from {
 			continue
 		}
-		*s = slot{}
+		g.put(i, slot{}, nil)
 		if o.level == greetingLevel {
 			g.facts.Clear(o.group)
-		}
-	}
-}
-
-// allSlots yields the slots that there are now.
-func (g *Gate) allSlots(yield func(i int, s *slot) bool) {
-	for i := range g.slots {
-		if !yield(i, &g.slots[i]) {
-			return
-		}
-	}
-	if g.tx == nil {
-		return
-	}
-	for i := range g.tx.slots {
-		if !yield(len(g.slots)+i, &g.tx.slots[i]) {
-			return
 		}
 	}
 }
