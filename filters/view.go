@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// Session describes a connection from the moment it was accepted. It is never written after it is published.
+// Session describes a connection from the moment it was accepted. It is never written after it is published. There is one
+// for every waiting client: 112 bytes, where with both ends of the connection in it they were 160.
 type Session struct {
-	ID       string         // names the session in replies, logs and the journal
-	Client   netip.AddrPort // the SMTP client: a PROXY header or XCLIENT counts as if it had connected itself
-	Peer     netip.AddrPort // the other end of the TCP connection; equals Client without a proxy in front
-	Local    netip.AddrPort // the address that the client connected to
-	Name     string         // the client's verified name where a trusted peer's XCLIENT told it, else empty
+	ID       string          // names the session in replies, logs and the journal
+	Client   netip.AddrPort  // the SMTP client: a PROXY header or XCLIENT counts as if it had connected itself
+	Through  *netip.AddrPort // the other end of the TCP connection, if that is a proxy in front; else nil
+	To       *netip.AddrPort // the address that the client connected to, shared with other sessions; nil: not known
+	Name     string          // the client's verified name where a trusted peer's XCLIENT told it, else empty
 	Accepted time.Time
 	Trusted  bool // the client is in one of the networks under `trusted:`
 	// Submission tells that users hand in their mail here (RFC 6409): what is known about mail servers says nothing
@@ -21,6 +22,22 @@ type Session struct {
 	// AskedByMTA tells that an MTA asks about the client, as a milter or as a policy server: it greets the client, and says
 	// itself whom it relays for.
 	AskedByMTA bool
+}
+
+// Peer is the other end of the TCP connection; equals Client without a proxy in front.
+func (s *Session) Peer() netip.AddrPort {
+	if s.Through == nil {
+		return s.Client
+	}
+	return *s.Through
+}
+
+// Local is the address that the client connected to; not valid where that is not known.
+func (s *Session) Local() netip.AddrPort {
+	if s.To == nil {
+		return netip.AddrPort{}
+	}
+	return *s.To
 }
 
 // Greeting describes EHLO or HELO. It is never written after it is published.

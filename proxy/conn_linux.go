@@ -78,10 +78,10 @@ func (d *descriptor) Close() error {
 }
 
 // LocalAddr implements [net.Conn].
-func (d *descriptor) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(d.session.info.Local) }
+func (d *descriptor) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(d.session.info.Local()) }
 
 // RemoteAddr implements [net.Conn].
-func (d *descriptor) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(d.session.info.Peer) }
+func (d *descriptor) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(d.session.info.Peer()) }
 
 // SetDeadline implements [net.Conn], for later reads and writes only.
 func (d *descriptor) SetDeadline(t time.Time) error {

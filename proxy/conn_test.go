@@ -39,7 +39,7 @@ func TestLastWordsDoNotWait(t *testing.T) {
 			server.killed.Store(true)
 			served := server.current()
 			defer served.release()
-			session := server.newSession(served, nil, a)
+			session := server.newSession(served, &listenConfig{}, a)
 			defer session.conn.Close()
 			given := make(chan error, 1)
 			go func() {

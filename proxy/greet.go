@@ -13,8 +13,8 @@ import (
 // accepted is the first run of a session: is the peer the client?
 func (s *session) accepted() (w wait, waits bool) {
 	s.b.began = time.Now()
-	s.introduce(s.info, s.info.Peer)
-	if networks(s.listen.ProxyFrom).contain(s.info.Peer.Addr()) {
+	s.introduce(s.info, s.info.Client)
+	if networks(s.listen.ProxyFrom).contain(s.info.Peer().Addr()) {
 		s.phase, s.since = phaseHeader, momentOf(s.b.began)
 		return wait{}, false
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"gatepost/proxy/front"
@@ -43,6 +45,17 @@ type door = front.Door[listenConfig]
 type listenConfig struct {
 	Listen
 	tls *certificates // nil: there is no TLS
+	// latest is what the latest client has connected to: mostly the next one does, too, and sessions share it.
+	latest atomic.Pointer[netip.AddrPort]
+}
+
+// at returns local, in one place for all sessions that come to it.
+func (c *listenConfig) at(local netip.AddrPort) *netip.AddrPort {
+	if latest := c.latest.Load(); latest != nil && *latest == local {
+		return latest
+	}
+	c.latest.Store(&local)
+	return &local
 }
 
 func (s *Server) newListenConfig(l Listen) (*listenConfig, error) {

@@ -48,15 +48,19 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 		return s.noHeader(err), true
 	}
 	s.b.r += n
-	client, local := s.info.Client, s.info.Local
+	peer, client, local := s.info.Client, s.info.Client, s.info.To
 	// LOCAL (v2) and UNKNOWN (v1) are the peer's own connections.
 	if header.Command == proxyproto.PROXY && header.TransportProtocol.IsStream() {
 		from, to := addrPort(header.SourceAddr), addrPort(header.DestinationAddr)
 		if from.IsValid() {
-			client, local = from, to
+			client, local = from, &to
 		}
 	}
-	s.introduce(&filters.Session{Peer: s.info.Peer, Local: local}, client)
+	info := &filters.Session{To: local}
+	if client != peer {
+		info.Through = &peer
+	}
+	s.introduce(info, client)
 	s.phase = s.firstPhase()
 	return wait{}, false
 }

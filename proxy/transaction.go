@@ -80,7 +80,7 @@ var errAbandoned = errors.New("the message was abandoned by its sender")
 func (s *session) client(ctx context.Context) backend.Client {
 	c := backend.Client{
 		Addr:     s.info.Client,
-		Local:    s.info.Local,
+		Local:    s.info.Local(),
 		Name:     s.info.Name,
 		Helo:     s.greeting.Name,
 		Extended: s.offered != nil, // what the client was promised counts, whatever it said to a proxy in front

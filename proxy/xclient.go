@@ -50,7 +50,8 @@ func (s *session) xclient(c wire.Command) {
 	s.signOut()
 	s.server.leaveClient(s)
 	s.greeting, s.offered, s.refused, s.claims = nil, nil, false, claims
-	s.introduce(&filters.Session{Peer: s.info.Peer, Local: s.info.Local, Name: claims.name}, netip.AddrPortFrom(claims.addr, claims.port))
+	peer := s.info.Peer()
+	s.introduce(&filters.Session{Through: &peer, To: s.info.To, Name: claims.name}, netip.AddrPortFrom(claims.addr, claims.port))
 	s.phase = phaseConnect
 }
 

@@ -112,7 +112,7 @@ func (s *synthetic) try(a *attempt) (done bool) {
 	s.serial++
 	client := netip.AddrPortFrom(netip.MustParseAddr(a.clients[0]), 4000)
 	id := fmt.Sprintf("S%d", s.serial)
-	g := s.engine.NewGate(&filters.Session{ID: id, Client: client, Peer: client, Local: netip.MustParseAddrPort("203.0.113.25:25"), Accepted: a.at},
+	g := s.engine.NewGate(&filters.Session{ID: id, Client: client, Accepted: a.at},
 		&policy.Runtime{Recorder: s.kept, Clock: s.clock})
 	defer g.Close("quit")
 	g.Connect(ctx)

@@ -95,7 +95,7 @@ func (f *Filter) Form(_ context.Context, v filters.View) (*FormFacts, error) {
 	address, literal := parseLiteral(name)
 	facts := FormFacts{Valid: literal || isDomain(name), Literal: literal}
 	if literal {
-		local := v.Session.Local.Addr().Unmap()
+		local := v.Session.Local().Addr().Unmap()
 		facts.Ours = local.IsValid() && address == local
 	} else {
 		facts.Ours = f.ours[fold(name)]

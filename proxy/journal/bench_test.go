@@ -21,10 +21,11 @@ func realistic(schema *rules.Schema, matched []*rules.Rule, serial int) *policy.
 	now := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC).Add(time.Duration(serial) * time.Millisecond)
 	id := fmt.Sprintf("%013d", serial)
 	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(serial)}), uint16(1024+serial%60000))
+	local := netip.MustParseAddrPort("198.51.100.1:25")
 	sender := fmt.Sprintf("newsletter-%d@lists%d.example.net", serial, serial%97)
 	recipient := fmt.Sprintf("user%d@example.org", serial%501)
 	r := &policy.Record{ID: id + ".1", Kind: policy.TransactionRecord, Start: now, End: now.Add(180 * time.Millisecond),
-		Session:  &filters.Session{ID: id, Client: client, Peer: client, Local: netip.MustParseAddrPort("198.51.100.1:25"), Accepted: now},
+		Session:  &filters.Session{ID: id, Client: client, To: &local, Accepted: now},
 		Greeting: &filters.Greeting{Name: "mail.example.net", Extended: true, TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.example.org"}},
 		Envelope: &filters.Envelope{ID: id + ".1", ReversePath: sender, Params: []filters.Param{{Key: "SIZE", Value: "48213", HasValue: true}}, Size: 48213, Started: now},
 		Facts:    schema.NewFacts(),

@@ -175,8 +175,13 @@ func (e *Entry) dropped() bool {
 }
 
 func readSession(u *unpacker, e *Entry) {
-	e.session = filters.Session{ID: u.text(), Client: u.endpoint(), Peer: u.endpoint(), Local: u.endpoint(), Name: u.text(),
-		Trusted: u.flag(), Submission: u.flag(), Accepted: u.time(), AskedByMTA: u.flag()}
+	e.session = filters.Session{ID: u.text(), Client: u.endpoint(), To: &e.to}
+	if e.through = u.endpoint(); e.through != e.session.Client {
+		e.session.Through = &e.through
+	}
+	e.to = u.endpoint()
+	e.session.Name, e.session.Trusted, e.session.Submission = u.text(), u.flag(), u.flag()
+	e.session.Accepted, e.session.AskedByMTA = u.time(), u.flag()
 	e.Session = &e.session
 }
 

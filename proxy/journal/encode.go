@@ -82,8 +82,8 @@ func (b *builder) content(r *policy.Record, verdict string) {
 func (b *builder) session(s *filters.Session) {
 	b.text(s.ID)
 	b.endpoint(s.Client)
-	b.endpoint(s.Peer)
-	b.endpoint(s.Local)
+	b.endpoint(s.Peer())
+	b.endpoint(s.Local())
 	b.foreign(s.Name)
 	b.flag(s.Trusted)
 	b.flag(s.Submission)

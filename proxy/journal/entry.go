@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,8 @@ type Entry struct {
 	raw      []byte
 	groups   []Group
 	session  filters.Session
+	through  netip.AddrPort // of session, as is to
+	to       netip.AddrPort
 	greeting filters.Greeting
 	tls      filters.TLS
 	envelope filters.Envelope

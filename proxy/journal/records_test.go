@@ -166,9 +166,13 @@ func drawFacts(t *rapid.T) (*rules.Facts, []string) {
 func drawRecord(t *rapid.T) *policy.Record {
 	id := fmt.Sprintf("0%012d", rapid.IntRange(0, 9999).Draw(t, "id"))
 	start := drawTime(t, "start")
+	peer, local := clients.Draw(t, "peer"), clients.Draw(t, "our")
 	r := &policy.Record{ID: id, Kind: policy.SessionRecord, Start: start, End: start.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "lasted"))),
-		Session: &filters.Session{ID: id, Client: clients.Draw(t, "client"), Peer: clients.Draw(t, "peer"), Local: clients.Draw(t, "our"),
+		Session: &filters.Session{ID: id, Client: clients.Draw(t, "client"), Through: &peer, To: &local,
 			Name: texts.Draw(t, "name"), Trusted: rapid.Bool().Draw(t, "trusted"), Submission: rapid.Bool().Draw(t, "submission"), AskedByMTA: rapid.Bool().Draw(t, "asked by an MTA"), Accepted: start},
+	}
+	if r.Session.Client == peer {
+		r.Session.Through = nil
 	}
 	if rapid.Bool().Draw(t, "greeted") {
 		r.Greeting = &filters.Greeting{Name: texts.Draw(t, "helo"), Extended: rapid.Bool().Draw(t, "extended"), Unsure: rapid.Bool().Draw(t, "unsure"), AuthUser: addresses.Draw(t, "user")}

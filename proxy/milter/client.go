@@ -27,7 +27,6 @@ func (s *session) connect(data []byte) error {
 	s.info = &filters.Session{
 		ID:       s.server.ids.Next(now),
 		Client:   client,
-		Peer:     client,
 		Name:     s.verifiedName(c),
 		Trusted:  s.service().Engine.Trusts(client.Addr()),
 		Accepted: now,

@@ -24,7 +24,6 @@ func (s *session) connect(ctx context.Context, _ step) (v policy.Verdict, standi
 	s.info = &filters.Session{
 		ID:         s.server.ids.Next(now),
 		Client:     client,
-		Peer:       client,
 		Name:       s.verifiedName(),
 		Trusted:    s.conn.Service.Engine.Trusts(client.Addr()),
 		Accepted:   now,
