@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -147,9 +146,7 @@ func (s *session) deliver(edits policy.Edits) {
 	s.reach(StageBackend)
 	note := ""
 	for n := range attempts {
-		s.renew()
-		ctx := s.budget(s.service.Limits.EnvelopeBudget)
-		r, refused, err := s.reattach(ctx, n > 0)
+		r, refused, err := s.reattach(n > 0)
 		switch {
 		case err != nil:
 			s.answer(s.lossReply(err), policy.Ending{Ours: true, Note: note})
@@ -190,19 +187,22 @@ func (s *session) deliver(edits policy.Edits) {
 		policy.Ending{Ours: true, Note: note})
 }
 
-// reattach makes a backend ready for the message: one that knows the transaction, and nothing but it.
-func (s *session) reattach(ctx context.Context, lost bool) (r wire.Reply, refused bool, err error) {
+// reattach makes a backend ready for the message: one that knows the transaction, and nothing but it. That has a time of
+// its own.
+func (s *session) reattach(lost bool) (r wire.Reply, refused bool, err error) {
+	if !lost && s.backend != nil && s.link == linkOpen {
+		return r, false, nil
+	}
+	s.renew()
+	ctx := s.budget(s.service.Limits.EnvelopeBudget)
 	if lost {
 		if err := s.redial(ctx); err != nil {
 			return r, false, err
 		}
 	}
-	if s.backend == nil || s.link != linkOpen {
-		s.server.metrics.Replays.Add(1)
-		said, err := s.exchange(ctx, nil)
-		return said.refusal, said.refused, err
-	}
-	return r, false, nil
+	s.server.metrics.Replays.Add(1)
+	said, err := s.exchange(ctx, nil)
+	return said.refusal, said.refused, err
 }
 
 // send transfers the message. Its time is the backend's own: block_timeout and final_timeout, also if the client leaves.

@@ -168,13 +168,25 @@ func (s *session) rcpt(c wire.Command) {
 
 // mailLine is MAIL as the backend hears it.
 func mailLine(path wire.Path, params []filters.Param) []byte {
-	return wire.AppendParams(append([]byte("MAIL FROM:"), path.Raw...), params)
+	const verb = "MAIL FROM:"
+	line := append(make([]byte, 0, len(verb)+len(path.Raw)+paramsRoom(params)), verb...)
+	return wire.AppendParams(append(line, path.Raw...), params)
 }
 
 // rcptLine is RCPT as the backend hears it, without its source route: RFC 5321, 3.3 wants it ignored, and a backend that
 // trusts us would go by it.
 func rcptLine(path wire.Path, params []filters.Param) []byte {
-	return wire.AppendParams([]byte("RCPT TO:<"+path.Address+">"), params)
+	const verb = "RCPT TO:<"
+	line := append(make([]byte, 0, len(verb)+len(path.Address)+len(">")+paramsRoom(params)), verb...)
+	return wire.AppendParams(append(append(line, path.Address...), '>'), params)
+}
+
+// paramsRoom is how long parameters are, so that a line is allocated once.
+func paramsRoom(params []filters.Param) (n int) {
+	for _, p := range params {
+		n += len(" ") + len(p.Key) + len("=") + len(p.Value)
+	}
+	return n
 }
 
 // badRcpt answers an RCPT that neither gate nor backend is asked about.

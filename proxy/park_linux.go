@@ -195,7 +195,8 @@ type roused struct {
 	bell    chan wake // of the goroutine that waits with it; nil: there is none
 }
 
-// goOn lets the session run. Running it here instead was measured to be erratic: one slow session holds up all others.
+// goOn lets the session run. Running it here instead was measured to be erratic: one slow session holds up all others. And
+// goroutines that stay for the next session, with their stacks, took 4 % more processor time than new ones.
 func (r roused) goOn(why wake) {
 	if r.bell != nil {
 		r.bell <- why

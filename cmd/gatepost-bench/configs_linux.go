@@ -69,6 +69,8 @@ filters:
   arc: {enabled: false}
   dmarc: {enabled: false}
   greylist: {enabled: false}
+  known: {enabled: false}
+  reputation: {enabled: false}
 `
 
 // fullRules have every filter work on every message: a fact that no enforced rule reads would not be waited for. No

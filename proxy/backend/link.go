@@ -42,6 +42,8 @@ type link struct {
 	owed      int        // replies to RSET that were not waited for
 	idleSince time.Time
 
+	outlet outlet // of the message that is being sent
+
 	interrupt func() // ends all waiting, as a value so that it is allocated once
 	watched   context.Context
 	unwatch   func() bool // stops looking out for the end of watched; nil: nobody does

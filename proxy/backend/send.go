@@ -170,7 +170,8 @@ type outlet struct {
 var blocks = sync.Pool{New: func() any { b := make([]byte, 0, blockSize); return &b }}
 
 func newOutlet(ctx context.Context, l *link, size int64, timeout, wait time.Duration) *outlet {
-	o := &outlet{ctx: ctx, link: l, timeout: timeout, wait: wait, left: size, buffer: blocks.Get().(*[]byte)}
+	o := &l.outlet // one at a time, and free waits for all who use it
+	*o = outlet{ctx: ctx, link: l, timeout: timeout, wait: wait, left: size, buffer: blocks.Get().(*[]byte)}
 	o.gathered = (*o.buffer)[:0]
 	l.deadline = time.Time{} // read and write deadlines go their own ways now
 	if size > blockSize/2 {
