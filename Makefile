@@ -108,9 +108,9 @@ test-redis: ## the shared store against real redis-servers: outages, failover, a
 	@.ci/gotest $(BUILD)/redis.log $(GO) test -v -count=1 -timeout 5m ./proxy/store/engine ./proxy/store/shared && \
 		.ci/gotest $(BUILD)/redis-commands.log $(GO) test -v -count=1 -timeout 5m -run 'Site|Copied|Interrupted' ./cmd/gatepost
 
-sim: ## three days of honest mail and a botnet of a million over real stores, under a virtual clock: what is promised, measured (SEED=n)
+sim: ## three days of honest mail and a botnet of a million over real stores, under a virtual clock: what is promised, measured (SEED=n; sizes: docs/scale.md)
 	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
-	@GATEPOST_SIM=long GATEPOST_SIM_SEED=$(SEED) .ci/gotest $(BUILD)/sim.log $(GO) test -v -count=1 -timeout 30m ./proxy/simtest; status=$$?; \
+	@GATEPOST_SIM=long GATEPOST_SIM_SEED=$(SEED) .ci/gotest $(BUILD)/sim.log $(GO) test -v -count=1 -timeout 60m ./proxy/simtest; status=$$?; \
 		sed -n 's/^    [a-z_]*\.go:[0-9]*: //p' $(BUILD)/sim.log; exit $$status
 
 clean: ## remove what was built
