@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"gatepost/policy/deadline"
 )
 
 // server is one of those that are asked.
@@ -101,8 +103,9 @@ func (r *Resolver) order() []*server {
 }
 
 func (r *Resolver) askServer(ctx context.Context, s *server, q query, k key) (*answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.attempt)
-	defer cancel()
+	limited := deadline.New(ctx, time.Now().Add(r.attempt))
+	defer limited.Cancel()
+	ctx = limited
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 
@@ -212,8 +215,14 @@ func (s *server) connect(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "udp", s.address)
 }
 
-// obey lets the end of ctx end all reading and writing, by time or by Close. release tells whether that was prevented.
+// obey lets the end of ctx end all reading and writing, by time or by Close. release tells whether the latter was prevented.
+// The socket minds the time: contexts that did would be two for each question, with a timer each.
 func obey(ctx context.Context, conn net.Conn) (release func() bool) {
+	at, _ := ctx.Deadline()
+	conn.SetDeadline(at)
+	for limited, ok := ctx.(*deadline.Context); ok; limited, ok = ctx.(*deadline.Context) {
+		ctx = limited.Parent()
+	}
 	return context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 }
 

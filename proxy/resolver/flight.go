@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/policy/deadline"
 )
 
 // flight is one question on its way, for all who ask it. x/sync/singleflight was not used: it does not bound the
@@ -126,7 +127,7 @@ func (r *Resolver) safeAsk(k key) (a *answer) {
 			a = temporary(k, fmt.Errorf("panic while asking: %v", p))
 		}
 	}()
-	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
-	defer cancel()
+	ctx := deadline.New(r.ctx, time.Now().Add(r.timeout))
+	defer ctx.Cancel()
 	return r.ask(ctx, k)
 }
