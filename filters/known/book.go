@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// maxNotes bounds the things that wait to be written, about 150 bytes each.
-	maxNotes = 20_000
+	// maxNotes bounds the things that wait to be written, about 150 bytes each. It is more than all that can rest, so that these
+	// leave room for who is new.
+	maxNotes = 50_000
 	// maxRested bounds the things that are known to have been written lately, twice.
 	maxRested = 20_000
 	// rest is for how long, at least, what was written is not written again; it waits meanwhile, counted. So a large
-	// provider costs the store one write a minute, and the others' copies of its mark stay good for as long.
-	rest = time.Minute
+	// provider costs the store one write in that time, and the others' copies of its mark stay good for as long.
+	rest = 5 * time.Minute
 	// atOnce is how many things one write takes.
 	atOnce = 128
 	// pause is how often what was noted is written.
