@@ -47,6 +47,7 @@ type crowd struct {
 	serial   atomic.Int64
 	sessions atomic.Int64 // that have begun
 	quick    atomic.Int64 // of those that only look in
+	began    time.Time    // when the first of them came
 
 	mu       sync.Mutex // guards all below
 	accepted map[string]int
@@ -244,18 +245,29 @@ func (c *crowd) fill(sessions int, everyone *sync.WaitGroup) {
 			}
 		})
 	}
-	everyone.Go(func() {
-		ticker := time.NewTicker(time.Millisecond)
-		defer ticker.Stop()
-		for n := int64(0); ; n++ {
-			select {
-			case <-ticker.C:
-				everyone.Go(func() { c.lookIn(n) })
-			case <-c.end:
-				return
-			}
+	everyone.Go(func() { c.come(everyone) })
+}
+
+// lookersAtOnce bounds how many of those who only look in are there: on a machine that cannot do more, they become fewer.
+const lookersAtOnce = 500
+
+// come begins a connection for every millisecond that has passed: a machine that was busy for a while catches up.
+func (c *crowd) come(everyone *sync.WaitGroup) {
+	c.began = time.Now()
+	places := make(chan struct{}, lookersAtOnce)
+	for n := int64(0); ; n++ {
+		select {
+		case places <- struct{}{}:
+		case <-c.end:
+			return
 		}
-	})
+		everyone.Go(func() { c.lookIn(n); <-places })
+		select {
+		case <-time.After(time.Until(c.began.Add(time.Duration(n+1) * time.Millisecond))):
+		case <-c.end:
+			return
+		}
+	}
 }
 
 var (
@@ -288,6 +300,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 	}
 	memory.last()
+	rate := float64(c.quick.Load()) / time.Since(c.began).Seconds()
 	close(c.end)
 	everyone.Wait()
 	for _, wrong := range c.wrong {
@@ -297,7 +310,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		t.Errorf("the first one ended with status %d", status)
 	}
 	c.compare(s)
-	t.Logf("upgrades: %d, with %d sessions, %d messages and %d short connections", upgrades, c.sessions.Load(), len(c.accepted), c.quick.Load())
+	t.Logf("upgrades: %d, with %d sessions, %d messages and %d short connections, %.0f a second", upgrades, c.sessions.Load(), len(c.accepted), c.quick.Load(), rate)
 }
 
 // compare looks for messages that were lost or came twice, and for names that were given twice.
