@@ -37,6 +37,12 @@ func credentialFile(name string) (file string, inService bool) {
 	return filepath.Join(folder, name), true
 }
 
+// hidden tells whether a credential cannot be read because this is not the service. systemd names the folder to what it runs
+// beside the service as well (ExecReload=), and shows it to the service alone.
+func hidden(err error, inService bool) bool {
+	return errors.Is(err, fs.ErrPermission) || !inService && errors.Is(err, fs.ErrNotExist)
+}
+
 // decodeSecret reads the secret of a key path that is kept elsewhere.
 func (d *document) decodeSecret(n ast.Node, path, text string, secret *filters.Secret) {
 	if name, ok := strings.CutPrefix(text, fromCredential); ok {
@@ -49,7 +55,7 @@ func (d *document) decodeSecret(n ast.Node, path, text string, secret *filters.S
 		switch {
 		case err == nil:
 			*secret = filters.NewSecret(value)
-		case inService || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
+		case !hidden(err, inService):
 			d.undecoded(n, path, "%s: %v; is LoadCredential=%s:… in the unit?", display(path), err, name)
 		default: // commands beside the service have no use for it
 			d.add(rules.Problem{Pos: d.start(n), Warning: true, Message: fmt.Sprintf("%s: the credential %s is known to the service alone", display(path), name)})

@@ -53,9 +53,8 @@ func (d *document) checkCertificate(key, certificate, private string, now time.T
 // it from what it runs beside the service, `gatepost check` before a reload among them.
 func (d *document) fileProblem(key string, err error) {
 	var path *fs.PathError
-	_, inService := credentialFile("")
-	if !inService && errors.As(err, &path) && filepath.Dir(path.Path) == serviceCredentials &&
-		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+	folder, inService := credentialFile("")
+	if errors.As(err, &path) && filepath.Dir(path.Path) == filepath.Clean(folder) && hidden(err, inService) {
 		d.add(rules.Problem{Pos: d.place(key), Warning: true,
 			Message: fmt.Sprintf("%s: the credential %s is known to the service alone; it was not looked at", key, filepath.Base(path.Path))})
 		return
