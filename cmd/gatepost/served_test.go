@@ -22,6 +22,9 @@ import (
 // patience bounds every wait of these tests.
 const patience = 20 * time.Second
 
+// serves is the line with which a start ends.
+const serves = "gatepost serves"
+
 // served is `gatepost serve` in a process of its own, in front of a backend.
 type served struct {
 	t       *testing.T
@@ -123,7 +126,7 @@ func (s *served) runCommand(command *exec.Cmd) {
 			s.t.Logf("the log:\n%s", s.log.String())
 		}
 	})
-	line := s.awaitLog("gatepost serves")
+	line := s.awaitLog(serves)
 	s.address = regexp.MustCompile(`listen=\[([^\]]+)\]`).FindStringSubmatch(line)[1]
 }
 
@@ -171,7 +174,20 @@ func (s *served) awaitLog(want string) string {
 			}
 			s.t.Fatalf("the process has ended without %q in its log:\n%s", want, s.log.String())
 		case <-deadline:
+			if want == serves {
+				s.dump()
+			}
 			s.t.Fatalf("no %q in the log:\n%s", want, s.log.String())
+		}
+	}
+}
+
+// dump ends a process that does not come up, and has it write what its goroutines are at.
+func (s *served) dump() {
+	if s.process.Process.Signal(syscall.SIGQUIT) == nil {
+		select {
+		case <-s.ended:
+		case <-time.After(patience):
 		}
 	}
 }
