@@ -8,6 +8,7 @@ FUZZTIME    ?= 3000x
 FAULTS      ?= 24000
 KILLS       ?= 200
 SEED        ?=
+BEFORE      ?= $(shell git describe --tags --abbrev=0 HEAD^ 2>/dev/null || echo HEAD~50)
 # The last one whose modules are all on the module proxy.
 NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
 PLATFORMS   := linux/amd64 linux/arm64 freebsd/amd64 darwin/arm64
@@ -16,7 +17,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-kill test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis sim cross package test-package clean
+.PHONY: help build run test vet fmt unit fuzz fuzz-short race test-faults test-kill test-matrix bench bench-quick flood lint docs test-mta test-upgrade test-admin test-redis sim cross package test-package test-systemd test-downgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,7 @@ vet:
 	$(GO) vet ./...
 	$(GO) vet -tags mta ./cmd/gatepost
 	$(GO) vet -tags browser ./cmd/gatepost
+	$(GO) vet -tags systemd ./cmd/gatepost
 
 fmt:
 	@unformatted=$$(gofmt -l cmd proxy filters policy rules); \
@@ -55,7 +57,7 @@ test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=
 		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest; status=$$?; \
 		grep -E '^(faults|outages|smuggling|flood): ' $(BUILD)/faults.log; exit $$status
 
-test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n, SEED=n to repeat; make test has 5)
+test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n, SEED=n to repeat; make test has 15)
 	@GATEPOST_KILLS=$(KILLS) GATEPOST_KILL_SEED=$(SEED) .ci/gotest $(BUILD)/kill.log \
 		$(GO) test -v -count=1 -timeout 60m -run Kill9UnderLoad ./cmd/gatepost; status=$$?; \
 		grep -E '^kill -9: ' $(BUILD)/kill.log; exit $$status
@@ -98,10 +100,16 @@ package: ## a Debian package, in build/ (ARCH=arm64 for another machine)
 test-package: ## install, start, upgrade, remove and purge the package in a folder of its own (root)
 	@GO=$(GO) NFPM=$(NFPM) .ci/test-package $(BUILD) '$(VERSION)'
 
+test-systemd: ## the package under a real systemd, booted in namespaces of its own: start, reload, upgrade, watchdog, stop (root)
+	@GO=$(GO) NFPM=$(NFPM) .ci/test-systemd $(BUILD)
+
 test-upgrade: ## ten upgrades under a thousand sessions, and a connection every millisecond (make test has three under a hundred)
 	@GATEPOST_UPGRADES=10 GATEPOST_UPGRADE_SESSIONS=1000 .ci/gotest $(BUILD)/upgrade.log \
 		$(GO) test -v -count=1 -timeout 5m -run 'Upgrade|Successor|OldOne|Systemd' ./cmd/gatepost; status=$$?; \
 		grep -hoE 'upgrades: .*' $(BUILD)/upgrade.log; exit $$status
+
+test-downgrade: ## to the release before and back, by restarts and upgrades, over one state (BEFORE=commit; the last tag, or 50 commits ago)
+	@GO=$(GO) .ci/downgrade $(BUILD) $(BEFORE)
 
 test-redis: ## the shared store against real redis-servers: outages, failover, a cluster (make test has it where redis-server is)
 	@[ -n "$$GATEPOST_REDIS" ] || command -v redis-server valkey-server >/dev/null || .ci/redis $(BUILD)/redis
