@@ -91,7 +91,7 @@ func (s *Server) Serve(ctx context.Context, sockets ...Bound) error {
 
 // accept lets clients in at a door until it is closed.
 func (s *Server) accept(d *door) {
-	front.AcceptAll(s.doors, s.accepter(d.Socket()), func(a arrival) { s.admit(d, a) }, func(err error, pause time.Duration) {
+	front.AcceptAll(s.doors, d, s.accepter(d.Socket()), func(a arrival) { s.admit(d, a) }, func(err error, pause time.Duration) {
 		s.metrics.AcceptErrors.Add(1)
 		s.log.Warn("cannot accept connections; is the limit of open files too low?", "listen", d.Socket().Addr(), "error", err, "pause", pause)
 	})

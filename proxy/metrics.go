@@ -48,5 +48,5 @@ type Gauges struct {
 
 // Gauges returns what the front end uses now.
 func (s *Server) Gauges() Gauges {
-	return Gauges{Memory: s.memory.Used(), Listeners: s.doors.Open(), Closing: s.closing.Load()}
+	return Gauges{Memory: s.memory.Used(), Listeners: len(s.doors.Open()), Closing: s.closing.Load()}
 }

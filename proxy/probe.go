@@ -16,8 +16,16 @@ const (
 
 // Probe goes the way of a client through what all clients need: it is admitted as one, waits where they wait, is woken by
 // what arrives at its socket, runs, and is answered. Nobody else hears of it: it has no address, no facts, no record. The
-// error tells that it was not answered before ctx ended.
+// error tells that it was not answered before ctx ended, or that clients who have come were not accepted in that time.
+//
+// It does not come by a listening socket. During an upgrade that is shared with another process, which would take it for a
+// client; in a flood it would wait behind thousands; and a confined process may not connect to its own port. That
+// clients are accepted is seen from the sockets' queues instead.
 func (s *Server) Probe(ctx context.Context) error {
+	return errors.Join(s.probe(ctx), s.checkAccepting(ctx))
+}
+
+func (s *Server) probe(ctx context.Context) error {
 	ours, theirs, err := connectedPair()
 	if err != nil {
 		return fmt.Errorf("self-check: %w", err)
@@ -78,4 +86,25 @@ func (s *session) echo(why wake) wait {
 	}
 	s.note = "probe"
 	return wait{over: true}
+}
+
+// queueInterval is how often a queue is looked at in which somebody waits.
+const queueInterval = 20 * time.Millisecond
+
+// checkAccepting returns when at each door either nobody waits in the socket's queue, or somebody was taken meanwhile.
+func (s *Server) checkAccepting(ctx context.Context) error {
+	for _, d := range s.doors.Open() {
+		for before := d.Turns(); ; {
+			waiting := queued(d.Socket())
+			if waiting == 0 || d.Turns() != before {
+				break
+			}
+			select {
+			case <-time.After(queueInterval):
+			case <-ctx.Done():
+				return fmt.Errorf("self-check: %d clients wait at %s, and nobody is accepted", waiting, d.Socket().Addr())
+			}
+		}
+	}
+	return nil
 }

@@ -71,7 +71,7 @@ func New[L Entry](o Options[L]) (*Server[L], error) {
 }
 
 // Listeners is on how many addresses MTAs are served now.
-func (s *Server[L]) Listeners() int { return s.doors.Open() }
+func (s *Server[L]) Listeners() int { return len(s.doors.Open()) }
 
 // Serve accepts MTAs, also at sockets that Reload adds, until ctx ends, or StopAccepting or Shutdown is called; then it
 // closes the sockets. Sessions go on until Shutdown.
@@ -93,7 +93,7 @@ func (s *Server[L]) accept(d *front.Door[L]) {
 			go admitted.drive()
 		}
 	}
-	front.AcceptAll(s.doors, d.Socket().Accept, admit, func(err error, pause time.Duration) {
+	front.AcceptAll(s.doors, d, d.Socket().Accept, admit, func(err error, pause time.Duration) {
 		s.metrics.AcceptErrors.Add(1)
 		s.log.Warn("cannot accept connections; is the limit of open files too low?", s.key, d.Socket().Addr(), "error", err, "pause", pause)
 	})

@@ -3,6 +3,7 @@ package front
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 type Door[C any] struct {
 	socket net.Listener
 	config atomic.Pointer[C]
+	turns  atomic.Uint64
 }
 
 // NewDoor makes a door of a listening socket, to be opened by [Doors].
@@ -29,6 +31,9 @@ func (d *Door[C]) Socket() net.Listener { return d.socket }
 
 // Config is what is configured for connections that come now.
 func (d *Door[C]) Config() *C { return d.config.Load() }
+
+// Turns is how often AcceptAll has got a connection, or an error in its place: while it grows, somebody accepts.
+func (d *Door[C]) Turns() uint64 { return d.turns.Load() }
 
 // Doors are all doors of a server. They are safe for concurrent use.
 type Doors[C any] struct {
@@ -95,11 +100,11 @@ func (d *Doors[C]) Closed() bool {
 	}
 }
 
-// Open is how many doors are open.
-func (d *Doors[C]) Open() int {
+// Open are the doors that are open.
+func (d *Doors[C]) Open() []*Door[C] {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.open)
+	return slices.Collect(maps.Keys(d.open))
 }
 
 // Close closes the sockets and returns when nobody is let in any more.
@@ -136,13 +141,14 @@ func Match[C, E any](d *Doors[C], entries []E, same func(*C, E) bool) map[*Door[
 	return kept
 }
 
-// AcceptAll gives admit whatever next accepts, until the socket is closed. It never gives up before: out of descriptors or
+// AcceptAll gives admit whatever next accepts at a door, until its socket is closed. It never gives up before: out of descriptors or
 // memory, it waits for connections to end, which failed is told.
-func AcceptAll[C, A any](d *Doors[C], next func() (A, error), admit func(A), failed func(err error, pause time.Duration)) {
+func AcceptAll[C, A any](d *Doors[C], door *Door[C], next func() (A, error), admit func(A), failed func(err error, pause time.Duration)) {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	pause := shortest
 	for {
 		a, err := next()
+		door.turns.Add(1)
 		switch {
 		case err == nil:
 			pause = shortest
