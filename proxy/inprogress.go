@@ -107,7 +107,7 @@ func (s *Server) InProgress(limit int) []InProgress {
 	list := make([]InProgress, 0, max(limit, 0)+1)
 	s.eachSession(func(e *session) {
 		p := e.inProgress()
-		if p.Session == nil { // it begins just now
+		if p.Session == nil || p.Session.ID == "" { // it begins just now, or is the proxy's own probe
 			return
 		}
 		place, _ := slices.BinarySearchFunc(list, p, func(a, b InProgress) int { return a.Session.Accepted.Compare(b.Session.Accepted) })

@@ -50,6 +50,35 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// Nobody but who asks hears of a probe: it is no client whose session is in progress, whether it waits or runs.
+func TestAProbeIsNoSessionInProgress(t *testing.T) {
+	s, err := New(Options{Service: Service{Limits: DefaultLimits()}, Log: slog.New(slog.DiscardHandler), Clock: filters.SystemClock{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs, err := connectedPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.admitProbe(theirs) {
+		t.Fatal("not admitted")
+	}
+	waits := false
+	for deadline := time.Now().Add(10 * time.Second); !waits && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if list := s.InProgress(10); len(list) > 0 {
+			t.Fatalf("a probe is shown as a client's session: %+v", list[0].Session)
+		}
+		s.eachSession(func(e *session) { s.lot.look(e, func() { waits = true }) })
+	}
+	if list := s.InProgress(10); !waits || len(list) > 0 {
+		t.Errorf("a probe that waits (%v) is shown as a client's session: %+v", waits, list)
+	}
+	ours.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // openFiles is how many descriptors this process has, as far as the system tells.
 func openFiles(t *testing.T) int {
 	t.Helper()
