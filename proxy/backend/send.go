@@ -182,7 +182,8 @@ func newOutlet(ctx context.Context, l *link, size int64, timeout, wait time.Dura
 	return o
 }
 
-// free ends the reader if nobody has waited for it, as when a panic comes through: the link is its own until then.
+// free ends the reader if nobody has waited for it, as when a panic comes through: the link is its own until then. It keeps
+// nothing: a link that waits would hold a block that the pool has given up.
 func (o *outlet) free() {
 	if o.done != nil {
 		select {
@@ -193,6 +194,7 @@ func (o *outlet) free() {
 		}
 	}
 	blocks.Put(o.buffer)
+	*o = outlet{}
 }
 
 // listen reads the reply and stops a write that the backend no longer reads. finalReply waits for it.

@@ -83,6 +83,20 @@ func TestSmallMessageIsOneSegment(t *testing.T) {
 	}
 }
 
+// Connections that wait for the next message are many: none of them holds on to the pooled block, or the context, of the latest.
+func TestAConnectionKeepsNothingOfAMessage(t *testing.T) {
+	for name, keywords := range map[string][]string{"BDAT": nil, "DATA": dataKeywords} {
+		g, _ := newGroup(t, nil, start(t, backendtest.Behaviour{Keywords: keywords}))
+		c := dial(t, g, testClient())
+		for _, size := range []int{1, blockSize} {
+			transact(t, c, message(strings.Repeat("x", size)+"\r\n"))
+			if o := &c.link.outlet; o.buffer != nil || o.gathered != nil || o.ctx != nil {
+				t.Errorf("%s: of a message of %d bytes a block of %d and the context %v are kept", name, size, cap(o.gathered), o.ctx)
+			}
+		}
+	}
+}
+
 func TestRefusedMessageIsTheFinalReply(t *testing.T) {
 	for name, test := range map[string]struct {
 		b       backendtest.Behaviour
