@@ -182,7 +182,7 @@ func (l *link) begin(p []byte) (written int) {
 	}
 	l.r, l.w = 0, 0
 	written, n, err := s.converse(p, l.buf)
-	if l.w, l.failed = n, err; n < len(l.buf) {
+	if l.w, l.failed = n, err; 0 < n && n < len(l.buf) {
 		l.quiet = time.Now()
 	}
 	return written

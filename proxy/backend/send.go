@@ -248,6 +248,9 @@ func (o *outlet) writeLast(p []byte) error {
 		return nil
 	}
 	o.link.nc.SetWriteDeadline(o.after(o.timeout))
+	if o.ctx.Err() != nil { // the interrupt may have come before this deadline
+		return o.ctx.Err()
+	}
 	o.writeErr = o.link.write(p[written:])
 	return o.writeErr
 }

@@ -26,7 +26,9 @@ func hasStandings(t *testing.T, s *redistest.Server, n int) {
 func TestWhatIsForeseenComesAlong(t *testing.T) {
 	clock := filtertest.NewClock()
 	s := redistest.Start(t, redistest.Options{})
-	a, b := newProxy(t, at(s.Address), clock), newProxy(t, at(s.Address), clock)
+	patient := at(s.Address) // requests are counted: none is given up on a busy machine, and followed by one that looks why
+	patient.Timeout = filters.Duration(10 * time.Second)
+	a, b := newProxy(t, patient, clock), newProxy(t, patient, clock)
 	a.Tally(network, filters.Counts{Refused: 7}, month)
 	hasStandings(t, s, 1)
 	foreseeing := filters.WithForeseen(t.Context(), func() []string { return []string{network} })

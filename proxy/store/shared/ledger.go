@@ -191,10 +191,12 @@ func (l *ledger) unknown(keys []string) (missing []string) {
 	return missing
 }
 
+// remember keeps what the engine has said, and adds to it what it was not told yet.
 func (l *ledger) remember(keys []string, found []filters.Standing, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, key := range keys {
+		found[i] = found[i].Add(l.waiting[key])
 		if len(l.late) >= maxRemembered {
 			l.late, l.before = nil, l.late
 		}

@@ -41,6 +41,28 @@ func (p *proxy) tellsAll(t testing.TB) {
 	})
 }
 
+// A burst is seen by the proxy that it meets before the engine is told. A batch that is on its way in that very moment is seen
+// by nobody, so there are three of them.
+func TestWhatTheEngineWasNotToldIsKnown(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := newProxy(t, at(s.Address), filters.SystemClock{})
+	var seen []float64
+	for i := range 3 {
+		key := fmt.Sprintf("n:192.0.2.%d/32", i)
+		for range 100 {
+			p.Tally(key, one, month)
+		}
+		got, err := p.Standings(t.Context(), []string{key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen = append(seen, got[0].Delivered); math.Abs(got[0].Delivered-100) < 0.01 {
+			return
+		}
+	}
+	t.Errorf("of 100 messages %v are known", seen)
+}
+
 func TestProxiesCountTogether(t *testing.T) {
 	s := redistest.Start(t, redistest.Options{})
 	a, b := newProxy(t, at(s.Address), filters.SystemClock{}), newProxy(t, at(s.Address), filters.SystemClock{})
