@@ -113,13 +113,29 @@ func TestAgreesWithGoMsgauth(t *testing.T) {
 		}
 		text = text[:at] + rapid.SampledFrom([]string{"", " ", "\t", "  ", "X", "\r\n\t", "\r\n", ":"}).Draw(t, "change") + text[at+1:]
 		changed++
-		if got, want := ours(t, text), librarySays(t, zone, text); fmt.Sprint(got) != fmt.Sprint(want) {
+		got, want := ours(t, text), librarySays(t, zone, text)
+		if hasNameless(text) {
+			// "Subject" without a colon is no field, but go-msgauth hashes it as "subject:": where an empty one was signed,
+			// that passes there and not here.
+			for i, passes := range got {
+				want[i] = want[i] && passes
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("changed at %d: %v, the library says %v\n%q", at, got, want, text)
 		}
 	})
 	if changed == 0 {
 		t.Error("nothing was changed")
 	}
+}
+
+// hasNameless tells whether the header has a line that is neither a field nor the rest of one.
+func hasNameless(text string) bool {
+	header, _, _ := strings.Cut(text, "\r\n\r\n")
+	return slices.ContainsFunc(strings.Split(header, "\r\n"), func(line string) bool {
+		return line != "" && line[0] != ' ' && line[0] != '\t' && !strings.Contains(line, ":")
+	})
 }
 
 func TestBlankLinesInPieces(t *testing.T) {
