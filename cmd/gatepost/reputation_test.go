@@ -8,7 +8,8 @@ import (
 	"gatepost/proxy/store/redistest"
 )
 
-const trapping = "filters: {reputation: {traps: [trap@example.org], minimum: 1}}\n"
+// trapping knows a trap, and does not let clients wait for their greeting.
+const trapping = "filters: {earlytalker: {enabled: false}, reputation: {traps: [trap@example.org], minimum: 1}}\n"
 
 // eventually runs a command until it prints something: what is learned is written beside the sessions.
 func (s *served) eventually(want string, command ...string) {
