@@ -57,7 +57,7 @@ test-faults: ## every dialogue broken at 24,000 places, outages, floods (FAULTS=
 		$(GO) test -v -count=1 -timeout 60m ./proxy/faulttest; status=$$?; \
 		grep -E '^(faults|outages|smuggling|flood): ' $(BUILD)/faults.log; exit $$status
 
-test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n, SEED=n to repeat; make test has 15)
+test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n, SEED=n to repeat; make test has 8)
 	@GATEPOST_KILLS=$(KILLS) GATEPOST_KILL_SEED=$(SEED) .ci/gotest $(BUILD)/kill.log \
 		$(GO) test -v -count=1 -timeout 60m -run Kill9UnderLoad ./cmd/gatepost; status=$$?; \
 		grep -E '^kill -9: ' $(BUILD)/kill.log; exit $$status

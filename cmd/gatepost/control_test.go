@@ -85,7 +85,7 @@ func TestCommandsOfAFilterThatIsOff(t *testing.T) {
 }
 
 func TestExceptionsOnARunningProxy(t *testing.T) {
-	s := startServe(t, "filters: {earlytalker: {enabled: false}}\nrules:\n  - {include: default}\n")
+	s := startServe(t, unpaused+"rules:\n  - {include: default}\n")
 	who, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

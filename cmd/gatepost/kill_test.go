@@ -56,7 +56,7 @@ type told struct {
 // TestKill9UnderLoad kills the process at random moments, while clients of every kind are at work, and looks after each
 // start at what the last process had promised. GATEPOST_KILLS says how often, GATEPOST_KILL_SEED repeats.
 func TestKill9UnderLoad(t *testing.T) {
-	kills, seed := 15, uint64(time.Now().UnixNano())
+	kills, seed := 8, uint64(time.Now().UnixNano())
 	if underRace {
 		kills = 5
 	}

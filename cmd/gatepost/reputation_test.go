@@ -9,7 +9,7 @@ import (
 )
 
 // trapping knows a trap, and does not let clients wait for their greeting.
-const trapping = "filters: {earlytalker: {enabled: false}, reputation: {traps: [trap@example.org], minimum: 1}}\n"
+const trapping = "filters: {earlytalker: {pause: 100ms}, reputation: {traps: [trap@example.org], minimum: 1}}\n"
 
 // eventually runs a command until it prints something: what is learned is written beside the sessions.
 func (s *served) eventually(want string, command ...string) {

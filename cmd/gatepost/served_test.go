@@ -46,6 +46,9 @@ admin: off
 resolver: {servers: ["127.0.0.1:9"], timeout: 200ms, attempt: 100ms}
 `
 
+// unpaused is for tests of the default rules that are not about early talkers: nobody waits 3 s for his greeting.
+const unpaused = "filters: {earlytalker: {pause: 100ms}}\n"
+
 // settingsWithout leaves a line out.
 func settingsWithout(key string) string {
 	return regexp.MustCompile(`(?m)^`+key+`:.*\n`).ReplaceAllString(settings, "")

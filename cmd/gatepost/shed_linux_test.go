@@ -134,7 +134,7 @@ func nobody(t *testing.T) *confine.User {
 
 func TestRootBecomesTheUserForGood(t *testing.T) {
 	u := nobody(t)
-	s := startAsRoot(t, "user: nobody\n")
+	s := startAsRoot(t, unpaused+"user: nobody\n")
 	checkRights(t, s.process.Process.Pid, u, 0)
 	s.recipient("bob@example.net", "250")
 	for _, file := range []string{"var/state", "var/journal", "var/state/control.sock"} {
@@ -176,11 +176,11 @@ func TestRootBecomesTheUserForGood(t *testing.T) {
 
 func TestTransparentAddressesKeepOneCapability(t *testing.T) {
 	u := nobody(t)
-	s := startAsRoot(t, "user: nobody\n")
+	s := startAsRoot(t, unpaused+"user: nobody\n")
 	text, _ := os.ReadFile(s.file)
 	s.signal(syscall.SIGTERM)
 	s.exit()
-	write(t, s.file, strings.Replace(string(text), "backend: ", "backend:\n  client_address: transparent\n  address: ", 1))
+	write(t, s.file, strings.Replace(string(text), "backend: ", "backend:\n  client_address: transparent\n  connect_timeout: 200ms\n  address: ", 1))
 	s.runCommand(exec.Command(filepath.Join(s.folder, "bin", "gatepost"), "serve", "-c", s.file))
 	const netRaw = 1 << 13
 	checkRights(t, s.process.Process.Pid, u, netRaw)

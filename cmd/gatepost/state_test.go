@@ -271,7 +271,7 @@ func TestStateOfARunningProxy(t *testing.T) {
 
 // A folder that cannot be read is set aside and mail goes on; one of a later release ends the start for good, unchanged.
 func TestStartsWithABadFolder(t *testing.T) {
-	s := startServe(t, "")
+	s := startServe(t, unpaused)
 	s.recipient("nina@new.test", "250")
 	stop := func() {
 		t.Helper()

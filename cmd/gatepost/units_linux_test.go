@@ -122,7 +122,7 @@ func TestUnitAllowsWhatIsCalled(t *testing.T) {
 	s, program := forOtherUsers(t, 0o777)
 	u := nobody(t)
 	allowed := systemCalls(t)
-	s.configure(settingsWithout("store") + fmt.Sprintf("store: {path: %s/state}\nmilter:\n  - {address: 'unix:%s/mta.sock'}\nlisten:\n  - {address: '127.0.0.1:0'}\n", s.folder, s.folder))
+	s.configure(settingsWithout("store") + unpaused + fmt.Sprintf("store: {path: %s/state}\nmilter:\n  - {address: 'unix:%s/mta.sock'}\nlisten:\n  - {address: '127.0.0.1:0'}\n", s.folder, s.folder))
 	trace := filepath.Join(s.folder, "trace")
 	command := exec.Command("setpriv", fmt.Sprintf("--reuid=%d", u.UID), fmt.Sprintf("--regid=%d", u.GID), "--clear-groups", "--no-new-privs",
 		"--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service",
