@@ -37,8 +37,8 @@ func TestLastWordsDoNotWait(t *testing.T) {
 				t.Fatal(err)
 			}
 			server.killed.Store(true)
-			served := server.current()
-			defer served.release()
+			served, _ := server.service.Acquire()
+			defer served.Release()
 			session := server.newSession(served, &listenConfig{}, a)
 			defer session.conn.Close()
 			given := make(chan error, 1)

@@ -110,12 +110,12 @@ func acceptConn(l net.Listener) func() (arrival, error) {
 
 // admit makes a session of an accepted connection, or turns it away.
 func (s *Server) admit(d *door, a arrival) {
-	service := s.current()
+	service, _ := s.service.Acquire() // it ends behind the doors
 	session := s.newSession(service, d.Config(), a)
 	if s.metrics.Open.Add(1)+s.guests.Load() > int64(service.Limits.Connections) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
-		service.release()
+		service.Release()
 		// The reply fits into an empty socket buffer: this does not wait.
 		fmt.Fprintf(&session.conn, "421 4.3.2 Too many connections, please try again later\r\n")
 		session.conn.hangUp()

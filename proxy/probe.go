@@ -64,8 +64,11 @@ func (s *Server) admitProbe(a arrival) bool {
 func (s *Server) enlistProbe(session *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.service.Load()
-	if v == nil || s.closing.Load() || !v.users.Acquire() {
+	if s.closing.Load() {
+		return false
+	}
+	v, ok := s.service.Acquire()
+	if !ok {
 		return false
 	}
 	session.service = v

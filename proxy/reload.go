@@ -44,7 +44,7 @@ func (s *Server) Prepare(v Service, change *Listening) (apply func(), err error)
 	}
 	return func() {
 		relisten()
-		s.put(newService(v))
+		s.service.Replace(newService(v))
 	}, nil
 }
 

@@ -33,7 +33,7 @@ type Server struct {
 	metrics  Metrics
 	ids      *front.IDs
 	lot      parker
-	service  atomic.Pointer[service]
+	service  front.InForce[*service]
 	memory   *front.Memory
 	failures failures
 
@@ -80,7 +80,7 @@ func newServer(o Options, lot parker) *Server {
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.doors = front.NewDoors(s.accept)
-	s.service.Store(newService(o.Service))
+	s.service.Begin(newService(o.Service))
 	s.parking.Go(func() { lot.run(s.base) })
 	return s
 }
@@ -133,7 +133,7 @@ func (s *Server) retire(ended *session) {
 		s.tell(News{Open: s.sessionsNow()})
 	}
 	s.mu.Unlock()
-	service.release()
+	service.Release()
 	s.running.Done()
 }
 
@@ -168,7 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.cancel()
 	s.parking.Wait()
-	s.put(nil)
+	s.service.End()
 	return err
 }
 

@@ -36,8 +36,8 @@ type Service struct {
 // service counts who uses a Service: its sessions, and the server while it is the current one.
 type service struct {
 	Service
+	front.Uses
 	confirmer policy.Confirmer // nil: nobody wants to hear of it
-	users     front.Uses
 	// offered is what the latest EHLO was answered with; never written after it is published.
 	offered atomic.Pointer[backend.Extensions]
 }
@@ -57,36 +57,13 @@ func newService(s Service) *service {
 	if s.Runtime != nil {
 		v.confirmer, _ = s.Runtime.Recorder.(policy.Confirmer)
 	}
-	v.users.Begin()
+	v.Begin()
 	return v
 }
 
-func (v *service) release() {
-	if v.users.Release() && v.Retired != nil {
+// Release ends a use.
+func (v *service) Release() {
+	if v.Uses.Release() && v.Retired != nil {
 		v.Retired()
-	}
-}
-
-// put puts a service in force for new sessions; nil: there are none any more, and no other comes into force.
-func (s *Server) put(v *service) {
-	s.mu.Lock()
-	unused := s.service.Load()
-	if unused == nil {
-		unused = v
-	} else {
-		s.service.Store(v)
-	}
-	s.mu.Unlock()
-	if unused != nil {
-		unused.release()
-	}
-}
-
-// current returns the service for a new session; it has to be released.
-func (s *Server) current() *service {
-	for {
-		if v := s.service.Load(); v.users.Acquire() {
-			return v
-		}
 	}
 }

@@ -43,7 +43,7 @@ func (s *Server[L]) Prepare(v Service, change *Listening[L]) (apply func(), err 
 	}
 	return func() {
 		relisten()
-		s.put(newService(v))
+		s.service.Replace(newService(v))
 	}, nil
 }
 

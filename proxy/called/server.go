@@ -17,7 +17,7 @@ type Server[L Entry] struct {
 	begin   func(*Conn[L]) Session
 	log     *slog.Logger
 	metrics *Metrics
-	service atomic.Pointer[service]
+	service front.InForce[*service]
 
 	strangers, crowds front.Seldom // connections that were refused, in the log
 
@@ -29,7 +29,7 @@ type Server[L Entry] struct {
 	closing, killed atomic.Bool
 	running         sync.WaitGroup // one for each session
 
-	mu    sync.Mutex // guards conns, and what is in force
+	mu    sync.Mutex // guards conns
 	conns map[*Conn[L]]struct{}
 }
 
@@ -66,7 +66,7 @@ func New[L Entry](o Options[L]) (*Server[L], error) {
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.doors = front.NewDoors(s.accept)
-	s.service.Store(newService(o.Service))
+	s.service.Begin(newService(o.Service))
 	return s, nil
 }
 
@@ -118,14 +118,14 @@ func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
 		c.Close()
 		return nil
 	}
-	service := s.current()
+	service, _ := s.service.Acquire() // it ends behind the doors
 	if limit := service.Limits.Connections; s.metrics.Open.Add(1) > int64(limit) {
 		s.metrics.Open.Add(-1)
 		s.metrics.RefusedFull.Add(1)
 		if left, due := s.crowds.Due(); due {
 			s.log.Warn("too many connections of MTAs", s.key, common.Address, "limit", limit, "not_logged", left)
 		}
-		service.release()
+		service.Release()
 		c.Close()
 		return nil
 	}
@@ -139,37 +139,13 @@ func (s *Server[L]) admit(entry *L, c net.Conn) *Conn[L] {
 	return conn
 }
 
-// put puts a service in force for new sessions; nil: there are none any more, and no other comes into force.
-func (s *Server[L]) put(v *service) {
-	s.mu.Lock()
-	unused := s.service.Load()
-	if unused == nil {
-		unused = v
-	} else {
-		s.service.Store(v)
-	}
-	s.mu.Unlock()
-	if unused != nil {
-		unused.release()
-	}
-}
-
-// current returns the service for a new session; it has to be released.
-func (s *Server[L]) current() *service {
-	for {
-		if v := s.service.Load(); v.users.Acquire() {
-			return v
-		}
-	}
-}
-
 // retire forgets a connection that has ended.
 func (s *Server[L]) retire(ended *Conn[L]) {
 	s.mu.Lock()
 	delete(s.conns, ended)
 	s.mu.Unlock()
 	s.metrics.Open.Add(-1)
-	ended.service.release()
+	ended.service.Release()
 	s.running.Done()
 }
 
@@ -198,7 +174,7 @@ func (s *Server[L]) Shutdown(ctx context.Context) error {
 		<-ended
 	}
 	s.cancel()
-	s.put(nil)
+	s.service.End()
 	return err
 }
 

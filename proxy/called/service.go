@@ -31,17 +31,18 @@ func (s *Service) validate() error {
 // service counts who uses a Service: its sessions, and the server while it is the current one.
 type service struct {
 	Service
-	users front.Uses
+	front.Uses
 }
 
 func newService(s Service) *service {
 	v := &service{Service: s}
-	v.users.Begin()
+	v.Begin()
 	return v
 }
 
-func (v *service) release() {
-	if v.users.Release() && v.Retired != nil {
+// Release ends a use.
+func (v *service) Release() {
+	if v.Uses.Release() && v.Retired != nil {
 		v.Retired()
 	}
 }

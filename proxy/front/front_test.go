@@ -75,6 +75,44 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// counted is a Replaceable whose end can be seen.
+type counted struct {
+	Uses
+	gone bool
+}
+
+func (c *counted) Release() { c.gone = c.Uses.Release() || c.gone }
+
+func newCounted() *counted {
+	c := &counted{}
+	c.Begin()
+	return c
+}
+
+func TestInForce(t *testing.T) {
+	var f InForce[*counted]
+	first, second, late := newCounted(), newCounted(), newCounted()
+	f.Begin(first)
+	held, _ := f.Acquire()
+	f.Replace(second)
+	if held != first || first.gone {
+		t.Error("what is still used is gone")
+	}
+	if held.Release(); !first.gone {
+		t.Error("its last user leaves it there")
+	}
+	if now, ok := f.Acquire(); now != second || !ok {
+		t.Error("who comes now does not get what is in force")
+	}
+	second.Release()
+	f.End()
+	f.Replace(late)
+	if _, ok := f.Acquire(); ok || !second.gone || !late.gone {
+		t.Error("something is in force behind the end, or left over")
+	}
+	f.End()
+}
+
 func TestHeaderFault(t *testing.T) {
 	header := func(n int) *filters.Header {
 		return &filters.Header{Fields: slices.Repeat([]filters.Field{{Name: "received"}}, n), Size: 100 * n}
