@@ -105,13 +105,13 @@ const greetingGroups = 4
 
 func builtins() []rules.Group {
 	return []rules.Group{
-		clientGroup:     {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect)},
-		signInGroup:     {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo)},
-		heloGroup:       {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo)},
-		protectionGroup: {Name: "helo", Type: reflect.TypeFor[ProtectionFacts](), Stage: int(filters.AtHelo)},
-		mailGroup:       {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail)},
-		rcptGroup:       {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt)},
-		messageGroup:    {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage)},
+		clientGroup:     {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect), Given: true},
+		signInGroup:     {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo), Given: true},
+		heloGroup:       {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo), Given: true},
+		protectionGroup: {Name: "helo", Type: reflect.TypeFor[ProtectionFacts](), Stage: int(filters.AtHelo), Given: true},
+		mailGroup:       {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail), Given: true},
+		rcptGroup:       {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt), Given: true},
+		messageGroup:    {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage), Given: true},
 	}
 }
 

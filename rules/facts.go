@@ -148,21 +148,20 @@ func (f *Facts) All(yield func(name string, value any)) {
 	}
 }
 
-// AppendText appends every fact that is not absent as "name=value", lists with commas, except those that skip says. A
-// text that could be taken for more than one fact or item is quoted: much of it was written by strangers.
-func (f *Facts) AppendText(dst []byte, skip func(name string) bool) []byte {
+// AppendText appends every fact that is not absent as "name=value", lists with commas, except those of groups that are
+// [Group].Given. A text that could be taken for more than one fact or item is quoted: much of it was written by strangers.
+func (f *Facts) AppendText(dst []byte) []byte {
 	start := len(dst)
-	for _, x := range f.schema.fields {
-		if !f.known.has(x.Group) || skip(x.Name) {
-			continue
-		}
-		before := len(dst)
-		if before > start {
-			dst = append(dst, ' ')
-		}
-		var ok bool
-		if dst, ok = x.appendValue(append(append(dst, x.Name...), '='), f); !ok {
-			dst = dst[:before]
+	for told := uint64(f.known &^ f.schema.given); told != 0; told &= told - 1 {
+		for _, column := range f.schema.columns[mathbits.TrailingZeros64(told)] {
+			before := len(dst)
+			if before > start {
+				dst = append(dst, ' ')
+			}
+			var ok bool
+			if dst, ok = column.field.appendValue(append(append(dst, column.field.Name...), '='), f); !ok {
+				dst = dst[:before]
+			}
 		}
 	}
 	return dst

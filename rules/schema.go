@@ -22,11 +22,15 @@ import (
 //
 // With an Alias, which no group can be called beside it, the facts may be written alias.fact, too. Rules know them by
 // their Name however they are written.
+//
+// What is Given repeats what session, envelope and message say themselves, rather than what was found out:
+// [Facts.AppendText] leaves it out.
 type Group struct {
 	Name  string
 	Type  reflect.Type
 	Stage int
 	Alias string
+	Given bool
 }
 
 // HeaderSource is implemented by the field tagged `fact:"header"` of the message group.
@@ -97,6 +101,7 @@ type Schema struct {
 	speak     int
 	recipient int // the stage at which facts differ from recipient to recipient
 	groups    []Group
+	given     bits // of groups
 	fields    []*field
 	columns   [][]Column        // by group
 	byName    map[string]*field // by their aliases, too
@@ -147,6 +152,9 @@ func NewSchema(stages []string, speak int, groups []Group) (*Schema, error) {
 	for i, g := range s.groups {
 		if err := s.add(i, g); err != nil {
 			return nil, fmt.Errorf("rules: facts of %s: %w", g.Name, err)
+		}
+		if g.Given {
+			s.given |= 1 << uint(i)
 		}
 	}
 	if err := s.alias(); err != nil {

@@ -152,7 +152,7 @@ var testGroups = []Group{
 	{Name: "helo", Type: reflect.TypeFor[heloObserved](), Stage: atHelo},
 	{Name: "dnsbl", Type: reflect.TypeFor[dnsblHelo](), Stage: atHelo},
 	{Name: "spf", Type: reflect.TypeFor[spfHelo](), Stage: atHelo},
-	{Name: "mail", Type: reflect.TypeFor[mailFacts](), Stage: atMail},
+	{Name: "mail", Type: reflect.TypeFor[mailFacts](), Stage: atMail, Given: true},
 	{Name: "ratelimit", Type: reflect.TypeFor[limitMail](), Stage: atMail},
 	{Name: "dnsbl", Type: reflect.TypeFor[dnsblMail](), Stage: atMail},
 	{Name: "spf", Type: reflect.TypeFor[spfMail](), Stage: atMail},

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"gatepost/filters"
 	"gatepost/policy"
 	"gatepost/rules"
@@ -63,6 +65,34 @@ func TestALineOfText(t *testing.T) {
 	if line != want {
 		t.Errorf("got  %s\nwant %s", line, want)
 	}
+}
+
+// A line is the same, byte for byte, whether it goes through slog or not, in either format.
+func TestALineIsThatOfSlog(t *testing.T) {
+	texts := rapid.OneOf(rapid.StringMatching(`[a-z.@]{0,12}`), rapid.StringMatching(`[ -~]{0,12}`), rapid.String())
+	base := transaction(t)
+	rapid.Check(t, func(t *rapid.T) {
+		rec := *base
+		rec.ID, rec.End = texts.Draw(t, "id"), rec.Start.Add(time.Duration(rapid.Int64Range(0, 3e9).Draw(t, "took")))
+		rec.Greeting = &filters.Greeting{Name: texts.Draw(t, "helo")}
+		rec.Envelope = &filters.Envelope{ReversePath: texts.Draw(t, "from")}
+		rec.Recipients = []policy.RecipientRecord{{Address: texts.Draw(t, "to"), Reply: rules.Reply{Code: 250}}}
+		rec.Matched = rec.Matched[:rapid.IntRange(0, 3).Draw(t, "matches")]
+		rec.Ending = policy.Ending{Reply: rules.Reply{Code: 250, Enhanced: "2.0.0", Text: texts.Draw(t, "reply")}, Note: texts.Draw(t, "note"), Size: 7}
+		for _, format := range []string{"text", "json"} {
+			var got, want bytes.Buffer
+			Recorder{NewLogger(Config{Format: format}, &got)}.Record(&rec)
+			handler := slog.Handler(slog.NewTextHandler(escaper{&want}, nil))
+			if format == "json" {
+				handler = slog.NewJSONHandler(escaper{&want}, nil)
+			}
+			Recorder{slog.New(handler)}.Record(&rec)
+			_, ours, _ := strings.Cut(got.String(), "level") // behind the time
+			if _, theirs, _ := strings.Cut(want.String(), "level"); ours != theirs {
+				t.Fatalf("got  %q\nwant %q", ours, theirs)
+			}
+		}
+	})
 }
 
 func TestALineOfJSON(t *testing.T) {
@@ -148,7 +178,7 @@ func TestManyRecipientsAreCut(t *testing.T) {
 	for i := range all {
 		all[i] = policy.RecipientRecord{Address: "a@example.org", Reply: rules.Reply{Code: 250}}
 	}
-	if got := recipients(all).Value.String(); strings.Count(got, "<") != maxRecipientsLogged || !strings.HasSuffix(got, " and 15 more") {
+	if got := string(appendRecipients(nil, all)); strings.Count(got, "<") != maxRecipientsLogged || !strings.HasSuffix(got, " and 15 more") {
 		t.Error(got)
 	}
 }
@@ -188,7 +218,7 @@ func TestLineAllocates(t *testing.T) {
 	}
 	rec := accepted(t)
 	r := Recorder{NewLogger(Default(), io.Discard)}
-	if n := testing.AllocsPerRun(100, func() { r.Record(rec) }); n > 6 {
+	if n := testing.AllocsPerRun(100, func() { r.Record(rec) }); n > 0 {
 		t.Errorf("%g allocations", n)
 	}
 }

@@ -46,6 +46,17 @@ func (s *switchable) Handle(ctx context.Context, r slog.Record) error {
 	return s.text.Handle(ctx, r)
 }
 
+// plainText returns the handler that writes the lines of h as text, if that is in force and all of a line is what a record
+// has.
+func plainText(h slog.Handler) (textHandler, bool) {
+	s, ok := h.(*switchable)
+	if !ok || s.inForce.Load().Format != "text" {
+		return textHandler{}, false
+	}
+	text, ok := s.text.(textHandler)
+	return text, ok
+}
+
 // WithAttrs implements [slog.Handler].
 func (s *switchable) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &switchable{s.inForce, s.text.WithAttrs(attrs), s.json.WithAttrs(attrs)}

@@ -35,66 +35,116 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// lines are buffers for them.
-var lines = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
-// maxLine is what a buffer may have grown to and be used again.
-const maxLine = 64 << 10
-
 // Handle implements [slog.Handler].
 func (h textHandler) Handle(ctx context.Context, r slog.Record) error {
-	b := lines.Get().(*[]byte)
-	defer lines.Put(b)
-	line, ok := appendLine((*b)[:0], &r)
-	if cap(line) <= maxLine {
-		*b = line
-	}
-	if !ok {
+	if r.Time.IsZero() {
 		return h.Handler.Handle(ctx, r)
 	}
-	_, err := h.w.Write(line)
+	l := newLine(r.Time, r.Level, r.Message)
+	defer l.giveBack()
+	r.Attrs(func(a slog.Attr) bool {
+		l.attribute(a)
+		return !l.foreign
+	})
+	if l.foreign {
+		return h.Handler.Handle(ctx, r)
+	}
+	return l.writeTo(h.w)
+}
+
+// line is a line of text in the making.
+type line struct {
+	b       []byte
+	lent    []byte // see room
+	foreign bool   // it is not known how slog would write it, or it needs escaping for a terminal
+}
+
+var _ pairs = (*line)(nil)
+
+var lines = sync.Pool{New: func() any { return &line{b: make([]byte, 0, 4<<10), lent: make([]byte, 0, 2<<10)} }}
+
+// maxLine is what a line may have grown to and be used again.
+const maxLine = 64 << 10
+
+// newLine begins a line that has to be given back.
+func newLine(at time.Time, level slog.Level, message string) *line {
+	l := lines.Get().(*line)
+	l.foreign = false
+	l.b = appendTime(append(l.b[:0], "time="...), at)
+	l.b = append(append(l.b, " level="...), level.String()...)
+	l.text("msg", message)
+	return l
+}
+
+func (l *line) giveBack() {
+	if cap(l.b)+cap(l.lent) <= maxLine {
+		lines.Put(l)
+	}
+}
+
+// appendTime writes milliseconds, always three digits, in the way of slog: the time package is far slower with another
+// layout, and this one has no digit that is zero at its end.
+func appendTime(b []byte, t time.Time) []byte {
+	const length = len("2006-01-02T15:04:05.000")
+	start := len(b)
+	b = t.Truncate(time.Millisecond).Add(time.Millisecond/10).AppendFormat(b, time.RFC3339Nano)
+	return append(b[:start+length], b[start+length+1:]...)
+}
+
+// writeTo writes the line, which is not foreign, in one write.
+func (l *line) writeTo(w io.Writer) error {
+	l.b = append(l.b, '\n')
+	_, err := w.Write(l.b)
 	return err
 }
 
-// appendLine tells whether the line is as slog would write it, and needs no escaping for a terminal.
-func appendLine(b []byte, r *slog.Record) (line []byte, ok bool) {
-	if r.Time.IsZero() {
-		return b, false
-	}
-	b = append(b, "time="...)
-	b = r.Time.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
-	b = append(append(b, " level="...), r.Level.String()...)
-	if b, ok = appendText(append(b, " msg="...), r.Message); !ok {
-		return b, false
-	}
-	r.Attrs(func(a slog.Attr) bool {
-		b, ok = appendAttr(b, a)
-		return ok
-	})
-	return append(b, '\n'), ok
-}
-
-func appendAttr(b []byte, a slog.Attr) ([]byte, bool) {
+func (l *line) attribute(a slog.Attr) {
 	for i := range len(a.Key) {
 		if kinds[a.Key[i]] != plain {
-			return b, false
+			l.foreign = true
 		}
 	}
-	if a.Key == "" {
-		return b, false
+	switch kind := a.Value.Kind(); {
+	case a.Key == "":
+		l.foreign = true
+	case kind == slog.KindString:
+		l.text(a.Key, a.Value.String())
+	case kind == slog.KindInt64:
+		l.number(a.Key, a.Value.Int64())
+	case kind == slog.KindBool:
+		l.key(a.Key)
+		l.b = strconv.AppendBool(l.b, a.Value.Bool())
+	case kind == slog.KindDuration:
+		l.duration(a.Key, a.Value.Duration())
+	default:
+		l.foreign = true
 	}
-	b = append(append(append(b, ' '), a.Key...), '=')
-	switch a.Value.Kind() {
-	case slog.KindString:
-		return appendText(b, a.Value.String())
-	case slog.KindInt64:
-		return strconv.AppendInt(b, a.Value.Int64(), 10), true
-	case slog.KindBool:
-		return strconv.AppendBool(b, a.Value.Bool()), true
-	case slog.KindDuration:
-		return appendText(b, time.Duration.String(a.Value.Duration()))
-	}
-	return b, false
+}
+
+func (l *line) key(key string) { l.b = append(append(append(l.b, ' '), key...), '=') }
+
+func (l *line) text(key, value string) {
+	l.key(key)
+	l.b = appendText(l, value)
+}
+
+func (l *line) number(key string, value int64) {
+	l.key(key)
+	l.b = strconv.AppendInt(l.b, value, 10)
+}
+
+// duration knows that the µ of µs needs neither quotes nor escaping.
+func (l *line) duration(key string, value time.Duration) {
+	l.key(key)
+	l.b = append(l.b, value.String()...)
+}
+
+func (l *line) room() []byte { return l.lent[:0] }
+
+func (l *line) bytes(key string, value []byte) {
+	l.lent = value[:0]
+	l.key(key)
+	l.b = appendText(l, value)
 }
 
 // kind is what a byte means for a text: plain, or in need of quotes around the text, or of a backslash before itself if
@@ -119,18 +169,20 @@ var kinds = func() (k [256]kind) {
 	return k
 }()
 
-func appendText(b []byte, s string) (text []byte, ok bool) {
-	quotes := s == ""
+// appendText appends a text with the quotes that it needs, if any.
+func appendText[T string | []byte](l *line, s T) []byte {
+	b, quotes := l.b, len(s) == 0
 	for i := range len(s) {
 		switch kinds[s[i]] {
 		case quoted, quotedEscaped:
 			quotes = true
 		case foreign:
-			return b, false
+			l.foreign = true
+			return b
 		}
 	}
 	if !quotes {
-		return append(b, s...), true
+		return append(b, s...)
 	}
 	b = append(b, '"')
 	from := 0
@@ -140,5 +192,5 @@ func appendText(b []byte, s string) (text []byte, ok bool) {
 			from = i
 		}
 	}
-	return append(append(b, s[from:]...), '"'), true
+	return append(append(b, s[from:]...), '"')
 }
