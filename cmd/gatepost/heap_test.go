@@ -15,14 +15,14 @@ func TestHeapTender(t *testing.T) {
 		percent int
 		trim    bool
 	}{
-		{heap{kept: 0, allocated: 1 * mib}, 400, false},        // starting
-		{heap{kept: 3 * mib, allocated: 90 * mib}, 250, false}, // at work
-		{heap{kept: 8 * mib, allocated: 190 * mib}, 100, false},
-		{heap{kept: 9 * mib, allocated: 190*mib + quiet - 1}, 100, true}, // quiet
-		{heap{kept: 4 * mib, allocated: 190*mib + quiet}, 200, false},    // nothing to gain
-		{heap{kept: 4 * mib, allocated: 191 * mib}, 200, false},
-		{heap{kept: 4 * mib, allocated: 193 * mib}, 200, false}, // at work again
-		{heap{kept: 4 * mib, allocated: 193 * mib}, 200, true},
+		{heap{kept: 0, allocated: 1 * mib}, 800, false},        // starting
+		{heap{kept: 3 * mib, allocated: 90 * mib}, 500, false}, // at work
+		{heap{kept: 8 * mib, allocated: 190 * mib}, 200, false},
+		{heap{kept: 9 * mib, allocated: 190*mib + quiet - 1}, 150, true}, // quiet
+		{heap{kept: 4 * mib, allocated: 190*mib + quiet}, 400, false},    // nothing to gain
+		{heap{kept: 4 * mib, allocated: 191 * mib}, 400, false},
+		{heap{kept: 4 * mib, allocated: 193 * mib}, 400, false}, // at work again
+		{heap{kept: 4 * mib, allocated: 193 * mib}, 400, true},
 		{heap{kept: 2000 * mib, allocated: 4000 * mib}, 100, false}, // a large store: no less than the runtime's default
 	} {
 		if percent, trim := tender.look(step.heap); percent != step.percent || trim != step.trim {
