@@ -23,7 +23,7 @@ func (s *session) offer() *backend.Extensions {
 	}
 	e.SMTPUTF8 = e.SMTPUTF8 && e.EightBit // RFC 6531, 3.1: one needs the other
 	e.BinaryMIME = e.BinaryMIME && s.service.LineEndings != wire.Strict
-	e.RequireTLS = e.RequireTLS && s.tls != nil && s.mta().Verifies() // RFC 8689, 2 and 4.2.1
+	e.RequireTLS = e.RequireTLS && s.extras().tls != nil && s.mta().Verifies() // RFC 8689, 2 and 4.2.1
 	if e.Limits.Offered {
 		e.Limits = e.Limits.WithRecipients(s.service.Limits.Recipients)
 	}
@@ -51,8 +51,8 @@ func (s *session) hello(c wire.Command, extended bool) {
 		return
 	}
 	s.abandonUser(c.Name)
-	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.user}
-	s.claims.apply(g)
+	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.extras().user}
+	s.extras().claims.apply(g)
 	s.b.shown.greeting.Store(g)
 	s.reach(StageHelo)
 	defer s.reach(StageCommands)
@@ -100,7 +100,7 @@ func (s *session) helloReply(room []string) wire.Reply {
 	if e := s.offered; e != nil {
 		add(e.Pipelining, "PIPELINING")
 		add(e.Size >= 0, "SIZE "+strconv.FormatInt(s.sizeLimit(), 10))
-		add(s.listen.tls != nil && s.tls == nil, "STARTTLS")
+		add(s.listen.tls != nil && s.extras().tls == nil, "STARTTLS")
 		add(e.EnhancedCodes, "ENHANCEDSTATUSCODES")
 		add(e.EightBit, "8BITMIME")
 		add(e.SMTPUTF8, "SMTPUTF8")

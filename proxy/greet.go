@@ -46,7 +46,7 @@ func (s *session) introduce(info *filters.Session, client netip.AddrPort) {
 
 // connect starts the session proper, now that the client's address is known: after accept, a PROXY header, or XCLIENT.
 func (s *session) connect() (w wait, waits bool) {
-	if s.claims == nil {
+	if s.extras().claims == nil {
 		s.vouches = networks(s.listen.XClientFrom).contain(s.info.Client.Addr())
 	}
 	switch {
@@ -66,7 +66,7 @@ func (s *session) connect() (w wait, waits bool) {
 	pause := s.gate.Connect(s.budget(s.service.Limits.GreetingBudget))
 	s.phase, s.since = phasePause, now()
 	// Behind XCLIENT the client has been greeted long ago.
-	if pause > 0 && s.claims == nil && len(s.b.unread()) == 0 {
+	if pause > 0 && s.extras().claims == nil && len(s.b.unread()) == 0 {
 		return wait{input: true, limit: pause}, true
 	}
 	return wait{}, false
@@ -95,7 +95,7 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 			return s.left("client left before the greeting"), true
 		}
 	}
-	talked := s.claims == nil && len(s.b.unread()) > 0
+	talked := s.extras().claims == nil && len(s.b.unread()) > 0
 	v := s.gate.Greet(s.budget(s.service.Limits.GreetingBudget), talked, waited)
 	s.b.delay += v.Delay
 	if stops(v) {
@@ -113,7 +113,7 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 	case s.over:
 		return s.finish(), true
 	}
-	s.b.dry = s.tls == nil && len(s.b.unread()) == 0 // it waits for the greeting: a read would find nothing
+	s.b.dry = s.extras().tls == nil && len(s.b.unread()) == 0 // it waits for the greeting: a read would find nothing
 	return wait{}, false
 }
 

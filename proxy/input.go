@@ -15,7 +15,7 @@ func (s *session) obey(why wake) (w wait, waits bool) {
 		return w, true
 	}
 	for s.phase == phaseCommands {
-		if s.commands == 0 && s.tls == nil && s.b.w > s.b.r && s.b.input[s.b.r] == clientHello {
+		if s.commands == 0 && s.extras().tls == nil && s.b.w > s.b.r && s.b.input[s.b.r] == clientHello {
 			s.note = "not SMTP"
 			s.hangUp(554, "5.5.1", "TLS starts with STARTTLS here")
 			return s.finish(), true
@@ -148,8 +148,8 @@ func (s *session) waitForCommand() wait {
 // read takes input that is at hand, or the next that comes if the connection is patient.
 func (s *session) read() (n int, err error) {
 	space := s.b.space()
-	if s.tls != nil {
-		n, err = s.tls.Read(space) // may hold more records: only errAgain means dry
+	if over := s.extras().tls; over != nil {
+		n, err = over.Read(space) // may hold more records: only errAgain means dry
 	} else {
 		n, err = s.conn.Read(space)
 		s.b.dry = n < len(space)
@@ -171,7 +171,7 @@ func (s *session) line(line []byte) {
 		return
 	}
 	switch {
-	case s.signIn != nil:
+	case s.extras().signIn != nil:
 		s.respond(line)
 	case s.listen.Submission:
 		s.submitted(line)
@@ -202,7 +202,7 @@ func (s *session) badLine(n int, err error) {
 	}
 	s.b.r += n
 	s.commands++
-	if s.signIn != nil {
+	if s.extras().signIn != nil {
 		s.cancelSignIn()
 	}
 	s.fault(500, "5.5.2", "Not a command line: "+err.Error())
@@ -220,7 +220,7 @@ func (s *session) skip() {
 	if done {
 		s.skipping = false
 		s.commands++
-		if s.signIn != nil { // RFC 4954, 4: the exchange has failed
+		if s.extras().signIn != nil { // RFC 4954, 4: the exchange has failed
 			s.cancelSignIn()
 			s.fault(500, "5.5.6", "Authentication exchange line is too long")
 			return

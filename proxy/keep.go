@@ -83,8 +83,8 @@ func (s *session) keptEntry(v policy.Verdict, edits policy.Edits) (*quarantine.E
 		Prepend:     s.onTop(edits),
 		Cut:         edits.Cut,
 	}
-	if s.user != unknownUser {
-		e.Client.User = s.user
+	if user := s.extras().user; user != unknownUser {
+		e.Client.User = user
 	}
 	for _, line := range s.tx.rcpts {
 		path, params, err := wire.ParseRcpt(string(line[len("RCPT "):]))

@@ -62,7 +62,7 @@ func (s *session) offersMail(key string) bool {
 	case "RET", "ENVID":
 		return s.offered.DSN
 	case "AUTH": // RFC 4954, 5
-		return s.user != ""
+		return s.extras().user != ""
 	case "REQUIRETLS":
 		return s.offered.RequireTLS
 	}

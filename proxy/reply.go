@@ -54,8 +54,8 @@ func (s *session) flush() bool {
 		return false
 	}
 	var err error
-	if s.tls != nil {
-		_, err = s.tls.Write(s.b.out)
+	if over := s.extras().tls; over != nil {
+		_, err = over.Write(s.b.out)
 	} else {
 		_, err = s.conn.Write(s.b.out)
 	}
@@ -68,7 +68,7 @@ func (s *session) flush() bool {
 // in one segment with the next one, which wakes the client once. The kernel has it at once all the same, and waits for no
 // more than 200 ms.
 func (s *session) flushFinal() bool {
-	if s.tls == nil && s.conn.fd >= 0 && !s.broken && len(s.b.out) > 0 && bytes.IndexByte(s.b.unread(), '\n') >= 0 {
+	if s.extras().tls == nil && s.conn.fd >= 0 && !s.broken && len(s.b.out) > 0 && bytes.IndexByte(s.b.unread(), '\n') >= 0 {
 		n := writeSoon(s.conn.fd, s.b.out)
 		s.b.out = s.b.out[:copy(s.b.out, s.b.out[n:])]
 	}

@@ -35,16 +35,13 @@ type session struct {
 	service *service
 	listen  *listenConfig
 	conn    conn
-	tls     *tls.Conn // over conn; nil before STARTTLS
+	extra   *extras // nil: none; see extras and extend
 
 	gate     *policy.Gate // nil until the client's address is known
 	info     *filters.Session
 	greeting *filters.Greeting   // nil until HELO or EHLO; forgotten at STARTTLS and XCLIENT
 	offered  *backend.Extensions // what our reply to EHLO announced; nil after HELO
-	claims   *claims             // what it said with it; nil: nothing
 	tx       *transaction        // from MAIL to its end
-	user     string              // who has signed in with AUTH; empty: nobody
-	signIn   *signIn             // an AUTH exchange that is under way; nil: none
 	backend  *backend.Conn       // nil: none, or given back
 	idle     moment              // since when the backend has nothing to do
 	unread   *transaction        // those whose final reply the client may not have read, the latest first
@@ -82,6 +79,30 @@ type session struct {
 type kept struct {
 	input []byte // not yet dealt with
 	held  []byte // replies that are held back
+}
+
+// extras is what few clients have. Kept apart, it takes 32 bytes less of each that waits.
+type extras struct {
+	tls    *tls.Conn // over conn; nil before STARTTLS
+	claims *claims   // what a listed peer said with XCLIENT; nil: nothing
+	user   string    // who has signed in with AUTH; empty: nobody
+	signIn *signIn   // an AUTH exchange that is under way; nil: none
+}
+
+// extras is what there is of them, to be read.
+func (s *session) extras() extras {
+	if s.extra == nil {
+		return extras{}
+	}
+	return *s.extra
+}
+
+// extend returns the extras to be changed.
+func (s *session) extend() *extras {
+	if s.extra == nil {
+		s.extra = new(extras)
+	}
+	return s.extra
 }
 
 // drive runs the session until it waits in the parker, or ends.
@@ -207,8 +228,8 @@ func (s *session) end() {
 	if s.gate != nil {
 		guard(func() { s.gate.Close(s.note) })
 	}
-	if s.tls != nil && !s.broken {
-		s.tls.CloseWrite() // close_notify: the end is no truncation
+	if over := s.extras().tls; over != nil && !s.broken {
+		over.CloseWrite() // close_notify: the end is no truncation
 	}
 	s.server.lot.forget(s)
 	if s.broken || s.note == "quit" {

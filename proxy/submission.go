@@ -23,7 +23,7 @@ func (s *session) mta() *backend.Group {
 
 // protected tells whether a password may be said: on the machine itself it may without TLS.
 func (s *session) protected() bool {
-	return s.tls != nil || s.info.Peer().Addr().IsLoopback() && s.info.Client.Addr().IsLoopback()
+	return s.extras().tls != nil || s.info.Peer().Addr().IsLoopback() && s.info.Client.Addr().IsLoopback()
 }
 
 // callAhead dials the backend for the answer to EHLO, which has its mechanisms. False: the session is at its end.
@@ -81,7 +81,7 @@ func (s *session) submitted(line []byte) {
 
 // personal tells that the backend's session belongs to a user, or is about to: nobody but its own backend knows the user,
 // so it is neither given back while the client thinks, nor replaced when it is lost.
-func (s *session) personal() bool { return s.user != "" || s.signIn != nil }
+func (s *session) personal() bool { return s.extras().user != "" || s.extras().signIn != nil }
 
 // errSignedOut says that the backend's session is lost in which the user had signed in.
 var errSignedOut = errors.New("the session in which the user had signed in was lost")
@@ -93,7 +93,7 @@ func (s *session) mayUse() bool {
 		return true
 	case !s.protected():
 		s.fault(530, "5.7.0", "Must issue a STARTTLS command first")
-	case s.user == "" && !s.info.Trusted:
+	case s.extras().user == "" && !s.info.Trusted:
 		s.fault(530, "5.7.0", "Authentication required")
 	default:
 		return true
@@ -110,7 +110,7 @@ func (s *session) auth(c wire.Command) {
 	case !s.inSequence():
 	case !s.protected():
 		s.fault(530, "5.7.0", "Must issue a STARTTLS command first")
-	case s.user != "":
+	case s.extras().user != "":
 		s.fault(503, "5.5.1", "You have signed in already")
 	case s.tx != nil:
 		s.fault(503, "5.5.1", "A mail transaction is in progress")
@@ -130,22 +130,22 @@ func (s *session) beginSignIn(mechanism, initial, arg string) {
 		s.relay(s.lossReply(err))
 		return
 	}
-	s.signIn = &signIn{mechanism: mechanism}
+	s.extend().signIn = &signIn{mechanism: mechanism}
 	if initial != "" {
-		s.signIn.user = userOf(mechanism, initial)
+		s.extra.signIn.user = userOf(mechanism, initial)
 	}
 	s.converse([]byte("AUTH " + arg))
 }
 
 // respond passes a response on. Everything is one until the exchange ends, also what looks like a command.
 func (s *session) respond(line []byte) {
-	if s.signIn.steps++; s.signIn.steps > maxAuthSteps {
+	if s.extra.signIn.steps++; s.extra.signIn.steps > maxAuthSteps {
 		s.cancelSignIn()
 		s.hangUp(421, "4.7.0", "This exchange does not end")
 		return
 	}
-	if s.signIn.user == "" && string(line) != "*" {
-		s.signIn.user = userOf(s.signIn.mechanism, string(line))
+	if s.extra.signIn.user == "" && string(line) != "*" {
+		s.extra.signIn.user = userOf(s.extra.signIn.mechanism, string(line))
 	}
 	s.converse(line)
 }
@@ -157,14 +157,14 @@ func (s *session) converse(line []byte) {
 	case err != nil:
 		s.log().Warn("the backend was lost in AUTH", "error", err)
 		s.dropBackend()
-		s.signIn = nil
+		s.extra.signIn = nil
 		s.relay(s.failure(454, "4.7.0", "The mail server behind this one was lost, please try again later"))
 	case r.Code == 334:
 		s.relay(r)
 	case r.Code == 235:
 		s.signedIn(r)
 	case r.Class() < 4:
-		s.signIn = nil
+		s.extra.signIn = nil
 		s.relay(s.unexpected(r))
 	default:
 		s.notSignedIn(r, string(line) == "*")
@@ -173,14 +173,14 @@ func (s *session) converse(line []byte) {
 
 // signedIn makes the user known to the rules.
 func (s *session) signedIn(r wire.Reply) {
-	s.user = s.signIn.user
-	if s.user == "" {
-		s.user = unknownUser
+	x := s.extra
+	if x.user = x.signIn.user; x.user == "" {
+		x.user = unknownUser
 	}
-	s.log().Info("signed in", "mechanism", s.signIn.mechanism, "user", s.user)
-	s.signIn = nil
+	s.log().Info("signed in", "mechanism", x.signIn.mechanism, "user", x.user)
+	x.signIn = nil
 	g := *s.greeting
-	g.AuthUser = s.user
+	g.AuthUser = x.user
 	v := s.gate.Helo(s.budget(s.service.Limits.GreetingBudget), &g)
 	s.greeting = &g
 	s.b.delay += v.Delay
@@ -194,8 +194,8 @@ func (s *session) signedIn(r wire.Reply) {
 
 // notSignedIn counts what did not work, but not what the client has cancelled, nor the backend's own troubles.
 func (s *session) notSignedIn(r wire.Reply, cancelled bool) {
-	s.log().Info("sign-in failed", "mechanism", s.signIn.mechanism, "code", r.Code)
-	s.signIn = nil
+	s.log().Info("sign-in failed", "mechanism", s.extra.signIn.mechanism, "code", r.Code)
+	s.extra.signIn = nil
 	if r.Class() == 5 && !cancelled {
 		s.server.metrics.AuthFailures.Add(1)
 		s.server.failures.note(s)
@@ -205,19 +205,23 @@ func (s *session) notSignedIn(r wire.Reply, cancelled bool) {
 
 // cancelSignIn ends an exchange with the backend that the client's line has spoilt.
 func (s *session) cancelSignIn() {
-	s.signIn = nil
+	s.extra.signIn = nil
 	if _, err := s.backend.Converse(s.budget(s.service.Limits.EnvelopeBudget), []byte("*")); err != nil {
 		s.dropBackend()
 	}
 }
 
 // signOut forgets the user.
-func (s *session) signOut() { s.user, s.signIn = "", nil }
+func (s *session) signOut() {
+	if s.extra != nil {
+		s.extra.user, s.extra.signIn = "", nil
+	}
+}
 
 // abandonUser is for EHLO: a transaction ends, a user stays (RFC 4954, 4).
 func (s *session) abandonUser(verb string) {
 	s.abandon(verb)
-	if s.user == "" {
+	if s.extras().user == "" {
 		s.releaseBackend() // it was told another name
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 func (s *session) starttls(c wire.Command) {
 	switch {
-	case s.tls != nil:
+	case s.extras().tls != nil:
 		s.fault(503, "5.5.1", "TLS is active already")
 	case s.listen.tls == nil:
 		s.unsupported(c)
@@ -68,7 +68,7 @@ func (s *session) handshake() {
 		s.broken, s.over, s.note = true, true, "TLS handshake failed"
 		return
 	}
-	s.tls = over
+	s.extend().tls = over
 	s.b.dry = false
 	s.server.metrics.TLS.Add(1)
 }
@@ -88,10 +88,11 @@ func (s *session) patiently(deadline time.Time, f func() error) error {
 
 // tlsInfo is what filters and trace fields know of the protection; nil: there is none.
 func (s *session) tlsInfo() *filters.TLS {
-	if s.tls == nil {
+	over := s.extras().tls
+	if over == nil {
 		return nil
 	}
-	state := s.tls.ConnectionState()
+	state := over.ConnectionState()
 	return &filters.TLS{
 		Version:     strings.Replace(tls.VersionName(state.Version), " ", "v", 1),
 		Cipher:      tls.CipherSuiteName(state.CipherSuite),

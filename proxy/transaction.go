@@ -102,7 +102,7 @@ func (s *session) dial(ctx context.Context) error {
 	if s.backend != nil {
 		return nil
 	}
-	if s.user != "" {
+	if s.extras().user != "" {
 		return errSignedOut
 	}
 	conn, err := s.mta().Dial(ctx, s.client(ctx))
@@ -124,7 +124,7 @@ func (s *session) dial(ctx context.Context) error {
 func (s *session) redial(ctx context.Context) error {
 	failed := s.backend
 	s.backend, s.link = nil, linkIdle
-	if s.user != "" {
+	if s.extras().user != "" {
 		failed.Close()
 		return errSignedOut
 	}
@@ -300,7 +300,7 @@ func (s *session) lossReply(err error) wire.Reply {
 	if e, ok := errors.AsType[*backend.Error](err); ok && refusesClient(err) {
 		return e.Reply
 	}
-	if s.user != "" { // who has to sign in anew has to begin anew
+	if s.extras().user != "" { // who has to sign in anew has to begin anew
 		return s.failure(421, "4.4.1", "The mail server behind this one was lost, please connect again")
 	}
 	return s.failure(451, "4.4.1", "The mail server behind this one cannot be reached, please try again later")

@@ -39,7 +39,7 @@ func (s *session) xclient(c wire.Command) {
 		s.fault(503, "5.5.1", "A mail transaction is in progress")
 		return
 	}
-	claims, err := parseXClient(c.Arg, s.claims, s.info)
+	claims, err := parseXClient(c.Arg, s.extras().claims, s.info)
 	if err != nil {
 		s.fault(501, "5.5.4", err.Error())
 		return
@@ -49,7 +49,7 @@ func (s *session) xclient(c wire.Command) {
 	s.releaseBackend()
 	s.signOut()
 	s.server.leaveClient(s)
-	s.greeting, s.offered, s.refused, s.claims = nil, nil, false, claims
+	s.greeting, s.offered, s.refused, s.extend().claims = nil, nil, false, claims
 	peer := s.info.Peer()
 	s.introduce(&filters.Session{Through: &peer, To: s.info.To, Name: claims.name}, netip.AddrPortFrom(claims.addr, claims.port))
 	s.phase = phaseConnect
