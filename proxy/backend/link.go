@@ -72,7 +72,7 @@ func (l *link) note(k command) {
 // it could take for the end of the message.
 func (l *link) abort() {
 	nc := below(l.nc)
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := nc.(interface{ SetLinger(seconds int) error }); ok {
 		tcp.SetLinger(0)
 	}
 	nc.Close() // without TLS's own end of the stream

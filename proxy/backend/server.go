@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ const (
 type server struct {
 	index   int
 	address string
+	literal netip.AddrPort // the same; not valid if that is a name or a path
 	config  *Config
 	host    string // our own name
 	clock   filters.Clock
@@ -71,7 +73,7 @@ type verdict struct {
 }
 
 func newServer(index int, address string, c *Config, o Options, changed func()) *server {
-	s := &server{index: index, address: address, config: c, host: o.Hostname, clock: o.Clock,
+	s := &server{index: index, address: address, literal: literalOf(address), config: c, host: o.Hostname, clock: o.Clock,
 		log: o.Log.With("backend", address), tlsMode: c.TLS, wake: make(chan struct{}, 1), changed: changed}
 	s.pool.max, s.pool.limit = c.Connections, c.Connections
 	if s.tlsMode == TLSAuto {
@@ -181,23 +183,10 @@ func jitter(d time.Duration) time.Duration {
 // connect opens a connection for the client and says on it what goes before SMTP.
 func (s *server) connect(ctx context.Context, c Client) (*link, error) {
 	timeout := time.Duration(s.config.ConnectTimeout)
-	dialer := &net.Dialer{}
-	if s.config.ClientAddress == Transparent {
-		var err error
-		if dialer, err = transparentDialer(c.Addr.Addr().Unmap().WithZone("")); err != nil {
-			return nil, &Error{Address: s.address, Step: "connect", Err: err}
-		}
-	}
-	dialer.Timeout = timeout
-	dialer.KeepAlive = -1 // four system calls; every wait has its own time-out, and idle connections live for a minute
-	network, address := "tcp", s.address
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
-	}
-	nc, err := dialer.DialContext(ctx, network, address)
+	nc, err := s.dialSocket(ctx, c, timeout)
 	var family *net.AddrError
 	switch {
-	case err != nil && dialer.LocalAddr != nil && errors.As(err, &family): // found before anything is sent
+	case err != nil && s.config.ClientAddress == Transparent && errors.As(err, &family): // found before anything is sent
 		return nil, &Error{Address: s.address, Step: "connect", Err: errFamily,
 			Advice: "client_address: transparent needs an address of the backend for IPv4 and one for IPv6 clients, or a listener for one of them only"}
 	case err != nil:
@@ -220,6 +209,35 @@ func (s *server) connect(ctx context.Context, c Client) (*link, error) {
 		return nil, &Error{Address: s.address, Step: "PROXY header", Err: ioError(ctx, err), Advice: s.handOverAdvice()}
 	}
 	return l, nil
+}
+
+// dialSocket leaves to package net what is more than one address to connect to.
+func (s *server) dialSocket(ctx context.Context, c Client, timeout time.Duration) (net.Conn, error) {
+	if s.config.ClientAddress != Transparent && s.literal.IsValid() {
+		return dialAddress(ctx, s.literal, timeout)
+	}
+	dialer := &net.Dialer{}
+	if s.config.ClientAddress == Transparent {
+		var err error
+		if dialer, err = transparentDialer(c.Addr.Addr().Unmap().WithZone("")); err != nil {
+			return nil, err
+		}
+	}
+	dialer.Timeout = timeout
+	dialer.KeepAlive = -1 // four system calls; every wait has its own time-out, and idle connections live for a minute
+	if path, ok := strings.CutPrefix(s.address, "unix:"); ok {
+		return dialer.DialContext(ctx, "unix", path)
+	}
+	return dialer.DialContext(ctx, "tcp", s.address)
+}
+
+// literalOf is an address as configured, if it is that of one socket and nothing has to be looked up.
+func literalOf(address string) netip.AddrPort {
+	literal, err := netip.ParseAddrPort(address)
+	if err != nil || literal.Addr().Zone() != "" {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(literal.Addr().Unmap(), literal.Port())
 }
 
 func (s *server) connectAdvice() string {

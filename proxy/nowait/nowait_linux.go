@@ -48,6 +48,68 @@ func bigEndian(port *uint16) uint16 {
 	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(port))[:])
 }
 
+// Socket makes a non-blocking TCP socket that no child inherits, for IPv6 or IPv4.
+func Socket(v6 bool) (fd int, errno syscall.Errno) {
+	family := syscall.AF_INET
+	if v6 {
+		family = syscall.AF_INET6
+	}
+	n, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, uintptr(family), syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), 0
+}
+
+// NoDelay lets a TCP socket send what it has without waiting for more.
+func NoDelay(fd int) syscall.Errno {
+	on := int32(1)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0)
+	return errno
+}
+
+// Connect begins to connect a socket of the address's family (EINPROGRESS), or tells how that stands: 0 when it is done,
+// EALREADY while it is not. Zones mean nothing to it.
+func Connect(fd int, to netip.AddrPort) syscall.Errno {
+	for {
+		switch errno := connect(fd, to); errno {
+		case syscall.EINTR:
+		case syscall.EISCONN:
+			return 0
+		default:
+			return errno
+		}
+	}
+}
+
+func connect(fd int, to netip.AddrPort) (errno syscall.Errno) {
+	if ip := to.Addr(); ip.Is6() {
+		address := syscall.RawSockaddrInet6{Family: syscall.AF_INET6, Addr: ip.As16()}
+		putBigEndian(&address.Port, to.Port())
+		_, _, errno = syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+		return errno
+	}
+	address := syscall.RawSockaddrInet4{Family: syscall.AF_INET, Addr: to.Addr().As4()}
+	putBigEndian(&address.Port, to.Port())
+	_, _, errno = syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+	return errno
+}
+
+// Local is the address of a socket that is connected; not valid if that cannot be told.
+func Local(fd int) netip.AddrPort {
+	var address syscall.RawSockaddrAny
+	size := uint32(syscall.SizeofSockaddrAny)
+	_, _, errno := syscall.RawSyscall(syscall.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&address)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(&address)
+}
+
+func putBigEndian(port *uint16, value uint16) {
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(port))[:], value)
+}
+
 // Close closes a socket that does not linger.
 func Close(fd int) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0)

@@ -131,3 +131,44 @@ func TestAccept(t *testing.T) {
 		}
 	}
 }
+
+func TestConnect(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := l.Addr().(*net.TCPAddr).AddrPort()
+		for _, refused := range []bool{false, true} {
+			if refused {
+				l.Close()
+			}
+			fd, errno := Socket(to.Addr().Is6())
+			if errno != 0 {
+				t.Fatal(errno)
+			}
+			errno = NoDelay(fd)
+			on, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
+			if errno != 0 || err != nil || on == 0 {
+				t.Errorf("no delay: %v, %d, %v", errno, on, err)
+			}
+			for errno = Connect(fd, to); errno == syscall.EINPROGRESS || errno == syscall.EALREADY; {
+				errno = Connect(fd, to)
+			}
+			if errno != 0 != refused || refused && errno != syscall.ECONNREFUSED {
+				t.Errorf("%v, refused %v: %v", to, refused, errno)
+			}
+			if local := Local(fd); !refused && (local.Addr() != to.Addr() || local.Port() == 0 || local == to) {
+				t.Errorf("connected to %v from %v", to, local)
+			}
+			if !refused {
+				nc, err := l.Accept()
+				if err != nil || nc.RemoteAddr().String() != Local(fd).String() {
+					t.Errorf("%v, not from %v", nc, Local(fd))
+				}
+				nc.Close()
+			}
+			Close(fd)
+		}
+	}
+}
