@@ -2,25 +2,17 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"syscall"
 	"testing"
-
-	"gatepost/filters/milter/wire"
 )
 
 // TestAMilterReaddresses: a milter that may adds a recipient and takes another one's mail away; the rule calls it by its
 // name alone, and why tells what it did.
 func TestAMilterReaddresses(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go readdressing(listener)
-	s := startServe(t, fmt.Sprintf("journal: {path: journal}\nfilters:\n  milter:\n    - {name: mover, address: 'inet:%s', edits: [recipients], on_error: defer}\n"+
-		"rules:\n  - {name: moved, when: known(mover.edits), then: tag, header: 'X-Moved: {mover.action}'}\n", listener.Addr()))
+	address := startCorpusMilter(t, "a@example.com => to carol@example.org\na@example.com => not bob@example.org\n")
+	s := startServe(t, fmt.Sprintf("journal: {path: journal}\nfilters:\n  milter:\n    - {name: mover, address: '%s', edits: [recipients], on_error: defer}\n"+
+		"rules:\n  - {name: moved, when: known(mover.edits), then: tag, header: 'X-Moved: {mover.action}'}\n", address))
 	s.awaitLog("relay check passed")
 	c := s.dial()
 	c.say("MAIL FROM:<a@example.com>", "250")
@@ -41,37 +33,5 @@ func TestAMilterReaddresses(t *testing.T) {
 		if status != 0 || !strings.Contains(why, want) {
 			t.Errorf("%d, without %s:\n%s", status, want, why)
 		}
-	}
-}
-
-// readdressing is a milter that sends bob's mail to carol.
-func readdressing(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			r := wire.NewReader(conn)
-			for {
-				code, _, err := r.Next()
-				if err != nil {
-					return
-				}
-				answer := wire.Append[string](nil, 'c')
-				switch code {
-				case 'O':
-					answer = (&wire.Negotiation{Version: 6, Actions: 0x1ff}).AppendTo(nil)
-				case 'D':
-					continue
-				case 'E':
-					answer = append(wire.AppendTexts(wire.AppendTexts(nil, '+', "<carol@example.org>"), '-', "<bob@example.org>"), answer...)
-				}
-				if _, err := conn.Write(answer); err != nil {
-					return
-				}
-			}
-		}()
 	}
 }
