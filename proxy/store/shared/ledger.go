@@ -28,8 +28,9 @@ type ledger struct {
 	late    map[string]remembered // what was read
 	before  map[string]remembered // and earlier
 
-	batch   engine.Writer // the reporter's: the batch under way
-	keys    []string      // of the batch under way; none: there is none
+	telling sync.Mutex // guards the batch under way, for as long as the engine takes; locked before mu
+	batch   engine.Writer
+	keys    []string // none: there is none
 	amounts []filters.Standing
 }
 
@@ -107,23 +108,31 @@ func (l *ledger) report(ctx context.Context) {
 
 // tell sends batches until nothing waits, or one fails: it is sent again the next time.
 func (l *ledger) tell(ctx context.Context) {
-	for ctx.Err() == nil {
-		e := l.store.usable()
-		if e == nil || len(l.keys) == 0 && !l.next() {
-			return
-		}
-		bounded, cancel := context.WithTimeout(ctx, tallyLimit)
-		err := e.Add(bounded, l.batch, l.keys, l.amounts)
-		cancel()
-		if err != nil {
-			l.store.log.Debug("shared store: tallies will be told again", "error", err)
-			return
-		}
-		l.keys, l.amounts = l.keys[:0], l.amounts[:0]
+	for ctx.Err() == nil && l.tellBatch(ctx) {
 	}
 }
 
-// next takes some of what waits.
+// tellBatch sends the batch that failed the last time, or the next one; false: there is none, or it fails.
+func (l *ledger) tellBatch(ctx context.Context) bool {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	e := l.store.usable()
+	return e != nil && (len(l.keys) > 0 || l.next()) && l.send(ctx, e)
+}
+
+// send is called with telling held.
+func (l *ledger) send(ctx context.Context, e *engine.Engine) bool {
+	bounded, cancel := context.WithTimeout(ctx, tallyLimit)
+	defer cancel()
+	if err := e.Add(bounded, l.batch, l.keys, l.amounts); err != nil {
+		l.store.log.Debug("shared store: tallies will be told again", "error", err)
+		return false
+	}
+	l.keys, l.amounts = l.keys[:0], l.amounts[:0]
+	return true
+}
+
+// next takes some of what waits. It is called with telling held.
 func (l *ledger) next() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,9 +233,19 @@ func (l *ledger) ForgetStandings(ctx context.Context, keys []string) (int, error
 	if len(keys) == 0 {
 		return 0, nil
 	}
+	l.settle(ctx)
 	return decide(ctx, l.store, placeOf("", keys), func(ctx context.Context, e *engine.Engine) (int, error) {
 		return e.ForgetStandings(ctx, keys)
 	}, func() (int, error) { return here, nil })
+}
+
+// settle has a batch that failed arrive first: sent again later, it would bring back what is forgotten.
+func (l *ledger) settle(ctx context.Context) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	if e := l.store.usable(); e != nil && len(l.keys) > 0 {
+		l.send(ctx, e)
+	}
 }
 
 // RangeStandings implements [filters.Ledger]. It takes as long as it takes: nobody's mail waits for it.

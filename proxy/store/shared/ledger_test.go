@@ -120,3 +120,23 @@ func TestTalliesOfAnOutageCountOnce(t *testing.T) {
 	// Read by one that has not read before.
 	newProxy(t, at(s.Address), filters.SystemClock{}).knows(t, 32)
 }
+
+// A batch that failed is sent again, but does not bring back what was forgotten meanwhile.
+func TestWhatIsForgottenStaysForgotten(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := newProxy(t, at(s.Address), filters.SystemClock{})
+	failed := false
+	redistest.Eventually(t, 10*time.Second, func() error {
+		p.Tally(network, one, month)
+		if failed = p.TakeBatch(); !failed {
+			return errors.New("the batch was sent")
+		}
+		return nil
+	})
+	if _, err := p.ForgetStandings(t.Context(), []string{network}); err != nil {
+		t.Fatal(err)
+	}
+	p.Tally("n:198.51.100.0/24", one, month)
+	hasStandings(t, s, 1) // told behind the batch
+	newProxy(t, at(s.Address), filters.SystemClock{}).knows(t, 0)
+}
