@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 )
@@ -13,6 +14,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type key struct{}
+
+// Three are made for each client before it waits for the first time; 64 bytes is a size that Go allocates without waste.
+func TestSize(t *testing.T) {
+	if size := unsafe.Sizeof(Context{}); size > 64 {
+		t.Errorf("a context takes %d bytes", size)
+	}
+}
 
 func TestEnds(t *testing.T) {
 	parent, cancelParent := context.WithCancel(context.WithValue(context.Background(), key{}, "value"))
