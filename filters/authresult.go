@@ -13,4 +13,4 @@ type AuthResult struct {
 type AuthProperty struct{ Type, Name, Value string }
 
 // AuthReporter is implemented by facts that have something to say in the Authentication-Results field.
-type AuthReporter interface{ AuthResults() []AuthResult }
+type AuthReporter interface{ AuthResults(s *Session) []AuthResult }

@@ -25,7 +25,8 @@ func SpellsAddress(name string, client netip.Addr) bool {
 	if strings.Contains(name, hex.EncodeToString(a[:])) {
 		return true
 	}
-	numbers := decimals(name)
+	var room [16]int
+	numbers := decimals(room[:0], name)
 	found := 0
 	for _, octet := range a {
 		for i, n := range numbers {
@@ -39,14 +40,20 @@ func SpellsAddress(name string, client netip.Addr) bool {
 	return found >= 3
 }
 
-// decimals are the numbers in a name; one of twelve digits is four of three.
-func decimals(name string) (numbers []int) {
-	for _, digits := range strings.FieldsFunc(name, func(r rune) bool { return r < '0' || r > '9' }) {
-		if len(digits) == 12 {
+// decimals appends the numbers in a name; one of twelve digits is four of three.
+func decimals(numbers []int, name string) []int {
+	isDigit := func(i int) bool { return i < len(name) && '0' <= name[i] && name[i] <= '9' }
+	for start, end := 0, 0; start < len(name); start = end + 1 {
+		for end = start; isDigit(end); end++ {
+		}
+		digits := name[start:end]
+		switch {
+		case digits == "":
+		case len(digits) == 12:
 			for i := 0; i < 12; i += 3 {
 				numbers = append(numbers, decimal(digits[i:i+3]))
 			}
-		} else if len(digits) <= 3 {
+		case len(digits) <= 3:
 			numbers = append(numbers, decimal(digits))
 		}
 	}

@@ -56,7 +56,7 @@ func (g *Gate) authenticationResults(ctx context.Context) []byte {
 			continue
 		}
 		if reporter, ok := g.judged().Group(o.group).(filters.AuthReporter); ok {
-			results, told = supersede(results, reporter.AuthResults()), true
+			results, told = supersede(results, reporter.AuthResults(g.session)), true
 		}
 	}
 	if !told {

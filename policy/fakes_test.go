@@ -26,7 +26,7 @@ type spfFacts struct {
 	Result string `fact:"result" values:"none pass fail softfail"`
 }
 
-func (f *spfFacts) AuthResults() []filters.AuthResult {
+func (f *spfFacts) AuthResults(*filters.Session) []filters.AuthResult {
 	return []filters.AuthResult{{Method: "spf", Result: f.Result}}
 }
 

@@ -128,7 +128,7 @@ func (f *Facts) believe(r record, sealer string) {
 }
 
 // AuthResults reports the chain (RFC 8617, 6). The registry knows no temporary error.
-func (f *Facts) AuthResults() []filters.AuthResult {
+func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	r := filters.AuthResult{Method: "arc", Result: f.Result, Reason: f.Reason}
 	if f.Result == string(TempError) {
 		r.Result = string(Fail)

@@ -297,7 +297,7 @@ func TestDNSFailures(t *testing.T) {
 			if facts.Trusted != nil && *facts.Trusted {
 				t.Error("trusted")
 			}
-			if got := facts.AuthResults()[0].Result; got != "fail" {
+			if got := facts.AuthResults(nil)[0].Result; got != "fail" {
 				t.Errorf("Authentication-Results say %s", got)
 			}
 		})
@@ -347,12 +347,12 @@ func TestFacts(t *testing.T) {
 	if facts.Result != "pass" || facts.Instances != 2 || !slices.Equal(facts.Sealers, []string{"one.example", "two.example"}) || *facts.Trusted {
 		t.Errorf("got %+v", facts)
 	}
-	got := facts.AuthResults()
+	got := facts.AuthResults(nil)
 	if len(got) != 1 || got[0].Method != "arc" || got[0].Result != "pass" || len(got[0].Properties) != 1 ||
 		got[0].Properties[0] != (filters.AuthProperty{Type: "smtp", Name: "remote-ip", Value: "192.0.2.1"}) {
 		t.Errorf("got %+v", got)
 	}
-	if got := look(t, zone, nil, letter).AuthResults(); got[0].Result != "none" || got[0].Properties != nil {
+	if got := look(t, zone, nil, letter).AuthResults(nil); got[0].Result != "none" || got[0].Properties != nil {
 		t.Errorf("got %+v", got)
 	}
 	if netip.MustParseAddr("192.0.2.1") != facts.client {

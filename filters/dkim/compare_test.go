@@ -237,7 +237,7 @@ func FuzzMessage(f *testing.F) {
 		if (facts.Result == "pass") != (len(facts.Domains) > 0) || (facts.Reason != "") != flawed {
 			t.Fatalf("%+v", facts)
 		}
-		for _, result := range facts.AuthResults() {
+		for _, result := range facts.AuthResults(nil) {
 			if result.Result == "" || len(result.Reason) > 100 {
 				t.Fatalf("%+v", result)
 			}

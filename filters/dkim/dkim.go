@@ -147,7 +147,7 @@ func appendNew(list []string, item string) []string {
 }
 
 // AuthResults reports each signature (RFC 8601, 2.7.1).
-func (f *Facts) AuthResults() []filters.AuthResult {
+func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	if f.refused || len(f.signatures) == 0 {
 		return []filters.AuthResult{{Method: "dkim", Result: f.Result, Reason: f.Reason}}
 	}

@@ -301,7 +301,7 @@ func TestFactsOfSeveralSignatures(t *testing.T) {
 func TestAuthenticationResults(t *testing.T) {
 	text := "DKIM-Signature: v=1; a=rsa-sha256; d=example.net; s=x; i=\"a\r\n b\"@example.net; h=from; bh=AAAA; b=ab c defghijkl\r\n" + signed(plainTags)
 	f := observe(t, plainZone(), text)
-	field := string(authres.Format("mx.example.org", f.AuthResults()))
+	field := string(authres.Format("mx.example.org", f.AuthResults(nil)))
 	for _, want := range []string{
 		`dkim=permerror reason="no key" header.d=example.net`, `header.i="\"ab\"@example.net"`, "header.s=x", "header.b=abcdefgh",
 		"dkim=pass header.d=example.org header.s=sel", "header.a=ed25519-sha256",
@@ -310,7 +310,7 @@ func TestAuthenticationResults(t *testing.T) {
 			t.Errorf("%q is not in %q", want, field)
 		}
 	}
-	field = string(authres.Format("mx.example.org", observe(t, plainZone(), fromField+"\r\n").AuthResults()))
+	field = string(authres.Format("mx.example.org", observe(t, plainZone(), fromField+"\r\n").AuthResults(nil)))
 	if field != "Authentication-Results: mx.example.org;\r\n\tdkim=none\r\n" {
 		t.Errorf("unsigned: %q", field)
 	}

@@ -166,7 +166,7 @@ func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 }
 
 // AuthResults reports the check (RFC 8601, 2.2; header.from and policy.dmarc are in its registry).
-func (f *Facts) AuthResults() []filters.AuthResult {
+func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	r := filters.AuthResult{Method: "dmarc", Result: f.Result, Reason: f.Problem}
 	if f.domain != "" {
 		r.Properties = append(r.Properties, filters.AuthProperty{Type: "header", Name: "from", Value: f.domain})

@@ -353,7 +353,7 @@ func TestAuthenticationResults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := string(authres.Format("mx.example.org", f.AuthResults()))
+		got := string(authres.Format("mx.example.org", f.AuthResults(nil)))
 		got = strings.ReplaceAll(strings.ReplaceAll(got, "\r\n\t", " "), "\r\n", "")
 		if got != "Authentication-Results: mx.example.org; "+want {
 			t.Errorf("%q: %s", fields, got)

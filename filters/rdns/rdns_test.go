@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -76,11 +77,18 @@ func TestConnect(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %+v", c.name, got, err, c.want)
 			continue
 		}
-		results := got.AuthResults()
+		results := got.AuthResults(filtertest.Connected(c.client).Session)
 		ip := netip.MustParseAddr(c.client).Unmap().String()
 		if len(results) != 1 || results[0].Method != "iprev" || results[0].Result != c.iprev || results[0].Properties[0].Value != ip {
 			t.Errorf("%s: %+v", c.name, results)
 		}
+	}
+}
+
+// Each waiting client has them; 48 bytes is a size that Go allocates without waste.
+func TestFactsSize(t *testing.T) {
+	if size := unsafe.Sizeof(Facts{}); size > 48 {
+		t.Errorf("the facts of a client take %d bytes", size)
 	}
 }
 

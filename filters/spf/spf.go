@@ -80,12 +80,12 @@ func (f *Filter) query(v filters.View, sender string) Query {
 }
 
 // AuthResults reports the check of the HELO name (RFC 8601, 2.7.2).
-func (h *HeloFacts) AuthResults() []filters.AuthResult {
+func (h *HeloFacts) AuthResults(*filters.Session) []filters.AuthResult {
 	return report(h.HeloResult, "", "helo", h.HeloDomain)
 }
 
 // AuthResults reports the check of the sender (RFC 8601, 2.7.2).
-func (f *Facts) AuthResults() []filters.AuthResult {
+func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	return report(f.Result, f.Problem, f.Identity, f.Domain)
 }
 

@@ -54,7 +54,7 @@ func TestMailFacts(t *testing.T) {
 			t.Errorf("%s: got %+v, %v\nwant %+v", test.sender, got, err, test.want)
 			continue
 		}
-		if reported := got.AuthResults(); !reflect.DeepEqual(reported, test.reported) {
+		if reported := got.AuthResults(nil); !reflect.DeepEqual(reported, test.reported) {
 			t.Errorf("%s: reports %+v", test.sender, reported)
 		}
 	}
@@ -73,7 +73,7 @@ func TestHeloFacts(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", helo, got, err)
 		}
 	}
-	got := (&HeloFacts{HeloResult: "pass", HeloDomain: "mail.example.com"}).AuthResults()
+	got := (&HeloFacts{HeloResult: "pass", HeloDomain: "mail.example.com"}).AuthResults(nil)
 	if want := (filters.AuthProperty{Type: "smtp", Name: "helo", Value: "mail.example.com"}); len(got) != 1 || got[0].Properties[0] != want {
 		t.Errorf("reports %+v", got)
 	}

@@ -49,7 +49,7 @@ type rdnsFacts struct {
 }
 
 // AuthResults makes it run whatever the rules read, as the product's does.
-func (*rdnsFacts) AuthResults() []filters.AuthResult { return nil }
+func (*rdnsFacts) AuthResults(*filters.Session) []filters.AuthResult { return nil }
 
 func (*rdnsFilter) Connect(_ context.Context, v filters.View) (*rdnsFacts, error) {
 	switch v.Session.Client.Addr().String() {
