@@ -87,7 +87,7 @@ func TestInlineSessionAllocates(t *testing.T) {
 	e, m := inlineEngine(t), completeMessage(t)
 	allocations := testing.AllocsPerRun(200, func() { play(t, e, benchSession, m, nil) })
 	t.Logf("%.0f allocations", allocations)
-	if allocations > 24 {
+	if allocations > 20 {
 		t.Errorf("%.0f allocations", allocations)
 	}
 }
@@ -98,7 +98,7 @@ func TestTransactionAllocates(t *testing.T) {
 	e, m := compile(t, f, f.config(benchRules...)), completeMessage(t)
 	allocations := testing.AllocsPerRun(200, func() { play(t, e, benchSession, m, nil) })
 	t.Logf("%.0f allocations", allocations)
-	if allocations > 52 {
+	if allocations > 50 {
 		t.Errorf("%.0f allocations", allocations)
 	}
 }

@@ -7,7 +7,7 @@ func (g *Gate) Foreseen() (v Verdict, tags []string) {
 	if rule := g.instead(); rule != nil {
 		v = g.insteadVerdict(rule)
 	}
-	for _, c := range g.carriers() {
+	for c := range g.carriers {
 		for _, tag := range c.tags {
 			tags = append(tags, cut(tag, maxField))
 		}

@@ -34,7 +34,7 @@ const maxField = 998
 func (g *Gate) edits(ctx context.Context) Edits {
 	e := Edits{Prepend: g.authenticationResults(ctx)}
 	g.editMessage(&e)
-	for _, c := range g.carriers() {
+	for c := range g.carriers {
 		for _, tag := range c.tags {
 			e.Prepend = append(e.Prepend, cut(tag, maxField)...)
 			e.Prepend = append(e.Prepend, "\r\n"...)
@@ -107,14 +107,13 @@ func (g *Gate) dropped() (spans []Span) {
 	return spans
 }
 
-// carriers are the levels that hold something for the end of data, in the order of their stages.
-func (g *Gate) carriers() []*carried {
-	var list []*carried
-	if g.story != nil {
-		list = append(list, &g.story.connected, &g.story.greeted)
+// carriers yields the levels that hold something for the end of data, in the order of their stages.
+func (g *Gate) carriers(yield func(*carried) bool) {
+	if s := g.story; s != nil && (!yield(&s.connected) || !yield(&s.greeted)) {
+		return
 	}
-	if g.tx.class != nil {
-		list = append(list, &g.tx.class.carried)
+	if c := g.tx.class; c != nil && !yield(&c.carried) {
+		return
 	}
-	return append(list, &g.tx.carried)
+	yield(&g.tx.carried)
 }

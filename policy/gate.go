@@ -448,7 +448,7 @@ func (g *Gate) bypassed() bool {
 	if g.play != nil {
 		return g.play.bypassed
 	}
-	return g.runtime.Bypass.on(g.runtime.now())
+	return g.runtime.Bypass.on(g.runtime.now)
 }
 
 // view is what is known now.

@@ -8,7 +8,8 @@ type moment int64
 
 var epoch = time.Now().Add(-time.Nanosecond)
 
-func now() moment { return momentOf(time.Now()) }
+// now asks for nothing but the monotonic clock, which takes half of time.Now.
+func now() moment { return moment(time.Since(epoch)) }
 
 func momentOf(t time.Time) moment { return moment(t.Sub(epoch)) }
 

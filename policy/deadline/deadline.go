@@ -91,7 +91,7 @@ func (c *Context) err() error {
 		return c.inner.Err()
 	case c.parent.Err() != nil:
 		return c.parent.Err()
-	case time.Since(epoch) >= c.at:
+	case time.Since(epoch) >= c.at: // asks one clock, and time.Now two
 		return context.DeadlineExceeded
 	}
 	return nil
