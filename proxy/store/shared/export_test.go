@@ -6,3 +6,14 @@ func (s *Store) TakeBatch() bool {
 	defer s.telling.Unlock()
 	return s.next()
 }
+
+// MaxAsking is how many questions are asked at a time.
+const MaxAsking = maxAsking
+
+// Asked is how many questions were asked, answered or not.
+func (s *Store) Asked() (n uint64) {
+	for _, some := range s.latency.Read().Counts {
+		n += uint64(some)
+	}
+	return n
+}

@@ -12,6 +12,7 @@ import (
 	"gatepost/filters/filtertest"
 	"gatepost/proxy/store/engine"
 	"gatepost/proxy/store/redistest"
+	"gatepost/proxy/store/shared"
 	"gatepost/proxy/store/storetest"
 )
 
@@ -223,4 +224,25 @@ func TestNobodyWaitsLongForAFrozenServer(t *testing.T) {
 	if best > longestWait {
 		t.Errorf("at best, eight sessions waited %s for a frozen server", best)
 	}
+}
+
+// A crowd that meets a frozen server does not queue before it: some ask, and the others go by what those have found out.
+func TestACrowdDoesNotQueueBeforeAFrozenServer(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	mx := newProxy(t, at(s.Address), filters.SystemClock{})
+	before := mx.Asked()
+	s.Stall()
+	var sessions sync.WaitGroup
+	for i := range 6 * shared.MaxAsking {
+		sessions.Go(func() {
+			if _, err := mx.Attempt(t.Context(), "greylist", []string{fmt.Sprintf("n:192.0.2.0/24|u%d@example.org", i)}, storetest.Terms); err != nil {
+				t.Errorf("mail would have been held up: %v", err)
+			}
+		})
+	}
+	sessions.Wait()
+	if asked := mx.Asked() - before; asked > shared.MaxAsking {
+		t.Errorf("%d have asked, want %d at most", asked, shared.MaxAsking)
+	}
+	s.Resume()
 }
