@@ -11,8 +11,14 @@ const (
 )
 
 // adopt takes over what proxies of the layout before this one know, if there is anything: once a minute for a day, while an
-// upgrade goes from machine to machine. They do not learn from us: who has passed here only is greylisted once more there.
-func (s *Store) adopt(ctx context.Context) {
+// upgrade goes from machine to machine. They do not learn from us: who has passed here only is greylisted once more there. It
+// begins when first is closed.
+func (s *Store) adopt(ctx context.Context, first <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-first:
+	}
 	var since time.Time
 	pause := time.Second
 	for end := time.Now().Add(adoptFor); time.Now().Before(end); {

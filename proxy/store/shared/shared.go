@@ -64,7 +64,7 @@ func Open(config store.Redis, local *store.Store, clock filters.Clock, log *slog
 	s.running.Go(func() { s.watch(ctx, first) })
 	s.running.Go(func() { s.Meter.report(ctx) })
 	s.running.Go(func() { s.ledger.report(ctx) })
-	s.running.Go(func() { s.adopt(ctx) })
+	s.running.Go(func() { s.adopt(ctx, first) })
 	select {
 	case <-first:
 	case <-time.After(openPatience):
