@@ -8,6 +8,7 @@ import (
 
 	"gatepost/filters"
 	"gatepost/policy/deadline"
+	"gatepost/policy/grow"
 )
 
 // flight is one question on its way, for all who ask it. x/sync/singleflight was not used: it does not bound the
@@ -103,6 +104,7 @@ func (r *Resolver) start(k key) *flight {
 // fly has a deadline of its own: a caller that leaves does not take the answer from the others.
 func (r *Resolver) fly(k key, f *flight) {
 	defer func() { <-r.slots }()
+	grow.Stack()
 	started := time.Now()
 	f.answer = r.safeAsk(k)
 	r.Metrics.Latency.Observe(time.Since(started))

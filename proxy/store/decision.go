@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/policy/grow"
 )
 
 // decision is one atomic look at some marks, and perhaps a change of them. Their shards are locked while it lasts.
@@ -61,6 +62,7 @@ func within[T any](ctx context.Context, s *Store, f func() (T, error)) (T, error
 	}
 	result := make(chan outcome, 1)
 	go func() {
+		grow.Stack() // a read from the disk went through two more sizes of it
 		defer func() { <-s.slots }()
 		var o outcome
 		defer func() { result <- o }()
