@@ -43,8 +43,8 @@ func (g *Gate) authenticationResults(ctx context.Context) []byte {
 	if !g.engine.reportsAuth {
 		return nil
 	}
-	var results []filters.AuthResult
-	told := false
+	var room [8]filters.AuthResult // on the stack: the list was 5 % of all that a message with all filters allocates
+	results, told := room[:0], false
 	for i, o := range g.engine.observations {
 		if !o.reports {
 			continue

@@ -35,6 +35,7 @@ type Engine struct {
 	slotOf       []int // by group, -1 where no observation runs
 	lasting      int   // how many of them, at the head, outlast a transaction
 	maxRunning   int   // goroutines of one gate
+	groups       int   // of facts that can be known of one message
 
 	pauser      filters.Pauser // nil when there is none
 	pauserGroup int

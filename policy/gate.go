@@ -228,7 +228,7 @@ func (g *Gate) Mail(ctx context.Context, e *filters.Envelope) Verdict {
 		envelope: e,
 		closedAt: noneClosed,
 		bypassed: g.bypassed(),
-		facts:    g.facts.Clone(),
+		facts:    g.facts.Clone(g.engine.groups),
 		slots:    make([]slot, len(g.engine.observations)-len(g.slots)),
 	}
 	tx.mail.fill(e)

@@ -63,7 +63,7 @@ func (g *Gate) start(ctx context.Context, stage filters.Stage) {
 			continue
 		}
 		if shared == nil || len(waits) > 0 {
-			copied := g.judged().Clone()
+			copied := g.judged().Clone(g.engine.groups)
 			v.Facts = readable{copied}
 			if len(waits) == 0 {
 				shared = copied

@@ -114,6 +114,7 @@ func (k *compiler) planObservations() {
 		}
 	}
 	e.blank = e.newFacts()
+	e.groups = builtinGroups + len(e.observations)
 	k.planWaits()
 	k.planPauser()
 	k.planGreylist()

@@ -63,7 +63,7 @@ func (g *Gate) newRecipient(r *filters.Recipient) *recipient {
 	tx := g.tx
 	rc := &recipient{Recipient: *r, facts: tx.spare, closedAt: noneClosed}
 	if tx.spare = nil; rc.facts == nil {
-		rc.facts = tx.facts.Clone()
+		rc.facts = tx.facts.Clone(g.engine.groups)
 	} else {
 		rc.facts.CopyFrom(tx.facts)
 	}

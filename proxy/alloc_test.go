@@ -48,7 +48,7 @@ func TestMessageAllocates(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	count, size := (after.Mallocs-before.Mallocs)/messages, (after.TotalAlloc-before.TotalAlloc)/messages
 	t.Logf("%d allocations, %d bytes", count, size)
-	if count > 80 || size > 30<<10 {
+	if count > 70 || size > 26<<10 {
 		t.Errorf("%d allocations, %d bytes a message", count, size)
 	}
 }

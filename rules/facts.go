@@ -113,10 +113,9 @@ func (f *Facts) WithRoom(groups int) Facts {
 	return c
 }
 
-// Clone returns a copy with room for some more groups. The structs are shared.
-func (f *Facts) Clone() *Facts {
-	const more = 8
-	c := f.WithRoom(len(f.groups) + more)
+// Clone is WithRoom behind a pointer.
+func (f *Facts) Clone(groups int) *Facts {
+	c := f.WithRoom(groups)
 	return &c
 }
 
