@@ -82,7 +82,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 }
 
 func (b *bench) measure(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{b.speed, b.refusals, b.calls, b.memory, b.waiting, b.operations, b.growth} {
+	for _, part := range []func(context.Context) error{b.speed, b.journalCost, b.refusals, b.calls, b.memory, b.waiting, b.operations, b.growth} {
 		if err := part(ctx); err != nil {
 			return err
 		}

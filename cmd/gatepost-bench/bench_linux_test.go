@@ -173,15 +173,24 @@ func TestAProxyThatDoesNotStartIsReported(t *testing.T) {
 	}
 }
 
-func TestParseCPU(t *testing.T) {
-	stat := "42 (a) b) R 1 42 42 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 7 0 100 1 1"
-	if got, err := parseCPU([]byte(stat)); err != nil || got != 1750*time.Millisecond {
-		t.Errorf("%s, %v", got, err)
+// A shell tells its own processor time, in steps of 10 ms.
+func TestProcessorTimeOfAProcess(t *testing.T) {
+	p, err := startProcess(t.TempDir(), "/bin/sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; times; echo done; sleep 60")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, bad := range []string{"", "42 (x) R 1 2", strings.Replace(stat, "150", "many", 1)} {
-		if got, err := parseCPU([]byte(bad)); err == nil {
-			t.Errorf("%q: %s", bad, got)
-		}
+	defer func() { p.cmd.Process.Kill(); <-p.exited }()
+	for p.running() && !strings.HasSuffix(p.lastWords(), "done") {
+		time.Sleep(time.Millisecond)
+	}
+	var minutes int
+	var user, system float64
+	if _, err := fmt.Sscanf(p.lastWords(), "%dm%fs %dm%fs", &minutes, &user, &minutes, &system); err != nil {
+		t.Fatalf("%q: %v", p.lastWords(), err)
+	}
+	said := time.Duration((user + system) * float64(time.Second))
+	if got, err := p.cpu(); err != nil || got < said-20*time.Millisecond || got < time.Millisecond || got > 2*said+time.Second {
+		t.Errorf("%s, %v; the shell says %s of itself", got, err, said)
 	}
 }
 

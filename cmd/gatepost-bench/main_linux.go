@@ -98,7 +98,7 @@ func keys() []string {
 	for _, s := range scenarios {
 		all = append(all, s.key)
 	}
-	return append(all, idleKey, growthKey, refuseKey, waitKey, callsKey, reloadKey, startKey, scaleKey)
+	return append(all, journalKey, idleKey, growthKey, refuseKey, waitKey, callsKey, reloadKey, startKey, scaleKey)
 }
 
 // wants tells whether -only leaves a key in. Peers and measurements are chosen apart: who names only peers wants all

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a proxy that is measured.
@@ -82,34 +83,18 @@ func (p *process) lastWords() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// userHZ is the unit of times in /proc/PID/stat: the same on every platform of Go, whatever the kernel's own clock does.
-const userHZ = 100
-
-// cpu is the processor time it has used so far, in steps of 10 ms.
+// cpu is the processor time that all its threads have used so far. The clock of the process is exact, where /proc/PID/stat
+// tells it in steps of 10 ms.
 func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(p.proc("stat"))
-	if err != nil {
-		return 0, err
+	var used unix.Timespec
+	if err := unix.ClockGettime(processClock(p.cmd.Process.Pid), &used); err != nil {
+		return 0, fmt.Errorf("processor time of process %d: %w", p.cmd.Process.Pid, err)
 	}
-	return parseCPU(stat)
+	return time.Duration(used.Nano()), nil
 }
 
-// parseCPU adds utime and stime of /proc/PID/stat: fields 14 and 15, where the second, in brackets, may hold anything.
-func parseCPU(stat []byte) (time.Duration, error) {
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/PID/stat has only %d fields", len(fields)+2)
-	}
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("/proc/PID/stat: %w", err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / userHZ, nil
-}
+// processClock is what clock_getcpuclockid(3) returns: the kernel's include/linux/posix-timers_types.h, CPUCLOCK_SCHED.
+func processClock(pid int) int32 { return int32(^pid<<3 | 2) }
 
 // resident is its memory at present, in bytes.
 func (p *process) resident() (int64, error) { return p.status("VmRSS") }

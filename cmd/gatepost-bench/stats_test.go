@@ -24,6 +24,23 @@ func TestMedianAndSpread(t *testing.T) {
 	}
 }
 
+// The median of ten lies between the second and the ninth in 98 cases of 100.
+func TestMedianError(t *testing.T) {
+	if got := medianError([]float64{10, 2, 3, 4, 50, 6, 7, 8, 9, 1}); got != 4 {
+		t.Errorf("of ten: %g, want 4", got)
+	}
+	if got := medianError([]float64{1, 2, 3, 4}); !math.IsNaN(got) {
+		t.Errorf("of four: %g", got)
+	}
+	many := make([]float64, 100)
+	for i := range many {
+		many[i] = float64(i * 7 % 100)
+	}
+	if got := medianError(many); got != 10.5 {
+		t.Errorf("of 0 to 99: %g, want 10.5, half of 39 to 60", got)
+	}
+}
+
 func TestTable(t *testing.T) {
 	table := table{title: "speed", header: []string{"", "msg/s", "±"}, rows: [][]string{{"direct", "9", "10 %"}, {"HAProxy, TCP mode", "12345", "–"}}}
 	text := "speed\n" +

@@ -15,8 +15,11 @@ import (
 // drain is how long sessions that are under way when the time is over may take to end, where Options do not say it.
 const drain = 3 * time.Second
 
-// tick is how often, in milliseconds, the time is looked at when nothing happens.
-const tick = 20
+// How often, in milliseconds, the time is looked at when nothing happens.
+const (
+	tick      = 20
+	pacedTick = 1
+)
 
 // Options is what to run.
 type Options struct {
@@ -26,6 +29,7 @@ type Options struct {
 	// Preamble, unless nil, is what the nth client sends first of all, such as a PROXY header.
 	Preamble func(n int) []byte
 	Parallel int           // sessions at once
+	Pace     float64       // sessions begun in a second, of which Parallel are open at most; 0: as many as come to their end
 	Duration time.Duration // after it no session is started; those that are open end
 	Drain    time.Duration // how long those may take; 0: 3 s
 	Sessions int           // stops earlier, after so many; 0: does not
@@ -67,6 +71,7 @@ type generator struct {
 
 	conns   []*conn // by descriptor; a struct is used again for the next connection with its number
 	in      []byte
+	began   time.Time
 	now     time.Time
 	end     time.Time // of the time that counts
 	started int       // sessions
@@ -74,15 +79,17 @@ type generator struct {
 }
 
 func (g *generator) run() error {
-	start := time.Now()
-	g.now, g.end = start, start.Add(g.Duration)
-	for range g.Parallel {
-		if err := g.start(); err != nil {
+	g.began = time.Now()
+	g.now, g.end = g.began, g.began.Add(g.Duration)
+	wait := tick
+	if g.Pace > 0 {
+		wait = pacedTick
+	}
+	for g.open > 0 || !g.over() {
+		if err := g.startThoseDue(); err != nil {
 			return err
 		}
-	}
-	for g.open > 0 {
-		events, err := g.poller.Wait(tick)
+		events, err := g.poller.Wait(wait)
 		if err != nil {
 			return err
 		}
@@ -95,20 +102,31 @@ func (g *generator) run() error {
 			if g.serve(c, e.Events); c.open {
 				continue
 			}
-			if err := g.start(); err != nil {
+			if err := g.startThoseDue(); err != nil {
 				return err
 			}
 		}
 	}
-	g.result.Elapsed = min(g.now.Sub(start), g.Duration)
+	g.result.Elapsed = min(g.now.Sub(g.began), g.Duration)
 	return g.ctx.Err()
 }
 
-// start opens the next session unless it is time to end.
-func (g *generator) start() error {
-	if !g.now.Before(g.end) || g.ctx.Err() != nil || g.Sessions > 0 && g.started == g.Sessions {
-		return nil
+// over tells whether no session is started any more.
+func (g *generator) over() bool {
+	return !g.now.Before(g.end) || g.ctx.Err() != nil || g.Sessions > 0 && g.started == g.Sessions
+}
+
+// startThoseDue opens as many sessions as there is room for and the pace allows. One that is late is made up for.
+func (g *generator) startThoseDue() error {
+	for g.open < g.Parallel && !g.over() && (g.Pace == 0 || float64(g.started) < g.Pace*g.now.Sub(g.began).Seconds()) {
+		if err := g.start(); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (g *generator) start() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)

@@ -90,6 +90,31 @@ func TestRunEndsInTime(t *testing.T) {
 	}
 }
 
+// A fast server does not make a paced run faster, and a slow one has no more sessions than Parallel.
+func TestPaceIsKept(t *testing.T) {
+	s, m := startSink(t), mail(1, false, 4096)
+	r, err := Run(t.Context(), Options{Addr: s.Addr(), Sources: Sources(10), Script: m.Script(), Parallel: 20, Pace: 200, Duration: 500 * time.Millisecond})
+	if err != nil || r.Failures != nil {
+		t.Fatal(err, r)
+	}
+	if r.All == 0 || r.All > 100 || r.Elapsed < 500*time.Millisecond {
+		t.Errorf("200 a second for half a second: %d in %s", r.All, r.Elapsed)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its queue
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r, err = Run(t.Context(), Options{Addr: netip.MustParseAddrPort(l.Addr().String()), Sources: Sources(1), Script: m.Script(),
+		Parallel: 3, Pace: 10_000, Duration: 50 * time.Millisecond, Drain: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Failures.Count() != 3 {
+		t.Errorf("%d sessions were open, want 3", r.Failures.Count())
+	}
+}
+
 func TestRunCanBeInterrupted(t *testing.T) {
 	s := startSink(t)
 	ctx, cancel := context.WithCancel(t.Context())
