@@ -19,7 +19,7 @@ type view struct {
 }
 
 func (v view) pending(x *field) bool {
-	return x.Stage > v.now && !v.facts.settled(x.Group)
+	return x.Stage > v.now && !v.facts.Settled(x.Group)
 }
 
 // constant is a condition that reads no facts.

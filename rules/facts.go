@@ -95,8 +95,8 @@ func (f *Facts) Group(group int) any {
 	}
 }
 
-// settled tells whether the group is known or has failed.
-func (f *Facts) settled(group int) bool { return (f.known | f.gone).has(group) }
+// Settled tells whether the group is known or has failed.
+func (f *Facts) Settled(group int) bool { return (f.known | f.gone).has(group) }
 
 // CopyFrom makes f equal to other, which is of the same schema. The structs are shared. It does not allocate where f has
 // held as many groups before.
@@ -283,6 +283,10 @@ func (x *field) number(f *Facts) (float64, bool) {
 	if p == nil {
 		return 0, false
 	}
+	return x.numberAt(p)
+}
+
+func (x *field) numberAt(p unsafe.Pointer) (float64, bool) {
 	switch x.stored {
 	case reflect.Int:
 		return float64(*(*int)(p)), true

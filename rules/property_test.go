@@ -164,7 +164,7 @@ func withLate(s *Schema, early, late *Facts) *Facts {
 	for i := range s.groups {
 		if facts := late.Group(i); facts != nil {
 			f.Set(i, facts)
-		} else if late.Failed(i) && !f.settled(i) {
+		} else if late.Failed(i) && !f.Settled(i) {
 			f.Fail(i)
 		}
 	}

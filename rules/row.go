@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// Column is one fact of a group as a recorder reads it: nothing is boxed, nothing allocates. ok is false where the fact
-// is absent, and each method is for its Kind only.
+// Column is one fact of a group as a recorder reads it: nothing is boxed, nothing allocates. Of the methods that take a
+// [Held] of the group each is for its Kind only; ok is false where the fact is absent.
 type Column struct{ field *field }
 
 // Columns are the facts of a group in the order of their fields, without the header.
@@ -17,21 +17,6 @@ func (s *Schema) Groups() []Group { return s.groups }
 
 // Fact is the declaration.
 func (c Column) Fact() Fact { return c.field.Fact }
-
-// Bool reads a fact of kind [Bool].
-func (c Column) Bool(f *Facts) (value, ok bool) { return c.field.boolean(f) }
-
-// Number reads a fact of kind [Number].
-func (c Column) Number(f *Facts) (value float64, ok bool) { return c.field.number(f) }
-
-// Text reads a fact of kind [Text].
-func (c Column) Text(f *Facts) (value string, ok bool) { return c.field.text(f) }
-
-// List reads a fact of kind [List]; the list must not be changed.
-func (c Column) List(f *Facts) (value []string, ok bool) { return c.field.list(f) }
-
-// Address reads a fact of kind [Address].
-func (c Column) Address(f *Facts) (value netip.Addr, ok bool) { return c.field.address(f) }
 
 // Header reads a header field by its canonical name, empty where the message has none. known is false before the message
 // is there, and for a field that was not recorded.

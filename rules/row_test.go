@@ -51,23 +51,23 @@ func TestRowAnswersLikeItsStruct(t *testing.T) {
 	for i, c := range s.Columns(0) {
 		switch c.Fact().Kind {
 		case Bool:
-			if v, ok := c.Bool(from); ok {
+			if v, ok := c.Bool(from.Held(0)); ok {
 				row.SetBool(i, v)
 			}
 		case Number:
-			if v, ok := c.Number(from); ok {
+			if v, ok := c.Number(from.Held(0)); ok {
 				row.SetNumber(i, v)
 			}
 		case Text:
-			if v, ok := c.Text(from); ok {
+			if v, ok := c.Text(from.Held(0)); ok {
 				row.SetText(i, v)
 			}
 		case List:
-			if v, ok := c.List(from); ok {
+			if v, ok := c.List(from.Held(0)); ok {
 				row.SetList(i, v)
 			}
 		case Address:
-			if v, ok := c.Address(from); ok {
+			if v, ok := c.Address(from.Held(0)); ok {
 				row.SetAddress(i, v)
 			}
 		}

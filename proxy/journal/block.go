@@ -32,16 +32,16 @@ type builder struct {
 	ruleOf     map[*rules.Rule]uint64
 	entries    int
 	keys       []uint64
-	min, max   int64 // when entries ended
-	earliest   int64 // when the first of them began
+	added      [256]uint64 // of keys, the latest of each of so many kinds
+	min, max   int64       // when entries ended
+	earliest   int64       // when the first of them began
 	disguise   *disguise
-	groups     []packedGroup // of the record at hand
+	serial     uint64        // of the record at hand
+	groups     []packedGroup // of it
 }
 
 func newBuilder(d *disguise) *builder {
-	b := &builder{disguise: d, blueprints: map[*rules.Schema]*blueprint{}, ruleOf: map[*rules.Rule]uint64{}}
-	b.places = map[string]uint64{}
-	return b
+	return &builder{disguise: d, blueprints: map[*rules.Schema]*blueprint{}, ruleOf: map[*rules.Rule]uint64{}}
 }
 
 func (b *builder) reset() {
@@ -49,15 +49,16 @@ func (b *builder) reset() {
 	b.shapes, b.rules = b.shapes[:0], b.rules[:0]
 	b.shapeCount = 0
 	for _, p := range b.blueprints {
-		clear(p.shapes)
+		p.nextBlock()
 	}
 	clear(b.ruleOf)
 	b.entries, b.keys = 0, b.keys[:0]
+	clear(b.added[:])
 	b.min, b.max, b.earliest = 0, 0, 0
 	b.disguise.nextBlock()
 }
 
-func (b *builder) size() int { return len(b.buf) + len(b.table) + len(b.shapes) + len(b.rules) }
+func (b *builder) size() int { return len(b.buf) + len(b.texts.table) + len(b.shapes) + len(b.rules) }
 
 func (b *builder) full() bool { return b.size() >= blockSize }
 
@@ -71,7 +72,15 @@ func (b *builder) span(start, end time.Time) {
 	b.entries++
 }
 
-func (b *builder) key(kind byte, key string) { b.keys = append(b.keys, hashKey(kind, key)) }
+func (b *builder) key(kind byte, key string) { b.addKey(hashKey(kind, key)) }
+
+// addKey leaves most of those out that are there already: a session's id comes with each of its entries.
+func (b *builder) addKey(key uint64) {
+	if last := &b.added[key%uint64(len(b.added))]; *last != key || key == 0 {
+		*last = key
+		b.keys = append(b.keys, key)
+	}
+}
 
 // appendBody appends the block's body before it is compressed.
 func (b *builder) appendBody(dst []byte) []byte {
@@ -82,7 +91,7 @@ func (b *builder) appendBody(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(count))
 		dst = append(dst, content...)
 	}
-	part(textsPart, len(b.places), b.table)
+	part(textsPart, int(b.texts.count), b.texts.table)
 	part(shapesPart, int(b.shapeCount), b.shapes)
 	part(rulesPart, len(b.ruleOf), b.rules)
 	part(entriesPart, b.entries, b.buf)
@@ -144,7 +153,7 @@ func (b *builder) recordKeys(r *policy.Record) {
 	b.key(idKey, sessionOf(r.ID))
 	if r.Session != nil {
 		var room [64]byte
-		b.keys = append(b.keys, hashKey(addressKey, r.Session.Client.Addr().Unmap().WithZone("").AppendTo(room[:0])))
+		b.addKey(hashKey(addressKey, r.Session.Client.Addr().Unmap().WithZone("").AppendTo(room[:0])))
 	}
 	if r.Envelope != nil && r.Envelope.ReversePath != "" {
 		b.key(mailKey, b.disguise.address(r.Envelope.ReversePath))

@@ -168,7 +168,7 @@ func (b *builder) filters(all []policy.FilterRecord) {
 		b.text(f.Status)
 		b.foreign(f.Error)
 		b.signed(int64(f.Duration / time.Microsecond))
-		b.count(b.group(f.Facts))
+		b.count(b.filterFacts(f.Facts))
 		b.end(start)
 	}
 }

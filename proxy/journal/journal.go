@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,8 @@ type Journal struct {
 	waiting []sealed // for the writer, oldest first
 	queued  int64    // bytes in waiting
 	closed  bool
-	dropped int64 // since the writer last said so
+	dropped int64  // since the writer last said so
+	spare   []byte // of a block that was written, for the next one
 	// The rules in force, and when they were written last.
 	rules     []*rules.Rule
 	rulesTold time.Time
@@ -174,7 +176,8 @@ func (j *Journal) seal() {
 		return
 	}
 	b := j.current
-	body := b.appendBody(make([]byte, 0, b.size()+64))
+	body := b.appendBody(slices.Grow(j.spare[:0], b.size()+64))
+	j.spare = nil
 	j.waiting = append(j.waiting, sealed{head: b.appendHead(nil, len(body)), body: body, entries: b.entries})
 	j.queued += int64(len(body))
 	j.metrics.Queued.Store(j.queued)

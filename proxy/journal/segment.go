@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"path/filepath"
@@ -27,7 +28,8 @@ type openSegment struct {
 	encoder *zstd.Encoder
 	created time.Time
 	failed  bool // something half written could not be taken back: nothing more goes into this file
-	frame   []byte
+
+	compressed, frame []byte // of the block before, to be used again
 }
 
 // newSegment creates a file. Its blocks are compressed with first, the body of the one that comes first, as a
@@ -35,7 +37,7 @@ type openSegment struct {
 func newSegment(d disk, folder string, number uint64, now time.Time, first []byte) (*openSegment, error) {
 	s := &openSegment{segment: segment{number: number, name: segmentName(number, now), newest: now}, created: now}
 	s.path = filepath.Join(folder, s.name)
-	dictionary := first[:min(len(first), maxDictionary)]
+	dictionary := bytes.Clone(first[:min(len(first), maxDictionary)]) // the encoder keeps it
 	if len(dictionary) < minDictionary {
 		dictionary = nil
 	}
@@ -70,8 +72,8 @@ const dictionaryID = 1
 
 // append writes a block. After an error nothing of it is in the file, or the segment has failed.
 func (s *openSegment) append(head, body []byte, now time.Time) error {
-	compressed := s.encoder.EncodeAll(body, nil)
-	s.frame = appendFrame(s.frame[:0], blockFrame, head, compressed)
+	s.compressed = s.encoder.EncodeAll(body, s.compressed[:0])
+	s.frame = appendFrame(s.frame[:0], blockFrame, head, s.compressed)
 	if err := s.write(s.frame); err != nil {
 		return err
 	}

@@ -7,23 +7,16 @@ import (
 	"time"
 )
 
-// packer appends values. Texts go into the block's table, each once, and are referred to by their place in it.
+// packer appends values. Texts go into the block's table, each once, and are referred to by their place in it, 0 for the
+// empty one.
 type packer struct {
-	buf    []byte
-	table  []byte            // the texts, each with its length before it
-	places map[string]uint64 // of each text in the table, from 1; 0 is the empty one
-	recent [512]placedText   // spares the map what comes again and again: names of filters, states, results
-}
-
-type placedText struct {
-	text  string
-	place uint64
+	buf   []byte
+	texts textTable
 }
 
 func (p *packer) reset() {
-	p.buf, p.table = p.buf[:0], p.table[:0]
-	clear(p.places)
-	clear(p.recent[:])
+	p.buf = p.buf[:0]
+	p.texts.reset()
 }
 
 // maxText bounds one text. Replies and header fields are bounded far below it where they are made.
@@ -34,25 +27,7 @@ func (p *packer) text(s string) {
 		p.buf = append(p.buf, 0)
 		return
 	}
-	recent := &p.recent[(len(s)*31+int(s[0])*7+int(s[len(s)-1])*3+int(s[len(s)/2]))%len(p.recent)]
-	if recent.text != s {
-		if len(s) > maxText {
-			s = s[:maxText]
-		}
-		*recent = placedText{s, p.place(s)}
-	}
-	p.buf = binary.AppendUvarint(p.buf, recent.place)
-}
-
-// place puts a text into the table if it is not there yet.
-func (p *packer) place(s string) uint64 {
-	place, ok := p.places[s]
-	if !ok {
-		place = uint64(len(p.places) + 1)
-		p.places[s] = place
-		p.table = append(binary.AppendUvarint(p.table, uint64(len(s))), s...)
-	}
-	return place
+	p.unsigned(p.texts.place(s[:min(len(s), maxText)]))
 }
 
 func (p *packer) count(n int)       { p.buf = binary.AppendUvarint(p.buf, uint64(n)) }

@@ -100,6 +100,9 @@ func (j *Journal) writeWaiting() (ok bool) {
 			j.waiting = nil
 		}
 		j.queued -= int64(len(block.body))
+		if cap(block.body) <= 2*blockSize {
+			j.spare = block.body
+		}
 		j.metrics.Queued.Store(j.queued)
 		j.mu.Unlock()
 		j.recovered()
