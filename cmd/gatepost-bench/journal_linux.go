@@ -14,9 +14,11 @@ const journalKey = "journal"
 
 const (
 	journalPace = 2000 // transactions per second, each in a session of its own
-	// journalRounds is how many rounds there are for each of the others: a difference of a few per cent is less than what
-	// rounds on a busy machine differ by.
-	journalRounds = 10
+	// journalSlices is into how many turns each turn of the others is cut, and journalRounds how many there are for each of
+	// their rounds: a difference of a few per cent is less than what turns on a busy machine differ by. What else it does
+	// comes and goes in seconds, and hits both sides alike where their turns are short.
+	journalSlices = 4
+	journalRounds = 40
 	// journalRest is longer than the journal keeps anything in memory alone.
 	journalRest = 700 * time.Millisecond
 )
@@ -74,7 +76,7 @@ func (b *bench) journalTurn(ctx context.Context, side *journalSide) error {
 		return err
 	}
 	side.process.trimLog()
-	result, err := load.Run(ctx, load.Options{Addr: side.addr, Sources: b.sources, Script: b.script(scenarios[0]), Parallel: 500, Pace: journalPace, Duration: b.time})
+	result, err := load.Run(ctx, load.Options{Addr: side.addr, Sources: b.sources, Script: b.script(scenarios[0]), Parallel: 500, Pace: journalPace, Duration: b.time / journalSlices})
 	if err != nil {
 		return err
 	}
