@@ -127,6 +127,8 @@ func (f *Facts) believe(r record, sealer string) {
 	f.RecordedDMARC, f.RecordedFrom, f.RecordedSPF, f.RecordedDKIM = &r.dmarc, &r.from, &r.spf, &r.dkim
 }
 
+var _ filters.AuthReporter = (*Facts)(nil)
+
 // AuthResults reports the chain (RFC 8617, 6). The registry knows no temporary error.
 func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	r := filters.AuthResult{Method: "arc", Result: f.Result, Reason: f.Reason}

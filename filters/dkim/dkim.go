@@ -146,6 +146,8 @@ func appendNew(list []string, item string) []string {
 	return append(list, item)
 }
 
+var _ filters.AuthReporter = (*Facts)(nil)
+
 // AuthResults reports each signature (RFC 8601, 2.7.1).
 func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	if f.refused || len(f.signatures) == 0 {

@@ -165,6 +165,8 @@ func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 	return facts, nil
 }
 
+var _ filters.AuthReporter = (*Facts)(nil)
+
 // AuthResults reports the check (RFC 8601, 2.2; header.from and policy.dmarc are in its registry).
 func (f *Facts) AuthResults(*filters.Session) []filters.AuthResult {
 	r := filters.AuthResult{Method: "dmarc", Result: f.Result, Reason: f.Problem}

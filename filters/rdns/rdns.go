@@ -40,6 +40,8 @@ type Facts struct {
 // noNames is shared by all clients without a name.
 var noNames = &Facts{}
 
+var _ filters.AuthReporter = (*Facts)(nil)
+
 // AuthResults implements [filters.AuthReporter].
 func (f *Facts) AuthResults(s *filters.Session) []filters.AuthResult {
 	r := filters.AuthResult{

@@ -79,6 +79,8 @@ func (f *Filter) query(v filters.View, sender string) Query {
 	return q
 }
 
+var _, _ filters.AuthReporter = (*HeloFacts)(nil), (*Facts)(nil)
+
 // AuthResults reports the check of the HELO name (RFC 8601, 2.7.2).
 func (h *HeloFacts) AuthResults(*filters.Session) []filters.AuthResult {
 	return report(h.HeloResult, "", "helo", h.HeloDomain)

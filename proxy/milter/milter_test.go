@@ -305,7 +305,9 @@ type reporterFacts struct {
 	Fine bool `fact:"fine"`
 }
 
-func (*reporterFacts) AuthResults() []filters.AuthResult {
+var _ filters.AuthReporter = (*reporterFacts)(nil)
+
+func (*reporterFacts) AuthResults(*filters.Session) []filters.AuthResult {
 	return []filters.AuthResult{{Method: "x-reporter", Result: "pass"}}
 }
 
