@@ -66,3 +66,19 @@ func storiesIn(t *testing.T, b *builder) (stories []string) {
 	}
 	return stories
 }
+
+// A record costs its session no garbage, once a block was as full.
+func TestRecordsAllocateNothing(t *testing.T) {
+	records := realRecords(t, 64)
+	b := newBuilder(nil)
+	pack := func() {
+		b.reset()
+		for _, r := range records {
+			b.record(r, "accept")
+		}
+	}
+	pack()
+	if allocs := testing.AllocsPerRun(20, pack); allocs > 0 {
+		t.Errorf("%g allocations for %d records", allocs, len(records))
+	}
+}

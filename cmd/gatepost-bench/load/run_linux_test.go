@@ -106,7 +106,7 @@ func TestPaceIsKept(t *testing.T) {
 	}
 	defer l.Close()
 	r, err = Run(t.Context(), Options{Addr: netip.MustParseAddrPort(l.Addr().String()), Sources: Sources(1), Script: m.Script(),
-		Parallel: 3, Pace: 10_000, Duration: 50 * time.Millisecond, Drain: time.Millisecond})
+		Parallel: 3, Pace: 10_000, Duration: 500 * time.Millisecond, Drain: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
