@@ -45,7 +45,7 @@ backend:
   eager: {{.Eager}}
 resolver: {servers: ["{{.Resolver}}"]}
 store: {path: "{{.Folder}}/state", max_entries: {{.Entries}}}
-journal: {path: {{if .NoJournal}}"off"{{else}}"{{.Folder}}/journal"{{end}}}
+journal: {path: {{if .NoJournal}}"off"{{else}}"{{.Folder}}/journal"{{end}}, digest: {{.Digest}}}
 admin: off
 limits:
   connections: {{.Connections}}
@@ -54,7 +54,7 @@ limits:
   message_size: 2GiB
 `))
 
-// relayRules turn everything off.
+// relayRules turn everything off that looks at a message.
 const relayRules = relayFilters + "rules: []\n"
 
 const relayFilters = `
@@ -127,6 +127,7 @@ type settings struct {
 	Reuse            bool // of connections to the sink
 	Eager            bool // hand-over, EHLO and envelope in one segment
 	NoJournal        bool
+	Digest           bool   // the journal has that of each message
 	ProxyFrom        string // network of clients that send a PROXY header; empty: none do
 	Certificate      string // file with certificate and key; empty: no TLS
 }
@@ -160,7 +161,7 @@ func eagerCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error
 
 func silentCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
 	s := b.settings(folder, addr)
-	s.NoJournal = true
+	s.NoJournal, s.Digest = true, true
 	return writeGatepost(s, fullRules)
 }
 
@@ -171,7 +172,9 @@ func plainCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error
 }
 
 func fullCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	return gatepostCommand(b, folder, addr, fullRules)
+	s := b.settings(folder, addr)
+	s.Digest = true
+	return writeGatepost(s, fullRules)
 }
 
 func gatepostCommand(b *bench, folder string, addr netip.AddrPort, rules string) ([]string, error) {

@@ -62,6 +62,7 @@ func (h *house) newServices(next inForce, stop func()) *services {
 		LineEndings: c.LineEndings,
 		Duplicates:  c.Duplicates,
 		Store:       h.memory(c), // of duplicates: they may come back to another proxy of the site
+		Digest:      h.journal != nil && c.Journal.Digest,
 		Quarantine:  &h.keeper,
 		Hold:        time.Duration(c.Backend.Hold),
 		TraceField:  c.Backend.ClientAddress == backend.NoAddress,

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -199,6 +202,34 @@ func TestJournalCommand(t *testing.T) {
 	if text, status := s.command("journal", "--since", "soon"); status != 1 || !strings.Contains(text, "--since: \"soon\" is neither") {
 		t.Errorf("a bad time: status %d\n%s", status, text)
 	}
+}
+
+// The journal tells which message it was, unless it is told not to, and a reload is enough for that.
+func TestAMessageIsFoundByItsDigest(t *testing.T) {
+	s := startServe(t, "rules: []\n")
+	send := func(sender string) (digest string) {
+		t.Helper()
+		c := s.dial()
+		c.say("MAIL FROM:<"+sender+">", "250")
+		c.say("RCPT TO:<alice@example.org>", "250")
+		c.say("DATA", "354")
+		c.say("Subject: "+sender+"\r\n\r\n..hello\r\n.", "250")
+		c.say("QUIT", "221")
+		return fmt.Sprintf("%x", sha256.Sum256([]byte("Subject: "+sender+"\r\n\r\n.hello\r\n")))
+	}
+	digest := send("nina@new.test")
+	story := s.awaitStory("@new.test", "journal", "--where", `digest == "`+digest+`"`)
+	if strings.Contains(story, "@else.test") {
+		t.Error(story)
+	}
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, s.file, string(text)+"journal: {digest: false}\n")
+	s.reload("the new configuration is in force")
+	send("ann@else.test")
+	s.awaitStory("@else.test", "journal", "--where", `mail.domain == "else.test" and not known(digest)`)
 }
 
 func TestJournalFollows(t *testing.T) {

@@ -19,6 +19,9 @@ type Config struct {
 	// `gatepost why` still finds an address that it is given; or cut, without the local part. The key is made at the first
 	// start and is the file "key" in the folder.
 	Addresses Addresses `yaml:"addresses" values:"clear keyed cut"`
+	// Digest keeps the SHA-256 of each message that comes by SMTP, by which it can be told from others that look alike. It
+	// takes some 0.6 ms of processor time for each MiB.
+	Digest bool `yaml:"digest"`
 	// Queue bounds the memory in which entries wait for a disk that is slow or full. What does not fit is counted, logged
 	// and lost; mail never waits.
 	Queue filters.Size `yaml:"queue"`
@@ -36,6 +39,7 @@ func Defaults() Config {
 		Keep:      filters.Duration(30 * 24 * time.Hour),
 		Size:      4 << 30,
 		Addresses: Clear,
+		Digest:    true,
 		Queue:     32 << 20,
 	}
 }
