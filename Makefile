@@ -32,9 +32,8 @@ test: vet fmt unit fuzz-short ## vet, formatting, unit, dialogue and property te
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags mta ./cmd/gatepost
+	$(GO) vet -tags mta,systemd ./cmd/gatepost
 	$(GO) vet -tags browser ./cmd/gatepost
-	$(GO) vet -tags systemd ./cmd/gatepost
 
 fmt:
 	@unformatted=$$(gofmt -l cmd proxy filters policy rules); \

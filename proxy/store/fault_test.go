@@ -189,7 +189,7 @@ func TestAFullDiskAtTheStart(t *testing.T) {
 			}
 			f.full.Store(true)
 			s := must(prepare(config, clock, slog.New(slog.NewTextHandler(log, nil)), f.fs()))(t)
-			s.pause = 20 * time.Millisecond
+			s.pause, s.retry = 20*time.Millisecond, time.Now()
 			go s.maintain()
 			if m := must(s.Attempt(t.Context(), "g", keys, terms))(t); !m[0].Passed.IsZero() {
 				t.Error("the test shows nothing: the folder was opened")
