@@ -17,8 +17,9 @@
 // What is not installed is left out, and said so.
 //
 // rounds_linux.go is the run; peers_linux.go lists the peers, scenarios.go what is played against them. Beside them:
-// journal_linux.go (what the journal costs at a fixed pace), refusals_linux.go (clients that are sent away), calls_linux.go (system calls, by strace), memory_linux.go and
-// waiting_linux.go (memory), operations_linux.go (reloads and starts), growth_linux.go (what more of something costs).
+// journal_linux.go (what the journal costs at a fixed pace), refusals_linux.go (clients that are sent away),
+// calls_linux.go (system calls, by strace), memory_linux.go and waiting_linux.go (memory), operations_linux.go (reloads and
+// starts), growth_linux.go (what more of something costs).
 // findings.go puts all beside its goal, report_linux.go writes the tables.
 //
 // With -flood it sends Gatepost too much of everything instead (flood_linux.go, floods_linux.go), and tells what that did
