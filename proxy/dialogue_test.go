@@ -69,6 +69,7 @@ type dialogueConfig struct {
 	ProxyFrom   bool                `yaml:"proxy_from"`   // 127.0.0.1
 	XClientFrom bool                `yaml:"xclient_from"` // 127.0.0.1
 	None        bool                `yaml:"client_address_none"`
+	Eager       bool                `yaml:"eager"`
 	RelayCheck  *bool               `yaml:"relay_check"`
 	Keywords    []string            `yaml:"keywords"`
 	Mailboxes   []string            `yaml:"mailboxes"`
@@ -180,6 +181,7 @@ func runDialogue(t *testing.T, sections map[string]string, threads bool) {
 
 func (d *dialogue) setup(config dialogueConfig, script string, threads bool) setup {
 	behaviour := backendtest.Behaviour{
+		Lenient:  config.Eager,
 		Keywords: config.Keywords, Mailboxes: config.Mailboxes, MaxSize: config.BackendMax,
 		Answer: d.answers(script),
 	}
@@ -191,6 +193,7 @@ func (d *dialogue) setup(config dialogueConfig, script string, threads bool) set
 		hold: time.Duration(config.Hold), pause: time.Duration(config.Pause), backend: behaviour, traceField: config.None,
 		limits: func(l *Limits) { *l = config.Limits }, editor: config.Editor,
 		group: func(c *backend.Config) {
+			c.Eager = config.Eager
 			if config.None {
 				c.ClientAddress = backend.NoAddress
 			}

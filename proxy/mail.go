@@ -60,11 +60,13 @@ func (s *session) mail(c wire.Command) {
 		s.mailRefused(r, true)
 	case !s.gate.NeedsBackend(), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
 		s.say(250, "2.1.0", "Sender ok")
+	case s.nextIsRcpt(): // both go to the backend at once, and the client waits for two replies instead of one
+		s.tx.due = true
+	case s.mta().Eager(): // they do so in any case, and a refusal is told with RCPT
+		s.say(250, "2.1.0", "Sender ok")
 	default:
-		// With RCPT at hand both go to the backend at once, and the client waits for two replies instead of one.
-		if s.tx.due = true; !s.nextIsRcpt() {
-			s.settle()
-		}
+		s.tx.due = true
+		s.settle()
 	}
 }
 

@@ -33,7 +33,7 @@ func (b *bench) calls(ctx context.Context) error {
 		command commandFunc
 		title   string
 		goal    goal
-	}{{relayCommand, "relaying with reuse", goal{36, atMost}}, {freshCommand, "relaying without reuse", goal{}}, {fullCommand, "all filters", goal{}}} {
+	}{{relayCommand, "relaying with reuse", goal{36, atMost}}, {eagerCommand, "relaying with reuse, eager", goal{}}, {freshCommand, "relaying without reuse", goal{}}, {fullCommand, "all filters", goal{}}} {
 		count, err := b.countCalls(ctx, strace, gatepost("calls", "Gatepost, "+c.title, c.command))
 		if err != nil {
 			if ctx.Err() != nil {

@@ -143,42 +143,34 @@ func haproxyCommand(b *bench, folder string, addr netip.AddrPort) ([]string, err
 	return []string{"-db", "-f", file}, writeConfig(file, haproxyConfig, s, "")
 }
 
-func relayCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	return gatepostCommand(b, folder, addr, relayRules)
-}
+// Gatepost in the ways that are measured.
+var (
+	relayCommand      = gatepostCommand(relayRules)
+	freshCommand      = gatepostCommand(relayRules, withoutReuse)
+	eagerCommand      = gatepostCommand(relayRules, eagerly)
+	eagerFreshCommand = gatepostCommand(relayRules, eagerly, withoutReuse)
+	plainCommand      = gatepostCommand(relayRules, eagerly, toPlainSink)
+	fullCommand       = gatepostCommand(fullRules, withDigest)
+	eagerFullCommand  = gatepostCommand(fullRules, withDigest, eagerly)
+	silentCommand     = gatepostCommand(fullRules, withDigest, withoutJournal)
+)
 
-func freshCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	s := b.settings(folder, addr)
-	s.Reuse = false
-	return writeGatepost(s, relayRules)
-}
+type setting func(*bench, *settings)
 
-func eagerCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	s := b.settings(folder, addr)
-	s.Eager = true
-	return writeGatepost(s, relayRules)
-}
+func withoutReuse(_ *bench, s *settings)   { s.Reuse = false }
+func eagerly(_ *bench, s *settings)        { s.Eager = true }
+func withDigest(_ *bench, s *settings)     { s.Digest = true }
+func withoutJournal(_ *bench, s *settings) { s.NoJournal = true }
+func toPlainSink(b *bench, s *settings)    { s.Sink = b.plainSink.Addr() }
 
-func silentCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	s := b.settings(folder, addr)
-	s.NoJournal, s.Digest = true, true
-	return writeGatepost(s, fullRules)
-}
-
-func plainCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	s := b.settings(folder, addr)
-	s.Sink = b.plainSink.Addr()
-	return writeGatepost(s, relayRules)
-}
-
-func fullCommand(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
-	s := b.settings(folder, addr)
-	s.Digest = true
-	return writeGatepost(s, fullRules)
-}
-
-func gatepostCommand(b *bench, folder string, addr netip.AddrPort, rules string) ([]string, error) {
-	return writeGatepost(b.settings(folder, addr), rules)
+func gatepostCommand(rules string, changes ...setting) commandFunc {
+	return func(b *bench, folder string, addr netip.AddrPort) ([]string, error) {
+		s := b.settings(folder, addr)
+		for _, change := range changes {
+			change(b, &s)
+		}
+		return writeGatepost(s, rules)
+	}
 }
 
 func writeGatepost(s settings, rules string) ([]string, error) {

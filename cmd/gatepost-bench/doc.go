@@ -4,11 +4,11 @@
 //	load ──────────────────────────▶ sink      direct
 //	load ──▶ haproxy ──────────────▶ sink      haproxy
 //	load ──▶ gatepost, no rules ───▶ sink      relay, with connections to the sink used again (XCLIENT)
-//	load ──▶ gatepost, no rules ───▶ sink      eager, and with the hand-over and the envelope in one segment
-//	load ──▶ gatepost, no rules ───▶ sink      fresh, without either
-//	load ──▶ gatepost, no rules ───▶ sink without CHUNKING      no-chunking, for clients that pipeline
-//	load ──▶ gatepost, all filters ▶ sink      full      ──▶ DNS server with a small zone
-//	load ──▶ gatepost, all filters ▶ sink      no-journal, the same without that
+//	load ──▶ gatepost, no rules ───▶ sink      fresh, with a new connection for each client
+//	load ──▶ gatepost, no rules ───▶ sink      eager and eager-fresh, the same with hand-over and envelope in one segment
+//	load ──▶ gatepost, no rules ───▶ sink without CHUNKING      no-chunking, as eager, for clients that pipeline
+//	load ──▶ gatepost, all filters ▶ sink      full and eager-full      ──▶ DNS server with a small zone
+//	load ──▶ gatepost, all filters ▶ sink      no-journal, as full without that
 //	load ──▶ nginx ────────────────▶ sink      nginx, as a mail proxy
 //
 // Machines are noisy, so absolute figures mean little. For each scenario all peers take short turns, several rounds of

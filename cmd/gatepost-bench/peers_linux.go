@@ -35,24 +35,30 @@ var peers = []peer{
 	{key: haproxyKey, title: "HAProxy, TCP mode", binary: func(o options) string { return o.haproxy }, command: haproxyCommand, version: []string{"-v"}},
 	gatepost(relayKey, "Gatepost, relaying only", relayCommand),
 	gatepost(freshKey, "Gatepost, relaying without reuse", freshCommand),
-	{key: plainKey, title: "Gatepost, relaying, sink without CHUNKING", binary: func(o options) string { return o.gatepost }, command: plainCommand,
-		version: []string{"--version"}, only: []string{"pipelined"}},
-	gatepostFor([]string{"one", "ten", "alone"}, eagerKey, "Gatepost, relaying, eager", eagerCommand),
+	gatepostFor(unsigned, eagerKey, "Gatepost, relaying, eager", eagerCommand),
+	gatepostFor(unsigned, eagerFreshKey, "Gatepost, relaying without reuse, eager", eagerFreshCommand),
+	gatepostFor([]string{"pipelined"}, plainKey, "Gatepost, relaying, eager, sink without CHUNKING", plainCommand),
 	gatepost(fullKey, "Gatepost, all filters", fullCommand),
+	gatepostFor([]string{"one", "signed"}, eagerFullKey, "Gatepost, all filters, eager", eagerFullCommand),
 	gatepostFor([]string{"one"}, silentKey, "Gatepost, all filters, without the journal", silentCommand),
 	{key: "nginx", title: "nginx mail proxy, no filters", binary: func(o options) string { return "nginx" }, command: nginxCommand, version: []string{"-V"}},
 }
 
+// unsigned are the scenarios that a peer without filters is for.
+var unsigned = []string{"one", "ten", "pipelined", "bulk", "alone"}
+
 // Direct and HAProxy are what the others are compared with.
 const (
-	directKey  = "direct"
-	haproxyKey = "haproxy"
-	relayKey   = "relay"
-	freshKey   = "fresh"
-	plainKey   = "no-chunking"
-	eagerKey   = "eager"
-	fullKey    = "full"
-	silentKey  = "no-journal"
+	directKey     = "direct"
+	haproxyKey    = "haproxy"
+	relayKey      = "relay"
+	freshKey      = "fresh"
+	eagerKey      = "eager"
+	eagerFreshKey = "eager-fresh"
+	plainKey      = "no-chunking"
+	fullKey       = "full"
+	eagerFullKey  = "eager-full"
+	silentKey     = "no-journal"
 )
 
 type commandFunc = func(b *bench, folder string, addr netip.AddrPort) ([]string, error)

@@ -86,7 +86,7 @@ func (r *report) preamble() []string {
 		fmt.Sprintf("medians of %d rounds of %s each, of %d processes for memory, everything on one machine; sink %s",
 			r.options.rounds, r.options.time, r.options.repeats, chunking),
 		"relaying: no filters, no rules, no digest of messages in the journal (journal.digest); all else is at its default, the journal on",
-		"eager: XCLIENT, EHLO, MAIL and RCPT in one segment, for backends that allow it (backend.eager); the goals with reuse are meant for that",
+		"eager: XCLIENT, EHLO, MAIL and RCPT in one segment, for backends that allow it (backend.eager); the goals are meant for that",
 		"±: half of the distance between the best and the worst round; where it is said to be of the median, the median of all possible rounds is that near in 19 cases of 20; × and added: medians of what was compared within a round",
 		"p50, p99: a transaction from connect (from MAIL for later ones in a session) to the 250 for the message; CPU: of the proxy's process")
 }

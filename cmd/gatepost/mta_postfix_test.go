@@ -19,6 +19,7 @@ var postfix = mta{
 	name:     "Postfix",
 	users:    []string{"postfix:110", "postdrop:112"},
 	ways:     []backend.ClientAddress{backend.XClient, backend.ProxyV2, backend.ProxyV1},
+	eager:    []backend.ClientAddress{backend.XClient, backend.ProxyV2},
 	start:    startPostfix,
 	log:      "/var/log/mail.log",
 	unknown:  "550 5.1.1 <noone@example.org>: Recipient address rejected: User unknown in virtual mailbox table",
@@ -120,7 +121,11 @@ func postfixServices(t *testing.T, s *site) string {
 		handOver = "smtpd_authorized_xclient_hosts"
 	}
 	services.WriteString(strings.NewReplacer("127.0.0.1:10025", s.address, "n - y", "n - n").Replace(documented(t, "postfix", handOver)))
-	for _, line := range []string{"  -o smtpd_forbid_unauth_pipelining=yes", "  -o smtpd_sasl_auth_enable=yes",
+	forbidden := "yes"
+	if s.eager {
+		forbidden = "no"
+	}
+	for _, line := range []string{"  -o smtpd_forbid_unauth_pipelining=" + forbidden, "  -o smtpd_sasl_auth_enable=yes",
 		"  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject_unauth_destination"} {
 		services.WriteString(line + "\n")
 	}

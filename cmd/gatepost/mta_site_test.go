@@ -22,6 +22,7 @@ import (
 type site struct {
 	mta         *mta
 	way         backend.ClientAddress
+	eager       bool   // backend.eager, without TLS towards the server
 	root        string // what .ci/mta-root unpacked
 	front, back *network
 	address     string // where the server is to listen
@@ -59,6 +60,14 @@ func newSite(t *testing.T, m *mta, way backend.ClientAddress) *site {
 		os.Remove(filepath.Join(s.root, m.log))
 	}
 	return s
+}
+
+// manner is way, and whether it is eager.
+func (s *site) manner() string {
+	if s.eager {
+		return string(s.way) + " eager"
+	}
+	return string(s.way)
 }
 
 // port is the port of address.
@@ -224,7 +233,10 @@ func (s *site) startGatepost(t *testing.T) {
 		listeners += fmt.Sprintf("\n  - {address: %q, %s, submission: on}", s.submission, listener)
 	}
 	security := "tls: none"
-	if s.mta.verified {
+	switch {
+	case s.eager:
+		security = "tls: none, eager: on"
+	case s.mta.verified:
 		security = "tls: verified, ca: " + filepath.Join(s.root, s.certificate, "cert.pem")
 	}
 	write(t, s.configuration, fmt.Sprintf(`hostname: mx.example.org

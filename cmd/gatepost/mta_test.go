@@ -18,6 +18,7 @@ type mta struct {
 	name  string
 	users []string                // its own, with their ids, whom its packages would have made: "postfix:110"
 	ways  []backend.ClientAddress // how it can learn the client's address
+	eager []backend.ClientAddress // the same with backend.eager, as far as it stands that
 	// start writes its configuration and starts it: for s.way on s.address, with mail for alice in s.box.
 	start func(t *testing.T, s *site)
 	log   string // file under the root; everything that it sends to syslog is in mtaSyslog
@@ -45,6 +46,13 @@ func TestMTA(t *testing.T) {
 			for _, way := range m.ways {
 				t.Run(string(way), func(t *testing.T) { run(t, newSite(t, m, way)) })
 			}
+			for _, way := range m.eager {
+				t.Run("eager-"+string(way), func(t *testing.T) {
+					s := newSite(t, m, way)
+					s.eager = true
+					run(t, s)
+				})
+			}
 		})
 	}
 }
@@ -64,5 +72,5 @@ func run(t *testing.T, s *site) {
 			passed++
 		}
 	}
-	fmt.Printf("mta %s by %s: %d/%d cases passed\n", s.mta.name, s.way, passed, total)
+	fmt.Printf("mta %s by %s: %d/%d cases passed\n", s.mta.name, s.manner(), passed, total)
 }

@@ -32,18 +32,28 @@ const (
 
 // With eager, and a backend whose ways are known, hand-over, EHLO and the first commands are one segment.
 func TestKnownBackendGetsOneSegment(t *testing.T) {
-	s := start(t, backendtest.Behaviour{Lenient: true})
-	g, _ := newGroup(t, func(c *Config) { c.Reuse, c.Eager = false, true }, s)
-	for range 2 {
-		c := dial(t, g, testClient())
-		envelope(t, c)
-		send(t, c, message("x\r\n"))
-		c.Release()
-	}
-	segments := s.Sessions()[1].Segments()
-	want := xclientLine + ehloLine + envelopeText
-	if len(segments) < 2 || segments[0] != want || segments[1] != "BDAT 3 LAST\r\nx\r\n" {
-		t.Errorf("segments: %q", segments)
+	for address, handOver := range map[ClientAddress]string{
+		XClient: xclientLine + ehloLine, ProxyV2: ehloLine, NoAddress: "EHLO mx.example.org\r\n",
+	} {
+		b := backendtest.Behaviour{Lenient: true}
+		if address == ProxyV2 {
+			b.Proxy = backendtest.ProxyV2
+		}
+		s := start(t, b)
+		g, _ := newGroup(t, func(c *Config) { c.ClientAddress, c.Reuse, c.Eager = address, false, true }, s)
+		for range 2 {
+			c := dial(t, g, testClient())
+			envelope(t, c)
+			send(t, c, message("x\r\n"))
+			c.Release()
+		}
+		segments := s.Sessions()[1].Segments()
+		if address == ProxyV2 {
+			segments = segments[1:] // the header, before the greeting
+		}
+		if len(segments) < 2 || segments[0] != handOver+envelopeText || segments[1] != "BDAT 3 LAST\r\nx\r\n" {
+			t.Errorf("%s: segments: %q", address, segments)
+		}
 	}
 }
 

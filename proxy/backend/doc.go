@@ -18,7 +18,8 @@
 // that do not wait for the answers. So the hand-over is lock-step. With `eager`, and a backend that pipelines, hand-over,
 // EHLO and the caller's first commands leave in one segment: [Group.Dial] returns before the hand-over is answered, and
 // [Conn.Reply] reports its failure. Until a message is sent nothing depends on it. A backend that does not stand it gets
-// lock-step from then on, and [Group.DialNext] goes there again.
+// lock-step from then on, and [Group.DialNext] goes there again. For this MAIL waits for the first recipient, too: see
+// [Group.Eager].
 //
 // EHLO carries the client's own name after a hand-over, so that the backend's Received field is true.
 //

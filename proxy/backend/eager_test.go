@@ -47,6 +47,7 @@ func TestBackendThatDoesNotStandEagerness(t *testing.T) {
 		"strict postscreen": "521 5.5.1 Protocol error" + backendtest.Hangup,
 		"without a word":    backendtest.Hangup,
 		"without a code":    "554 SMTP synchronization error" + backendtest.Hangup,
+		"strict Exim":       "", // its client's address comes with the PROXY protocol
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := backendtest.Behaviour{}
@@ -60,13 +61,17 @@ func TestBackendThatDoesNotStandEagerness(t *testing.T) {
 				}
 				b.Lenient = true
 			}
+			address := XClient
+			if name == "strict Exim" {
+				address, b.Proxy = ProxyV2, backendtest.ProxyV2
+			}
 			s, err := backendtest.Start(b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(s.Close)
-			other := start(t, backendtest.Behaviour{})
-			g, logs := newGroup(t, func(c *Config) { c.Eager = true }, s, other)
+			other := start(t, backendtest.Behaviour{Proxy: b.Proxy})
+			g, logs := newGroup(t, func(c *Config) { c.Eager, c.ClientAddress = true, address }, s, other)
 			run(t, g)
 			deliver := func(failures int) {
 				c, err := g.Dial(testContext(t), testClient())

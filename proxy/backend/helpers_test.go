@@ -97,7 +97,6 @@ func newGroup(t testing.TB, change func(*Config), servers ...*backendtest.Server
 	if change != nil {
 		change(&c)
 	}
-	c.Eager = c.Eager && c.ClientAddress == XClient
 	logs := &logBuffer{}
 	g, err := New(c, Options{Hostname: "mx.example.org", DomainsConfigured: true, Log: slog.New(slog.NewTextHandler(logs, nil))})
 	if err != nil {

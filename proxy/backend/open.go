@@ -92,8 +92,8 @@ func (c *Conn) openNew(ctx context.Context) error {
 	}
 }
 
-// open speaks from the greeting to the EHLO in the client's name. With `eager`, where the backend is known to pipeline
-// after XCLIENT, the last part is left to the first Reply.
+// open speaks from the greeting to the EHLO in the client's name. With `eager`, where the backend is known to pipeline, the
+// last part is left to the first Reply.
 func (c *Conn) open(ctx context.Context) error {
 	s := c.server
 	if err := c.awaitGreeting(ctx); err != nil {
@@ -110,20 +110,24 @@ func (c *Conn) open(ctx context.Context) error {
 		}
 		introduced = !secured
 	}
-	xclient, known := s.config.ClientAddress == XClient, s.fresh()
+	xclient, expected := s.config.ClientAddress == XClient, noExtensions
+	known := s.fresh()
+	if known != nil && !c.probing && !secure {
+		expected = known.extensions
+	} else {
+		known = nil
+	}
 	switch {
 	case introduced && !xclient:
 		return c.greeted(ctx, c.introduced)
-	case introduced, !xclient:
-		return c.handOver(ctx, noExtensions)
-	case known != nil && !c.probing && !secure:
+	case !introduced && xclient && known != nil:
 		c.introduced = Extensions{XClient: known.offered}
-		return c.handOver(ctx, known.extensions)
+	case !introduced && xclient:
+		if err := c.introduce(ctx); err != nil {
+			return err
+		}
 	}
-	if err := c.introduce(ctx); err != nil {
-		return err
-	}
-	return c.handOver(ctx, noExtensions)
+	return c.handOver(ctx, expected)
 }
 
 // introduce asks what the backend takes. The name is already the client's where that is the last EHLO: OpenSMTPD answers

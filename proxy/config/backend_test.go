@@ -16,7 +16,6 @@ func TestMistakesInTheBackendHaveAPlace(t *testing.T) {
 		{"backend:\n  address:\n    - mail:25\n    - mail:25\n", `t.yaml:4:7: backend.address[1]: mail:25 is already in the list`},
 		{"backend:\n  reuse: off\n", `t.yaml:2:3: backend.address: the address of the MTA behind the proxy is missing`},
 		{"backend:\n  address: mail:25\n  client_address: none\n", `t.yaml:3:19: backend.client_address: none requires domains`},
-		{"backend:\n  address: mail:25\n  client_address: proxy-v2\n  eager: on\n", `t.yaml:4:10: backend.eager: has a meaning only with client_address: xclient`},
 	} {
 		_, problems := Parse("t.yaml", []byte(test.text), nil)
 		if !problems.Failed() || !strings.Contains(problems.Error(), test.want) {
