@@ -147,6 +147,7 @@ func (s *session) ask(line string) {
 		}
 	}
 	ctx := s.budget(s.service.Limits.EnvelopeBudget)
+	s.dropForetold(nil)
 	if err := s.dial(ctx); err != nil {
 		s.relay(s.lossReply(err))
 		return

@@ -1,8 +1,8 @@
 package proxy
 
 // A final reply is written, and then its client is gone: does it know how the message came out? TCP does not tell. What
-// tells is the client's next command, if we took it from the socket after the reply was written: then the client has
-// read on. Commands that it had sent before, along with the message, say nothing.
+// tells is the client's next command, or its next message, if we took it from the socket after the reply was written: then
+// the client has read on. Commands that it had sent before, along with the message, say nothing.
 
 // awaitReading remembers a transaction whose final reply was just written, until a command confirms it. Nothing is
 // allocated: the transaction is there anyway.
@@ -11,7 +11,7 @@ func (s *session) awaitReading(tx *transaction) {
 	tx.earlier, s.unread, s.written = s.unread, tx, s.conn.received
 }
 
-// confirm takes note of a command.
+// confirm takes note of a command, or of the end of a message.
 func (s *session) confirm() {
 	if s.unread == nil || s.conn.received == s.written {
 		return

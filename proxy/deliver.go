@@ -17,6 +17,7 @@ import (
 // endOfData judges a message that is complete, hands it to the backend if nothing is against it, and answers.
 func (s *session) endOfData() {
 	s.renew() // the end of the message is the client's latest command
+	s.confirm()
 	s.reach(StageJudging)
 	in := &s.tx.incoming
 	s.server.metrics.Bytes.Add(in.size)

@@ -10,6 +10,9 @@ import (
 // recipient, and nothing here can refuse it: the backend may hear them with the message. RFC 2920, 3.1 allows a client that
 // pipelines just that. A client with a queue then waits once for each message instead of twice. When its commands
 // come to their turn, they are obeyed as ever; what was said and is not wanted then is reset.
+//
+// With backend.eager DATA goes along where the client has sent it, for a backend without CHUNKING. That cannot be reset: if
+// the next message is not wanted, its connection is given up.
 func (s *session) foresee() [][]byte {
 	if s.over || s.listen.Submission || s.mta().Ready() != nil {
 		return nil
@@ -40,7 +43,13 @@ func (s *session) foresee() [][]byte {
 	if err != nil || s.checkRcpt(to, toParams) != nil || !s.gate.Foreknown(to.Address) {
 		return nil
 	}
-	return [][]byte{mailLine(from, fromParams), rcptLine(to, toParams)}
+	next := [][]byte{mailLine(from, fromParams), rcptLine(to, toParams)}
+	if s.mta().Eager() && bytes.EqualFold(lines[2], dataLine) {
+		next = append(next, dataLine)
+	}
+	return next
 }
+
+var dataLine = []byte("DATA")
 
 func startsRcpt(line []byte) bool { return len(line) > 5 && bytes.EqualFold(line[:5], []byte("RCPT ")) }

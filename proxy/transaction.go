@@ -54,6 +54,9 @@ func (s *session) conclude(e policy.Ending) {
 	e.Backend = tx.backend
 	if s.link == linkOpen {
 		s.link = linkStale
+		if s.backend.Begun() {
+			s.dropBackend() // it waits for a message that does not come
+		}
 	}
 	tx.memory.Release()
 	if m := tx.incoming.message; m != nil {
@@ -186,6 +189,7 @@ func (s *session) exchange(ctx context.Context, lines [][]byte) (said outcome, e
 	const attempts = 3
 	for n := range attempts {
 		if n == 0 {
+			s.dropForetold(lines)
 			err = s.dial(ctx)
 		} else {
 			s.server.metrics.Replays.Add(1)
@@ -204,6 +208,16 @@ func (s *session) exchange(ctx context.Context, lines [][]byte) (said outcome, e
 	}
 	s.dropBackend()
 	return outcome{}, err
+}
+
+// dropForetold gives up a backend that has heard DATA ahead, unless what it was told is what it would hear now.
+func (s *session) dropForetold(lines [][]byte) {
+	if s.backend == nil || !s.backend.Begun() {
+		return
+	}
+	if len(lines) != 1 || s.link != linkIdle || len(s.tx.rcpts) > 0 || !s.backend.Foretold(s.tx.mail, lines[0]) {
+		s.dropBackend()
+	}
 }
 
 // utterance is a command line for a backend, and what it is to the transaction.

@@ -8,17 +8,28 @@ import (
 // maxAhead bounds what is said with a message, in bytes.
 const maxAhead = 2 << 10
 
-// saysAhead tells whether p.Next goes with the message: in one write, where commands may follow the end of a message
-// (RFC 2920, 3.1) and nobody counts transactions.
-func (c *Conn) saysAhead(p Parts) bool {
-	length := 0
-	for _, line := range p.Next {
+// following is what of p.Next goes with the message: in one write, where commands may follow the end of a message (RFC
+// 2920, 3.1) and nobody counts transactions. DATA is of use where there is no BDAT.
+func (c *Conn) following(p Parts) [][]byte {
+	next, length := p.Next, 0
+	if begins(next) && c.extensions.Chunking {
+		next = next[:len(next)-1]
+	}
+	for _, line := range next {
 		if bytes.ContainsAny(line, "\r\n\x00") {
-			return false
+			return nil
 		}
 		length += len(line) + 2
 	}
-	return length > 0 && length <= maxAhead && p.Size <= blockSize/2 && c.pipelining && c.extensions.Limits.Mail == 0
+	if length > maxAhead || p.Size > blockSize/2 || !c.pipelining || c.extensions.Limits.Mail > 0 {
+		return nil
+	}
+	return next
+}
+
+// begins tells whether lines end with DATA.
+func begins(lines [][]byte) bool {
+	return len(lines) > 0 && commandOf(lines[len(lines)-1], ahead).is("DATA")
 }
 
 // saidAhead takes note that p.Next left with a message that was answered.
@@ -32,10 +43,19 @@ func (c *Conn) saidAhead(p Parts) {
 	c.sent, c.ahead = len(c.commands), p.Next
 }
 
-// Claim tells whether lines are just what was said with the latest message: then they need not be queued, and [Conn.Reply]
-// returns the answers to them. Else nothing is changed.
+// Foretold tells whether lines are just what was said with the latest message, but for DATA.
+func (c *Conn) Foretold(lines ...[]byte) bool {
+	said := c.ahead
+	if begins(said) {
+		said = said[:len(said)-1]
+	}
+	return len(said) > 0 && slices.EqualFunc(said, lines, bytes.Equal)
+}
+
+// Claim tells whether lines were [Conn.Foretold]: then they need not be queued, and [Conn.Reply] returns the answers to
+// them. Else nothing is changed.
 func (c *Conn) Claim(lines ...[]byte) bool {
-	if len(c.ahead) == 0 || !slices.EqualFunc(c.ahead, lines, bytes.Equal) {
+	if !c.Foretold(lines...) {
 		return false
 	}
 	for i := range c.commands {
@@ -43,6 +63,12 @@ func (c *Conn) Claim(lines ...[]byte) bool {
 	}
 	c.ahead = nil
 	return true
+}
+
+// Begun tells whether the backend has heard DATA ahead: it can get the message of the transaction that was foretold, and
+// nothing else. Release and Close hang up on it.
+func (c *Conn) Begun() bool {
+	return len(c.commands) > 0 && c.commands[len(c.commands)-1].is("DATA")
 }
 
 // Disclaim tells whether something was said with the latest message that was not claimed: the answers are passed over, and

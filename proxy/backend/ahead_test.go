@@ -2,6 +2,7 @@ package backend
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,114 @@ func TestNextIsDisclaimed(t *testing.T) {
 	c.Release()
 	if m := s.Messages(); len(m) != 2 || len(m[1].Recipients) != 1 || m[1].Recipients[0] != "b@example.net" {
 		t.Fatalf("%d messages arrived, %s", len(m), transcript(s))
+	}
+}
+
+// Where there is no BDAT, DATA can be said ahead: the next message then waits for nothing.
+func TestDataIsSaidWithTheMessage(t *testing.T) {
+	s := start(t, backendtest.Behaviour{Keywords: dataKeywords})
+	g, _ := newGroup(t, nil, s)
+	c := dial(t, g, testClient())
+	p := withNext("one\r\n")
+	p.Next = append(slices.Clone(p.Next), []byte("data"))
+	transact(t, c, p)
+	if !c.Begun() || !c.Claim(nextEnvelope...) || !c.Begun() || c.Disclaim() {
+		t.Fatal("it was not said, or cannot be claimed")
+	}
+	hears(t, c, 250)
+	hears(t, c, 250)
+	send(t, c, message("two\r\n"))
+	if c.Begun() {
+		t.Error("it is said still")
+	}
+	transact(t, c, message("three\r\n"))
+	c.Release()
+	sessions := s.Sessions()
+	segments := strings.Join(sessions[len(sessions)-1].Segments(), "|")
+	if !strings.Contains(segments, "\r\nMAIL FROM:<c@example.org>\r\nRCPT TO:<d@example.net>\r\ndata\r\n|two\r\n.\r\n|") {
+		t.Errorf("segments: %q", segments)
+	}
+	m := s.Messages()
+	if len(m) != 3 || string(m[1].Data) != "two\r\n" || m[1].Sender != "c@example.org" || string(m[2].Data) != "three\r\n" {
+		t.Fatalf("%d messages arrived", len(m))
+	}
+}
+
+// A backend that waits for a message that does not come is left, whoever notices, and gets none.
+func TestDataThatIsNotWanted(t *testing.T) {
+	for name, leave := range map[string]func(*Conn){
+		"released":          (*Conn).Release,
+		"closed":            (*Conn).Close,
+		"released, claimed": func(c *Conn) { c.Claim(nextEnvelope...); c.Release() },
+		"asked something":   func(c *Conn) { c.Disclaim(); c.Command(testContext(t), []byte("RSET")); c.Close() },
+		"another message": func(c *Conn) {
+			if _, sent, err := c.SendMessage(testContext(t), message("x\r\n"), 0); err == nil || sent {
+				t.Error("it was sent")
+			}
+			c.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, backendtest.Behaviour{Keywords: dataKeywords})
+			g, _ := newGroup(t, nil, s)
+			c := dial(t, g, testClient())
+			p := withNext("one\r\n")
+			p.Next = append(slices.Clone(p.Next), []byte("DATA"))
+			transact(t, c, p)
+			leave(c)
+			c = dial(t, g, testClient())
+			transact(t, c, message("two\r\n"))
+			c.Release()
+			m := s.Messages()
+			if len(m) != 2 || string(m[1].Data) != "two\r\n" || m[1].Recipients[0] != "b@example.net" {
+				t.Fatalf("%d messages arrived, %s", len(m), transcript(s))
+			}
+		})
+	}
+}
+
+// What the backend says to DATA is its word on the message, also when it was asked ahead; and if it is gone meanwhile, the
+// message may go elsewhere.
+func TestDataAheadIsAnswered(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer string
+		code   int
+	}{
+		"refused":                   {"451 4.3.0 not now", 451},
+		"hangs up":                  {backendtest.Hangup, 0},
+		"421":                       {"421 4.3.2 Bye" + backendtest.Hangup, 0},
+		"leaves after the go-ahead": {"354 go on" + backendtest.Hangup, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			heard := 0
+			s := start(t, backendtest.Behaviour{Keywords: dataKeywords, Answer: func(_ *backendtest.Session, line string) string {
+				if line == "DATA" {
+					if heard++; heard == 2 {
+						return test.answer
+					}
+				}
+				return ""
+			}})
+			g, _ := newGroup(t, nil, s)
+			c := dial(t, g, testClient())
+			p := withNext("one\r\n")
+			p.Next = append(slices.Clone(p.Next), []byte("DATA"))
+			transact(t, c, p)
+			c.Claim(nextEnvelope...)
+			hears(t, c, 250)
+			hears(t, c, 250)
+			if name == "leaves after the go-ahead" {
+				s.Close() // it is gone for certain
+			}
+			r, sent, err := c.SendMessage(testContext(t), message("two\r\n"), 0)
+			if sent || r.Code != test.code && test.code != 0 || (err == nil) != (test.code != 0) {
+				t.Errorf("%s, sent: %t, %v", r, sent, err)
+			}
+			c.Close()
+			if len(s.Messages()) != 1 {
+				t.Errorf("%d messages", len(s.Messages()))
+			}
+		})
 	}
 }
 

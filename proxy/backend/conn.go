@@ -92,7 +92,7 @@ func (c *Conn) queue(line []byte, s step) {
 		c.link.broken = true
 		return
 	}
-	if len(c.ahead) > 0 { // they have begun a transaction that the caller does not know of
+	if len(c.ahead) > 0 || c.Begun() { // they have begun a transaction that the caller does not know of, or a message
 		c.link.broken = true
 		return
 	}
@@ -306,6 +306,9 @@ func (c *Conn) failReply(step string, r wire.Reply, err error) *Error {
 func (c *Conn) Close() {
 	if c.link == nil {
 		return
+	}
+	if c.Begun() {
+		c.link.abort()
 	}
 	c.link.close()
 	c.leave(nil)

@@ -32,7 +32,8 @@ type Parts struct {
 	Binary bool
 	// Next is MAIL and RCPT of the next transaction, without CRLF, to leave with a small message where the backend allows
 	// that: see [Conn.Claim]. Who gives them has to look whether they were said by [Conn.Disclaim] or Claim before anything
-	// else is queued. They are kept.
+	// else is queued. Behind them may stand DATA, which leaves only where there is no CHUNKING: see [Conn.Begun]. They are
+	// kept.
 	Next [][]byte
 }
 
@@ -43,17 +44,16 @@ type Parts struct {
 // dotSent tells whether the end of the message may have reached the backend: then it may have been delivered, and must
 // not be sent again by us; otherwise it can go elsewhere.
 func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration) (r wire.Reply, dotSent bool, err error) {
-	switch {
+	switch begun := c.Begun(); {
 	case c.link == nil:
 		return r, false, c.fail("message", errReleased)
 	case c.link.broken:
 		return r, false, c.fail("message", errClosing)
-	case len(c.commands) > 0:
+	case len(c.commands) > 0 && !(begun && len(c.commands) == 1):
 		return r, false, c.fail("message", errUnread)
 	case p.Binary && !c.extensions.Chunking:
 		return r, false, c.fail("message", errNeedsBDAT)
-	case c.link.r != c.link.w, // it would pass for the answer to the message
-		!c.link.alive(): // a message written into a dead connection cannot be told from one that was taken
+	case !begun && !c.silent():
 		return r, false, c.lastWord(ctx)
 	}
 	if finalWait <= 0 {
@@ -75,9 +75,7 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	}
 	out := newOutlet(ctx, c.link, p.Size, time.Duration(c.server.config.BlockTimeout), finalWait)
 	defer out.free()
-	if !c.saysAhead(p) {
-		p.Next = nil
-	}
+	p.Next = c.following(p)
 	if c.extensions.Chunking {
 		err = out.sendBDAT(p)
 	} else {
@@ -91,6 +89,10 @@ func (c *Conn) SendMessage(ctx context.Context, p Parts, finalWait time.Duration
 	return r, dotSent, err
 }
 
+// silent tells that the backend is there and has said nothing that would pass for the answer to the message: one that is
+// written into a dead connection cannot be told from one that was taken.
+func (c *Conn) silent() bool { return c.link.r == c.link.w && c.link.alive() }
+
 // lastWord is why the backend has hung up, or spoken without being asked, before the message.
 func (c *Conn) lastWord(ctx context.Context) error {
 	c.link.nc.SetReadDeadline(time.Now().Add(graceForLastWord))
@@ -101,11 +103,14 @@ func (c *Conn) lastWord(ctx context.Context) error {
 	return c.failReply("message", r, errUnasked)
 }
 
-// startData asks for the go-ahead of DATA. Any other answer is a refusal.
+// startData asks for the go-ahead of DATA, if that was not done ahead. Any other answer is a refusal.
 func (c *Conn) startData(ctx context.Context) (wire.Reply, error) {
-	c.queue([]byte("DATA"), callers)
-	if err := c.flush(ctx, (*link).ask); err != nil {
-		return wire.Reply{}, err
+	begun := c.Begun()
+	if !begun {
+		c.queue([]byte("DATA"), callers)
+		if err := c.flush(ctx, (*link).ask); err != nil {
+			return wire.Reply{}, err
+		}
 	}
 	c.link.arm(ctx, min(dataTimeout, time.Duration(c.server.config.CommandTimeout)))
 	r, err := c.link.readReply()
@@ -115,6 +120,8 @@ func (c *Conn) startData(ctx context.Context) (wire.Reply, error) {
 	c.commands, c.sent = c.commands[:0], 0
 	c.note(command{}, r)
 	switch {
+	case begun && !c.silent(): // since then there was time enough to go away
+		return r, c.lastWord(ctx)
 	case r.Code == 354, r.Class() >= 4 && r.Code != 421:
 		return r, nil
 	}

@@ -98,6 +98,10 @@ func dialogues() []dialogue {
 			c.chunkReplies(second, 1)
 			c.bye()
 		}},
+		{name: "eager", play: one, finals: []int{250}, setup: setup{backend: "  eager: true", backends: []backendtest.Behaviour{{Lenient: true}}}},
+		{name: "queue", play: queue, finals: []int{250, 550, 250, 250}, setup: setup{rules: spoiledRule}},
+		{name: "queue, eager, no chunking", play: queue, finals: []int{250, 550, 250, 250}, setup: setup{rules: spoiledRule, backend: "  eager: true",
+			backends: []backendtest.Behaviour{{Keywords: withoutChunking, Lenient: true}}}},
 		{name: "tls", finals: []int{250}, play: func(c *talk) {
 			c.hello()
 			c.starttls()
@@ -183,6 +187,37 @@ func dialogues() []dialogue {
 			picky(), {Mailboxes: []string{"c@example.com", "d@example.com"}}}}},
 	}
 }
+
+// queue is a client with several messages, which sends the next envelope and DATA with the end of each.
+func queue(c *talk) {
+	c.hello()
+	letters := []*sending{c.letter("a", "first", text, known), c.letter("a", "spoiled", text, known), c.letter("a", "third", text, "c@example.com"),
+		c.letter("a", "fourth", text, known)}
+	c.together(letters[0], "DATA\r\n")
+	for i, s := range letters {
+		if c.reply("DATA", "354 ") != 354 {
+			c.quit()
+			return
+		}
+		if i == len(letters)-1 {
+			c.send(s.stuffed())
+			c.finalReply(s)
+			break
+		}
+		next := letters[i+1]
+		s.ahead = true
+		c.send(s.stuffed() + "MAIL FROM:<" + next.sender + ">\r\nRCPT TO:<" + next.recipients[0] + ">\r\nDATA\r\n")
+		c.finalReply(s)
+		next.mail = c.reply("MAIL", "250 2.1.0")
+		next.rcpts[0] = c.recipientReply(next.recipients[0])
+	}
+	c.quit()
+}
+
+// spoiledRule judges messages, and nothing before.
+const spoiledRule = `
+  - {name: spoiled, when: header("Subject") == "spoiled", then: reject, reply: 550 5.7.1 Spoiled}
+`
 
 // held is a client that pauses in the middle of its message.
 func held(c *talk) {
