@@ -32,10 +32,12 @@ func mayImport(from, to string) bool {
 	}
 }
 
-// filterMayImport: a filter knows the contract and nothing of other filters. The table and the test kit know all.
+// filterMayImport: a filter knows the contract, what several filters are built from, and nothing of other filters. The
+// table and the test kit know all.
 func filterMayImport(name, to string) bool {
 	switch {
-	case to == "gatepost/filters", under(to, "gatepost/filters/"+name), to == "gatepost/filters/authres":
+	case to == "gatepost/filters", under(to, "gatepost/filters/"+name),
+		to == "gatepost/filters/authres", to == "gatepost/filters/canonical":
 		return true
 	default:
 		return (name == "all" || name == "filtertest") && under(to, "gatepost/filters")
@@ -89,6 +91,7 @@ func TestImportRules(t *testing.T) {
 		{"gatepost/filters", "gatepost/filters/spf", false},
 		{"gatepost/filters/spf", "gatepost/filters", true},
 		{"gatepost/filters/spf", "gatepost/filters/authres", true},
+		{"gatepost/filters/dkim", "gatepost/filters/canonical", true},
 		{"gatepost/filters/dmarc", "gatepost/filters/spf", false},
 		{"gatepost/filters/spf/macro", "gatepost/filters/spf", true},
 		{"gatepost/filters/all", "gatepost/filters/spf", true},

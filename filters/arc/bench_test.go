@@ -77,11 +77,3 @@ func TestAMessageWithoutAChainCostsNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-
-func TestTheBodyCostsNoMemory(t *testing.T) {
-	h := newBodyHash(0, true)
-	body := []byte(strings.Repeat("a  line \r\n\r\n", 1000))
-	if n := testing.AllocsPerRun(10, func() { h.Write(body) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
 // Bounds of a message whose chain is validated. They are looked at before any key is asked for or anything hashed.
@@ -35,10 +36,9 @@ type set struct {
 }
 
 var (
-	errLineEnds = errors.New("the message has a bare CR or LF")
-	errHeader   = errors.New("the header is larger than 64 KiB or has more than 1000 fields")
-	errTooMany  = errors.New("an instance is not within 1 and 50")
-	errEnded    = errors.New("the newest seal says that the chain had failed before")
+	errHeader  = errors.New("the header is larger than 64 KiB or has more than 1000 fields")
+	errTooMany = errors.New("an instance is not within 1 and 50")
+	errEnded   = errors.New("the newest seal says that the chain had failed before")
 )
 
 // readChain sorts a header's ARC fields into sets, oldest first (RFC 8617, 5.2, steps 1 to 3). Without any such field
@@ -87,7 +87,7 @@ func checkBounds(header *filters.Header) error {
 		raw := header.Fields[i].Raw
 		if bytes.Count(raw, []byte("\r\n")) != bytes.Count(raw, []byte{'\n'}) ||
 			bytes.Count(raw, []byte{'\r'}) != bytes.Count(raw, []byte{'\n'}) {
-			return errLineEnds
+			return canonical.ErrLineEnds
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
 // maxSigned bounds the names in h=. The longest lists seen in the wild have some 60.
@@ -28,9 +29,9 @@ type signed struct {
 // messageSignature is the message signature that counts: that of the newest set.
 type messageSignature struct {
 	signed
-	headerRelaxed, bodyRelaxed bool
-	names                      []string // h=; names and white space as written, without that around them
-	bodyHash                   []byte   // bh=
+	header, body canonical.Algorithm // c=
+	names        []string            // h=; names and white space as written, without that around them
+	bodyHash     []byte              // bh=
 }
 
 // keyName is where the key is published (RFC 6376, 3.6.2.1).
@@ -131,8 +132,10 @@ func (m *messageSignature) readCanonicalization(tags tagList) error {
 	if !hasBody {
 		body = "simple"
 	}
-	m.headerRelaxed, m.bodyRelaxed = header == "relaxed", body == "relaxed"
-	if !m.headerRelaxed && header != "simple" || !m.bodyRelaxed && body != "simple" {
+	var headerOK, bodyOK bool
+	m.header, headerOK = canonical.Named(header)
+	m.body, bodyOK = canonical.Named(body)
+	if !headerOK || !bodyOK {
 		return m.problem("unknown canonicalization in c=")
 	}
 	return nil

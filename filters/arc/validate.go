@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
 // Result of the validation of a chain.
@@ -56,24 +57,21 @@ func validate(ctx context.Context, resolver filters.Resolver, now time.Time, mes
 
 	keys := askForKeys(ctx, resolver, newest, c.seals)
 	defer keys.abandon()
-	sum, err := hashBody(ctx, message, newBodyHash(header.Size, newest.bodyRelaxed))
+	body := canonical.NewBody(header.Size, newest.body)
+	_, err = message.Reader(ctx).WriteTo(body)
+	if err == nil {
+		err = body.End()
+	}
 	switch {
-	case errors.Is(err, errLineEnds):
+	case errors.Is(err, canonical.ErrLineEnds):
 		return c.fail(err), nil
 	case err != nil:
 		return chain{}, err
-	case !bytes.Equal(sum, newest.bodyHash):
+	case !bytes.Equal(body.Sum(newest.body), newest.bodyHash):
 		return c.fail(newest.problem("the body was changed")), nil
 	}
 	keys.asked.Wait()
 	return c.verify(keys, newest, header), nil
-}
-
-func hashBody(ctx context.Context, message *filters.Message, body *bodyHash) ([]byte, error) {
-	if _, err := message.Reader(ctx).WriteTo(body); err != nil {
-		return nil, err
-	}
-	return body.sum()
 }
 
 // verify checks the newest message signature and then the seals, newest first. The first that is wrong decides; a key
