@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
 // Bounds of a message whose signatures are checked. They are looked at before any key is asked for or anything hashed.
@@ -40,7 +41,10 @@ type check struct {
 
 	count      int // DKIM-Signature fields
 	signatures []*signature
-	verifier   *verifier // nil before the message is complete
+	content    content       // of a complete message
+	second     secondOpinion // on what fails
+	// differs is a signature that is good to go-msgauth and not to us; nil if there is none.
+	differs *signature
 	// refused is the result for all signatures of a message that is out of bounds.
 	refused verdict
 }
@@ -94,74 +98,89 @@ func outOfBounds(header *filters.Header, signatures int) verdict {
 	case signatures == 0:
 		return verdict{}
 	}
-	var ends lineEnds
+	var ends canonical.LineEnds
 	for i := range header.Fields {
-		if !ends.crlfOnly(header.Fields[i].Raw) {
-			return verdict{PermError, errLineEnds.Error()}
+		if err := ends.Check(header.Fields[i].Raw); err != nil {
+			return verdict{PermError, err.Error()}
 		}
 	}
-	if ends.open {
-		return verdict{PermError, errLineEnds.Error()}
+	if err := ends.End(); err != nil {
+		return verdict{PermError, err.Error()}
 	}
 	return verdict{}
 }
 
-// verify asks for the keys while the message arrives, and has each signature verified when both are there.
+// verify asks for the keys and hashes the body while the message arrives, and judges each signature when all is there.
 func (c *check) verify(ctx context.Context, m *filters.Message, header *filters.Header) error {
-	lookups, cancel := context.WithCancel(ctx)
-	answers := askForKeys(lookups, c.resolver, c.signatures)
-	pending := cap(answers)
-	defer func() {
-		cancel()
-		for ; pending > 0; pending-- {
-			<-answers
-		}
-	}()
-	g := &guard{skip: int64(header.Size) + 2} // the empty line
-	_, err := m.Reader(ctx).WriteTo(g)
+	keys := askForKeys(ctx, c.resolver, c.signatures)
+	defer keys.abandon()
+	body := canonical.NewBody(header.Size, c.algorithms()...)
+	_, err := m.Reader(ctx).WriteTo(body)
+	if err == nil {
+		err = body.End()
+	}
 	switch {
-	case errors.Is(err, errBlank):
-		c.refused = verdict{Policy, err.Error()}
-		return nil
-	case errors.Is(err, errLineEnds), err == nil && g.ends.open:
-		c.refused = verdict{PermError, errLineEnds.Error()}
+	case errors.Is(err, canonical.ErrLineEnds):
+		c.refused = verdict{PermError, err.Error()}
 		return nil
 	case err != nil:
 		return err
 	}
-	c.verifier = newVerifier(m, header, c.count)
+	c.content = content{fields: header.Fields, body: body}
+	c.second = secondOpinion{message: m, header: header, signatures: c.count}
+	keys.asked.Wait()
 	for _, s := range c.signatures {
 		if s.result != "" {
 			continue
 		}
-		if s.body = c.verifier.bodyOf(s); s.body == nil {
-			s.decide(Policy, "too many different bodies for a message of this size")
-		}
-	}
-	for pending > 0 {
-		a := <-answers
-		pending--
-		for _, s := range c.signatures {
-			if s.result != "" || s.keyName() != a.name {
-				continue
-			}
-			if s.verdict, err = c.judge(ctx, s, &a); err != nil {
-				return err
-			}
+		if s.verdict, err = c.judge(ctx, s); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// algorithms are those by which the body has to be hashed.
+func (c *check) algorithms() []canonical.Algorithm {
+	list := make([]canonical.Algorithm, 0, maxSignatures)
+	for _, s := range c.signatures {
+		if s.result == "" {
+			list = append(list, s.bodyAlgorithm)
+		}
+	}
+	return list
+}
+
 // judge tries each key record, of which there should be only one (RFC 6376, 3.6.2.2): the first that verifies counts.
-// Without one, a key that did not verify tells more than a record that could not be used.
-func (c *check) judge(ctx context.Context, s *signature, a *answer) (verdict, error) {
-	v := a.failure()
-	if v.result != "" {
+// Without one, a key that did not verify tells more than a record that could not be used. No signature fails by our word
+// alone as long as go-msgauth can be asked.
+func (c *check) judge(ctx context.Context, s *signature) (verdict, error) {
+	keys, v := c.usableKeys(s)
+	if len(keys) == 0 {
 		return v, nil
 	}
-	var keys []*key
-	for _, record := range a.records {
+	v, k := c.content.verify(s, keys)
+	if v.result == Fail {
+		good, err := c.second.verify(ctx, s, keys)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return verdict{TempError, "no time left to verify it"}, nil
+		case err != nil:
+			return verdict{}, err
+		case good != nil:
+			v, k, c.differs = verdict{Pass, ""}, good, s
+		}
+	}
+	s.bits, s.test = k.bits, k.test
+	return v, nil
+}
+
+// usableKeys reads the records that are there for a signature. Without a key that is fit for it, the verdict says why.
+func (c *check) usableKeys(s *signature) (keys []*key, v verdict) {
+	if v = s.answer.failure(); v.result != "" {
+		return nil, v
+	}
+	for _, record := range s.answer.records {
 		k, failed := c.usableKey(record, s)
 		if failed.result == "" {
 			keys = append(keys, k)
@@ -170,18 +189,7 @@ func (c *check) judge(ctx context.Context, s *signature, a *answer) (verdict, er
 			s.bits, s.test = k.bits, k.test
 		}
 	}
-	if len(keys) == 0 {
-		return v, nil
-	}
-	v, k, err := c.verifier.verify(ctx, s, keys)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return verdict{TempError, "no time left to verify it"}, nil
-	case err != nil:
-		return verdict{}, err
-	}
-	s.bits, s.test = k.bits, k.test
-	return v, nil
+	return keys, v
 }
 
 // usableKey reads a record. What go-msgauth does not ask of a key, or asks and does not say, is asked here.

@@ -2,6 +2,7 @@ package dkim
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,32 +60,43 @@ var (
 	bodies = rapid.StringMatching(`(([!-~]{0,3}[ \t]{0,2}){0,4}\r\n){0,8}([!-~]{1,5})?`)
 )
 
-// What go-msgauth signs passes, and what is changed afterwards passes if and only if it passes there: what stands around
-// it makes no difference to plain signatures. Our own look at the header agrees as well.
+// opinions runs the check and tells which signatures pass. None may fail that is good to go-msgauth, and none may pass by
+// our own word that is not, but for those that it cannot judge.
+func opinions(t interface {
+	Context() context.Context
+	Fatal(...any)
+	Fatalf(string, ...any)
+}, resolver filters.Resolver, now time.Time, text string) (passes []bool) {
+	m := newMessage(text)
+	defer m.Release()
+	c := check{resolver: resolver, now: now}
+	if err := c.run(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if c.differs != nil {
+		t.Fatalf("good to go-msgauth, not to us: %q", text)
+	}
+	for _, s := range c.signatures {
+		passes = append(passes, s.result == Pass)
+		if s.result != Pass {
+			continue
+		}
+		keys, _ := c.usableKeys(s)
+		o := secondOpinion{message: m, header: c.second.header, signatures: c.count}
+		var blank guard
+		_, err := m.Reader(t.Context()).WriteTo(&blank)
+		if good, _ := o.verify(t.Context(), s, keys[:1]); good == nil && len(keys) == 1 && err == nil && !o.beyond(s, o.present(s)) {
+			t.Fatalf("good to us, not to go-msgauth: %q", text)
+		}
+	}
+	return passes
+}
+
+// What go-msgauth signs passes, and what is changed afterwards passes if and only if it passes there, by our own word as by
+// that of go-msgauth.
 func TestAgreesWithGoMsgauth(t *testing.T) {
 	zone := libraryZone()
-	ours := func(t *rapid.T, text string) (passes []bool) {
-		m := newMessage(text)
-		defer m.Release()
-		c := check{resolver: zone, now: time.Now()}
-		if err := c.run(t.Context(), m); err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range c.signatures {
-			passes = append(passes, s.result == Pass)
-			if s.result != Pass && s.reason != "the signature does not match" {
-				continue
-			}
-			k := &key{public: edKey.Public()}
-			if s.selector == "rsa" {
-				k.public = &rsaKey().PublicKey
-			}
-			if own := c.verifier.verifyHeader(s, []*key{k}) != nil; own != (s.result == Pass) {
-				t.Fatalf("%s, by our own verification %v\n%q", s.result, own, text)
-			}
-		}
-		return passes
-	}
+	ours := func(t *rapid.T, text string) []bool { return opinions(t, zone, time.Now(), text) }
 	changed := 0
 	rapid.Check(t, func(t *rapid.T) {
 		var header strings.Builder
@@ -152,9 +164,9 @@ func TestBlankLinesInPieces(t *testing.T) {
 				run = 0
 			}
 		}
-		g := guard{skip: 5}
+		g := guard{}
 		var err error
-		for rest := "X:\r\n\n" + body.String(); rest != "" && err == nil; {
+		for rest := body.String(); rest != "" && err == nil; {
 			n := min(rapid.IntRange(1, 500).Draw(t, "n"), len(rest))
 			_, err = g.Write([]byte(rest[:n]))
 			rest = rest[n:]
@@ -165,26 +177,9 @@ func TestBlankLinesInPieces(t *testing.T) {
 	})
 }
 
-func TestLineEndsInPieces(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		text := strings.Join(rapid.SliceOf(rapid.SampledFrom([]string{"a", "\r\n", "\r\n", "\r", "\n"})).Draw(t, "text"), "")
-		var l lineEnds
-		ok := true
-		for rest := text; rest != "" && ok; {
-			n := rapid.IntRange(1, len(rest)).Draw(t, "n")
-			ok = l.crlfOnly([]byte(rest[:n]))
-			rest = rest[n:]
-		}
-		bare := strings.ReplaceAll(text, "\r\n", "")
-		if want := !strings.ContainsAny(bare, "\r\n"); (ok && !l.open) != want {
-			t.Errorf("%q: %v, want %v", text, ok, want)
-		}
-	})
-}
-
-// What is verified without go-msgauth must be refused by go-msgauth: else there is no reason for it. Each case passes
-// here, and each is the library's own business as soon as its flaw is gone.
-func TestOwnVerificationIsNeeded(t *testing.T) {
+// What go-msgauth is not asked about it must refuse: else there is no reason for that. Each case passes here, and is one to
+// ask about as soon as the library's flaw is gone.
+func TestBeyondTheLibrary(t *testing.T) {
 	with := func(old, new string) string { return signed(strings.Replace(plainTags, old, new, 1)) }
 	zone := plainZone()
 	for name, text := range map[string]string{
@@ -223,6 +218,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(librarySigned(f, fromField+"\r\n"+plainBody, "rsa", "relaxed", "relaxed", []string{"From", "To"})))
 	f.Add([]byte("dkim-signature:\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		opinions(t, zone, filtertest.Start, string(text))
 		facts := observe(t, zone, string(text))
 		n := min(facts.Signatures, maxSignatures)
 		if facts.Result != "none" && len(facts.Results) == 0 {
@@ -271,7 +267,7 @@ func FuzzSignature(f *testing.F) {
 		if s.valueStart > s.valueEnd || s.valueEnd > len(s.field.Raw) || len(s.prefix) > 8 || len(s.signed) > maxSigned {
 			t.Errorf("%+v", s)
 		}
-		if s.result == "" && (s.domain == "" || s.selector == "" || !filters.IsName(s.keyName())) {
+		if s.result == "" && (s.domain == "" || s.selector == "" || !filters.IsName(s.keyName)) {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -3,6 +3,7 @@ package dkim
 import (
 	"context"
 	"strconv"
+	"sync"
 
 	"gatepost/filters"
 )
@@ -23,14 +24,15 @@ func Defaults() Config { return Config{} }
 
 // Filter checks signatures. It is safe for concurrent use.
 type Filter struct {
-	config Config
-	env    filters.Env
-	keys   *keyCache
+	config   Config
+	env      filters.Env
+	keys     *keyCache
+	reported sync.Once // that we and go-msgauth differ about a signature
 }
 
 // New makes the filter.
 func New(config Config, env filters.Env) (*Filter, error) {
-	return &Filter{config, env, &keyCache{}}, nil
+	return &Filter{config: config, env: env, keys: &keyCache{}}, nil
 }
 
 // Facts is what the signatures say. The lists about single signatures have one entry for each that was looked at, the
@@ -79,7 +81,19 @@ func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 	if err := c.run(ctx, v.Message); err != nil {
 		return nil, err
 	}
+	if c.differs != nil {
+		f.report(c.differs)
+	}
 	return c.facts(), nil
+}
+
+// report tells of a mistake, of ours or of go-msgauth. One is enough to look for it, and a sender who has found it could
+// have any number logged.
+func (f *Filter) report(s *signature) {
+	f.reported.Do(func() {
+		f.env.Log.Warn("a DKIM signature passes that is good to go-msgauth but not to our own check: please report it; others are not logged",
+			"domain", s.domain, "selector", s.selector, "b", s.prefix)
+	})
 }
 
 // precedence orders the results of signatures for the result of all of them: what a later try could still turn into a

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"gatepost/filters"
 )
@@ -33,32 +34,48 @@ type answer struct {
 	err     error
 }
 
-// askForKeys starts one look-up for each name. The channel has room for all answers and gets each when it is there: whoever
-// has received cap(answers) of them has waited for all that was started.
-func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*signature) (answers <-chan answer) {
-	names := make([]string, 0, maxSignatures)
-	for _, s := range signatures {
+func (a *answer) ask(ctx context.Context, resolver filters.Resolver) {
+	a.records, a.err = resolver.LookupTXT(ctx, a.name)
+}
+
+// lookups are those for the keys of one message. Each name is asked for once, all at the same time. The answers may be
+// read when asked is done; abandon must be called in any case.
+type lookups struct {
+	cancel  context.CancelFunc
+	asked   sync.WaitGroup
+	answers [maxSignatures]answer
+}
+
+// askForKeys starts the look-ups for the signatures that are still open and tells them where the answer will be.
+func askForKeys(ctx context.Context, resolver filters.Resolver, signatures []*signature) *lookups {
+	l := &lookups{cancel: func() {}}
+	attempt := filters.AttemptOf(ctx) != nil // it waits for nothing, so nothing is started either
+	if !attempt {
+		ctx, l.cancel = context.WithCancel(ctx)
+	}
+	for i, s := range signatures {
 		if s.result != "" {
 			continue
 		}
-		if name := s.keyName(); !slices.Contains(names, name) {
-			names = append(names, name)
+		if same := slices.IndexFunc(signatures[:i], func(t *signature) bool { return t.answer != nil && t.keyName == s.keyName }); same >= 0 {
+			s.answer = signatures[same].answer
+			continue
 		}
-	}
-	arrived := make(chan answer, len(names))
-	attempt := filters.AttemptOf(ctx) != nil
-	for _, name := range names {
-		ask := func() {
-			records, err := resolver.LookupTXT(ctx, name)
-			arrived <- answer{name, records, err}
-		}
+		a := &l.answers[i]
+		a.name, s.answer = s.keyName, a
 		if attempt {
-			ask()
+			a.ask(ctx, resolver)
 		} else {
-			go ask()
+			l.asked.Go(func() { a.ask(ctx, resolver) })
 		}
 	}
-	return arrived
+	return l
+}
+
+// abandon ends what is left of the look-ups and waits for them.
+func (l *lookups) abandon() {
+	l.cancel()
+	l.asked.Wait()
 }
 
 // failure tells why there is no record to try.

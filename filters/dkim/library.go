@@ -4,121 +4,124 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	msgauth "github.com/emersion/go-msgauth/dkim"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
-// go-msgauth hashes the body anew for each signature, and leaves up to three bytes of garbage for each byte. It may do
-// so for all signatures as long as it reads no more than maxRead, and twice whatever the size.
+// Bounds of what go-msgauth is asked.
 const (
-	maxRead   = 2 << 20
-	minPasses = 2
+	// maxOpinions is how often in one message: it hashes the body anew each time, and leaves up to three bytes of garbage
+	// for each byte.
+	maxOpinions = 2
+	// maxFolding bounds the bytes that it copies to join folded lines: it copies what it has of a field with each line, so
+	// that a field of 64 KiB can cost it 0.2 s and a gigabyte.
+	maxFolding = 256 << 10
 )
 
-// verifier has go-msgauth verify the signatures of one message, one at a time: so there is no doubt which signature and
-// which key record its answer is about, and it starts no goroutines, which it would leave behind if a read failed.
-type verifier struct {
-	message *filters.Message // complete, and found good by the guard
-	header  *filters.Header
-	count   int // DKIM-Signature fields
-	most    int // passes of the body that go-msgauth may make
-	passes  int // those that it has made
-	bodies  [maxSignatures]body
-	known   int // how many of them are in use
+// secondOpinion is what go-msgauth says of signatures that are not good to us. It is asked about one at a time, so that
+// there is no doubt which signature and which key record its answer is about, and it starts no goroutines, which it would
+// leave behind if a read failed.
+type secondOpinion struct {
+	message    *filters.Message // complete
+	header     *filters.Header
+	signatures int // DKIM-Signature fields
+	asked      int // how often
 }
 
-// body is what one or more signatures say of the body, and whether that is true. To find out takes a pass, of which all
-// signatures that say the same have the benefit.
-type body struct {
-	relaxed bool
-	hash    []byte
-	state   bodyState
-}
-
-type bodyState int
-
-const (
-	unknown bodyState = iota
-	intact
-	changed
-)
-
-func newVerifier(m *filters.Message, header *filters.Header, count int) *verifier {
-	most := min(max(maxRead/max(m.Size(), 1), minPasses), maxSignatures)
-	return &verifier{message: m, header: header, count: count, most: int(most)}
-}
-
-// bodyOf gives the entry for what a signature says of the body, or nil if there are not passes enough for all of them.
-func (v *verifier) bodyOf(s *signature) *body {
-	for i := range v.known {
-		if b := &v.bodies[i]; b.relaxed == s.bodyRelaxed && bytes.Equal(b.hash, s.bodyHash) {
-			return b
+// verify returns the first key by which the signature is good to go-msgauth; nil if there is none, or go-msgauth cannot be
+// asked. An error means that the message cannot be read.
+func (o *secondOpinion) verify(ctx context.Context, s *signature, keys []*key) (*key, error) {
+	if o.asked == maxOpinions {
+		return nil, nil
+	}
+	head := o.present(s)
+	if o.beyond(s, head) {
+		return nil, nil
+	}
+	for _, k := range keys[:min(len(keys), maxOpinions-o.asked)] {
+		o.asked++
+		if good, err := o.ask(ctx, head, k.record); good || err != nil {
+			return k, err
 		}
 	}
-	if v.known == v.most {
-		return nil
-	}
-	b := &v.bodies[v.known]
-	*b = body{relaxed: s.bodyRelaxed, hash: s.bodyHash}
-	v.known++
-	return b
+	return nil, nil
 }
 
-// spare is the number of passes that are not needed to find out about a body.
-func (v *verifier) spare() int {
-	n := v.most - v.passes
-	for i := range v.known {
-		if v.bodies[i].state == unknown {
-			n--
+// beyond tells whether a signature is one that go-msgauth v0.7.0 would refuse if it were good, or that would cost it too
+// much. head is what it would be shown.
+func (o *secondOpinion) beyond(s *signature, head []byte) bool {
+	i, hasIdentity := s.tags.find("i")
+	q, hasMethods := s.tags.find("q")
+	c := squeeze(s.tags.value("c"))
+	switch {
+	case hasIdentity && !endsWithDomain(squeeze(i.value), squeeze(s.tags.value("d"))):
+		return true // it compares d= and i= byte for byte, but readSignature knows them to fit
+	case squeeze(s.tags.value("a")) != s.algorithm, c != strings.ToLower(c),
+		hasMethods && !slices.Contains(strings.Split(squeeze(q.value), ":"), "dns/txt"):
+		return true // it knows only the lower case, ABNF does not care (RFC 5234, 2.3)
+	case s.expires != 0 && time.Unix(s.expires, 0).Before(time.Now().Add(time.Minute)):
+		return true // it goes by the clock of the machine, and readSignature by that of the check
+	case cutsTooMuch(s):
+		return true
+	case count(s.signed, fieldName) > o.signatures-1:
+		return true // it counts the signature among the fields that h= can mean (RFC 6376, 3.5 forbids)
+	}
+	return folding(head) > maxFolding
+}
+
+func endsWithDomain(identity, domain string) bool {
+	return strings.HasSuffix(identity, "@"+domain) || strings.HasSuffix(identity, "."+domain)
+}
+
+// cutsTooMuch tells whether there is a "b=" in the field beside the tag b=, as there can be in z=. The library takes the
+// value of each out before it hashes the field.
+func cutsTooMuch(s *signature) bool {
+	n := 0
+	for _, part := range [...][]byte{s.field.Raw[:s.valueStart], s.field.Raw[s.valueEnd:]} {
+		for {
+			before, after, found := bytes.Cut(part, []byte{'='})
+			if !found {
+				break
+			}
+			if bytes.HasSuffix(bytes.TrimRight(before, " \t\r\n\f"), []byte{'b'}) {
+				n++
+			}
+			part = after
+		}
+	}
+	return n > 1
+}
+
+func count(names []string, name string) (n int) {
+	for _, candidate := range names {
+		if strings.EqualFold(candidate, name) {
+			n++
 		}
 	}
 	return n
 }
 
-// verify tells whether one of the keys, of which there is at least one, verifies a signature, and which. It returns an
-// error only when the message cannot be read.
-func (v *verifier) verify(ctx context.Context, s *signature, keys []*key) (verdict, *key, error) {
-	first := keys[0]
-	head := v.present(s)
-	ours := v.beyondLibrary(s, head)
-	if s.body.state == unknown || s.body.state == intact && !ours && v.spare() > 0 {
-		if ours {
-			head = bodyProbe(s)
+// folding is the number of bytes that are copied if each line is joined to what is there of its field.
+func folding(head []byte) (copied int) {
+	field := 0
+	for line := range bytes.Lines(head) {
+		if line[0] != ' ' && line[0] != '\t' {
+			field = len(line)
+			continue
 		}
-		said, err := v.ask(ctx, head, first.record)
-		if said != unreadable { // which is found out before the body is read
-			v.passes++
-		}
-		switch {
-		case err != nil:
-			return verdict{}, nil, err
-		case said == unreadable:
-			return verdict{Neutral, "the signature cannot be read"}, first, nil
-		case said == bodyDiffers:
-			s.body.state = changed
-		case said == verified && !ours:
-			s.body.state = intact
-			return verdict{Pass, ""}, first, nil
-		default:
-			s.body.state = intact
-			if !ours {
-				keys = keys[1:]
-			}
-		}
+		field += len(line)
+		copied += field
 	}
-	if s.body.state == changed {
-		return verdict{Fail, "the body was changed"}, first, nil
-	}
-	if k := v.verifyHeader(s, keys); k != nil {
-		return verdict{Pass, ""}, k, nil
-	}
-	return verdict{Fail, "the signature does not match"}, first, nil
+	return copied
 }
 
 // present is the header that go-msgauth is shown: the signature, and below it the fields that h= names, other
@@ -127,49 +130,29 @@ func (v *verifier) verify(ctx context.Context, s *signature, keys []*key) (verdi
 //
 // The signature stands at the top whatever its place was. It is no field that its own h= can mean, all others are below
 // it either way, and go-msgauth looks for them from the bottom up.
-func (v *verifier) present(s *signature) []byte {
-	head := appendWhole(make([]byte, 0, 2<<10), s.field.Raw)
-	for i := range v.header.Fields {
-		f := &v.header.Fields[i]
+func (o *secondOpinion) present(s *signature) []byte {
+	head := canonical.Simple.AppendField(make([]byte, 0, 2<<10), s.field.Raw)
+	for i := range o.header.Fields {
+		f := &o.header.Fields[i]
 		if f == s.field || f.Name == "" {
 			continue
 		}
 		if slices.ContainsFunc(s.signed, func(name string) bool { return strings.EqualFold(name, f.Name) }) {
-			head = appendWhole(head, f.Raw)
+			head = canonical.Simple.AppendField(head, f.Raw)
 		}
 	}
 	return append(head, "\r\n"...)
 }
 
-// appendWhole appends a field and the line end that the last line of a message may lack.
-func appendWhole(dst, raw []byte) []byte {
-	dst = append(dst, raw...)
-	if !bytes.HasSuffix(raw, []byte("\r\n")) {
-		dst = append(dst, "\r\n"...)
-	}
-	return dst
-}
-
-// outcome is what go-msgauth says of a signature.
-type outcome int
-
-const (
-	unreadable outcome = iota
-	bodyDiffers
-	headerDiffers // which it finds out behind a body that is as it should be
-	verified
-)
-
-// buffers are what go-msgauth reads through. It takes one that it is handed, and else makes one for each message: a sixth
-// of what it allocates.
+// buffers are what go-msgauth reads through. It takes one that it is handed, and else makes one for each message.
 var buffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 // ask has go-msgauth verify the signature on top of head, with the body of the message, by a key record. It gets records
 // that it can use and none that cannot be had: those were judged before.
-func (v *verifier) ask(ctx context.Context, head []byte, record string) (outcome, error) {
-	message := v.message.Reader(ctx)
-	if _, err := io.CopyN(io.Discard, message, int64(v.header.Size)+2); err != nil && err != io.EOF {
-		return unreadable, err
+func (o *secondOpinion) ask(ctx context.Context, head []byte, record string) (good bool, err error) {
+	message := o.message.Reader(ctx)
+	if _, err := io.CopyN(io.Discard, message, int64(o.header.Size)+2); err != nil && err != io.EOF {
+		return false, err
 	}
 	r := &source{head: head, body: message}
 	buffered := buffers.Get().(*bufio.Reader)
@@ -181,29 +164,21 @@ func (v *verifier) ask(ctx context.Context, head []byte, record string) (outcome
 		MaxVerifications: 1,
 	})
 	switch {
+	case errors.Is(r.err, errBlank):
+		return false, nil
 	case r.err != nil:
-		return unreadable, r.err
-	case len(found) != 1:
-		return unreadable, nil
-	case found[0].Err == nil:
-		return verified, nil
+		return false, r.err
 	}
-	// The types of its errors are not exported; a test holds these words.
-	switch problem := found[0].Err.Error(); {
-	case problem == "dkim: body hash did not verify":
-		return bodyDiffers, nil
-	case strings.HasPrefix(problem, "dkim: signature did not verify"):
-		return headerDiffers, nil
-	}
-	return unreadable, nil
+	return len(found) == 1 && found[0].Err == nil, nil
 }
 
 // source is a message for go-msgauth. It ends in io.EOF whatever happens, since the library does not clean up behind
 // other errors; after err, what it said is worth nothing.
 type source struct {
-	head []byte
-	body *filters.MessageReader
-	err  error
+	head  []byte
+	body  *filters.MessageReader
+	guard guard
+	err   error
 }
 
 func (r *source) Read(p []byte) (int, error) {
@@ -213,6 +188,9 @@ func (r *source) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := r.body.Read(p)
+	if err == nil {
+		_, err = r.guard.Write(p[:n])
+	}
 	return n, r.ended(err)
 }
 
@@ -223,7 +201,7 @@ func (r *source) WriteTo(w io.Writer) (int64, error) {
 	if err != nil {
 		return int64(n), err
 	}
-	written, err := r.body.WriteTo(w)
+	written, err := r.body.WriteTo(io.MultiWriter(&r.guard, w))
 	r.ended(err)
 	return int64(n) + written, nil
 }

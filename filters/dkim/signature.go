@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatepost/filters"
+	"gatepost/filters/canonical"
 )
 
 const (
@@ -35,13 +36,16 @@ type signature struct {
 	bits                       int    // of the key that was used last
 	lengthUsed, expired, test  bool
 
-	headerRelaxed, bodyRelaxed bool
-	signed                     []string // h= in lower case
-	bodyHash, value            []byte   // bh= and b=
-	prefix                     string   // the first characters of b=
-	valueStart, valueEnd       int      // what of field.Raw is the value of b=
-	expires                    int64    // x=, or 0
-	body                       *body    // what it says of the body
+	headerAlgorithm, bodyAlgorithm canonical.Algorithm // c=
+
+	signed               []string // h= in lower case
+	bodyHash, value      []byte   // bh= and b=
+	prefix               string   // the first characters of b=
+	valueStart, valueEnd int      // what of field.Raw is the value of b=
+	expires              int64    // x=, or 0
+
+	keyName string  // where the key is published (RFC 6376, 3.6.2.1)
+	answer  *answer // what is published there; nil if nobody asked
 }
 
 func (s *signature) decide(result Result, reason string) { s.result, s.reason = result, reason }
@@ -94,6 +98,7 @@ func (s *signature) readSigner(tags tagList) {
 	var domainOK, selectorOK bool
 	s.domain, domainOK = filters.ASCIIName(squeeze(tags.value("d")))
 	s.selector, selectorOK = filters.ASCIIName(squeeze(tags.value("s")))
+	s.keyName = s.selector + "._domainkey." + s.domain
 	s.prefix = prefix(tags.value("b"))
 	switch {
 	case tags.value("v") != "1":
@@ -101,7 +106,7 @@ func (s *signature) readSigner(tags tagList) {
 	case !domainOK:
 		s.domain = ""
 		s.decide(Neutral, "d= is no domain")
-	case !selectorOK || len(s.keyName()) > filters.MaxName:
+	case !selectorOK || len(s.keyName) > filters.MaxName:
 		s.selector = ""
 		s.decide(Neutral, "s= is no selector")
 	}
@@ -117,9 +122,6 @@ func prefix(value string) string {
 	}
 	return string(shown)
 }
-
-// keyName is where the key is published (RFC 6376, 3.6.2.1).
-func (s *signature) keyName() string { return s.selector + "._domainkey." + s.domain }
 
 func (s *signature) readMethod(tags tagList) {
 	switch a := strings.ToLower(squeeze(tags.value("a"))); a {
@@ -145,8 +147,10 @@ func (s *signature) readMethod(tags tagList) {
 	if !hasBody {
 		body = "simple"
 	}
-	s.headerRelaxed, s.bodyRelaxed = header == "relaxed", body == "relaxed"
-	if !s.headerRelaxed && header != "simple" || !s.bodyRelaxed && body != "simple" {
+	var headerOK, bodyOK bool
+	s.headerAlgorithm, headerOK = canonical.Named(header)
+	s.bodyAlgorithm, bodyOK = canonical.Named(body)
+	if !headerOK || !bodyOK {
 		s.decide(Neutral, "unknown canonicalization in c=")
 	}
 }
