@@ -18,7 +18,6 @@ var (
 	blanks     = regexp.MustCompile(`[ \t]+`)
 	folds      = regexp.MustCompile(`\r\n([ \t])`)
 	lineBlanks = regexp.MustCompile(`[ \t]+\r\n`)
-	lastBreaks = regexp.MustCompile(`(\r\n)*$`)
 )
 
 func relaxedField(field string) string {
@@ -27,14 +26,19 @@ func relaxedField(field string) string {
 	return strings.ToLower(strings.TrimRight(name, " \t")) + ":" + strings.Trim(value, " ") + "\r\n"
 }
 
-func simpleBody(body string) string { return lastBreaks.ReplaceAllString(body, "") + "\r\n" }
-
-func relaxedBody(body string) string {
-	body = lineBlanks.ReplaceAllString(body+"\r\n", "\r\n")
-	if body = lastBreaks.ReplaceAllString(blanks.ReplaceAllString(body, " "), ""); body == "" {
-		return ""
+func simpleBody(body string) string {
+	for strings.HasSuffix(body, "\r\n") {
+		body = strings.TrimSuffix(body, "\r\n")
 	}
 	return body + "\r\n"
+}
+
+func relaxedBody(body string) string {
+	body = simpleBody(blanks.ReplaceAllString(lineBlanks.ReplaceAllString(body+"\r\n", "\r\n"), " "))
+	if body == "\r\n" {
+		return ""
+	}
+	return body
 }
 
 func TestFieldIsCanonicalHoweverItIsFolded(t *testing.T) {

@@ -63,7 +63,7 @@ func (a Algorithm) AppendUnsigned(dst, raw []byte, start, end int) []byte {
 // takes the next one from the bottom up. Names that are left over stand for nothing, and so does an empty one. None can
 // mean the field of the signature itself.
 func (a Algorithm) AppendSigned(dst []byte, fields []filters.Field, names []string, signature *filters.Field) []byte {
-	next := make([]int, len(names)) // by name: where the search goes on if it occurs again
+	next := make([]int, 0, 32) // by name: where the search goes on if it occurs again
 	for i, name := range names {
 		at := len(fields) - 1
 		for before := i - 1; before >= 0; before-- {
@@ -78,7 +78,7 @@ func (a Algorithm) AppendSigned(dst []byte, fields []filters.Field, names []stri
 		if at >= 0 {
 			dst = a.AppendField(dst, fields[at].Raw)
 		}
-		next[i] = at - 1
+		next = append(next, at-1)
 	}
 	return dst
 }

@@ -1,7 +1,6 @@
 package dkim
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -30,9 +29,10 @@ func BenchmarkRSA2048(b *testing.B) {
 		env := filtertest.NewEnv(libraryZone())
 		env.Clock = filters.SystemClock{}
 		f, _ := New(Config{}, env)
-		m := newMessage(text) // its header is parsed once, for all filters
+		m := newMessage(text)         // its header is parsed once, for all filters
+		attempt := &filters.Attempt{} // as the policy tries it first
 		ours := func(b *testing.B) {
-			facts, err := f.Message(b.Context(), filters.View{Message: m})
+			facts, err := f.Message(attempt, filters.View{Message: m})
 			if err != nil || facts.Result != "pass" {
 				b.Fatal(facts, err)
 			}
@@ -90,24 +90,18 @@ func TestAllocations(t *testing.T) {
 	if poolsForget {
 		return
 	}
-	signed := signed(plainTags)
-	lookUp := func(string) ([]string, error) { return []string{edText}, nil }
-	byLibrary := testing.AllocsPerRun(100, func() {
-		if _, err := library.VerifyWithOptions(strings.NewReader(signed), &library.VerifyOptions{LookupTXT: lookUp}); err != nil {
-			t.Fatal(err)
-		}
-	})
 	for name, test := range map[string]struct {
 		text string
 		most float64
-	}{"unsigned": {fromField + "\r\n" + plainBody, 1}, "signed": {signed, byLibrary + 30}} {
+	}{"unsigned": {fromField + "\r\n" + plainBody, 1}, "signed": {signed(plainTags), 24}} {
 		f, err := New(Config{}, filtertest.NewEnv(plainZone()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := newMessage(test.text)
+		attempt := &filters.Attempt{}
 		got := testing.AllocsPerRun(100, func() {
-			if _, err := f.Message(context.Background(), filters.View{Message: m}); err != nil {
+			if _, err := f.Message(attempt, filters.View{Message: m}); err != nil {
 				t.Fatal(err)
 			}
 		})
