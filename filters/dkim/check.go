@@ -192,7 +192,7 @@ func (c *check) usableKeys(s *signature) (keys []*key, v verdict) {
 	return keys, v
 }
 
-// usableKey reads a record. What go-msgauth does not ask of a key, or asks and does not say, is asked here.
+// usableKey reads a record and tells what speaks against its use.
 func (c *check) usableKey(record string, s *signature) (*key, verdict) {
 	k, failed := c.keys.read(record, s)
 	switch {
