@@ -46,7 +46,8 @@ type Config struct {
 	// smtpd_authorized_xclient_hosts=static:all on a port that only the proxy can reach), and with none.
 	Reuse bool `yaml:"reuse"`
 	// Send XCLIENT, EHLO, MAIL and the first RCPT in one segment. This saves up to four round trips with each client, and one
-	// with each message. MAIL is answered with 250 at once then, and what the backend has against it is the answer to each RCPT.
+	// with each message. MAIL is answered with 250 at once then, and what the backend has against it is the answer to each RCPT;
+	// one without CHUNKING hears DATA with the message before, and is left if the next one is not to go there.
 	// It works only with backends that allow it: Postfix with smtpd_forbid_unauth_pipelining=no (the default before 3.9) and
 	// without reject_unauth_pipelining. Postfix logs "improper command pipelining" for each client then.
 	Eager bool `yaml:"eager"`

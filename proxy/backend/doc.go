@@ -24,7 +24,8 @@
 // EHLO carries the client's own name after a hand-over, so that the backend's Received field is true.
 //
 // With a message may leave what the client has sent behind it, the next transaction's MAIL and RCPT ([Parts].Next), as RFC
-// 2920, 3.1 allows: that saves a client with a queue every other round trip.
+// 2920, 3.1 allows: that saves a client with a queue every other round trip. With `eager` DATA may go along to a backend
+// without CHUNKING ([Conn.Begun]).
 //
 // # What a backend may do
 //
