@@ -157,17 +157,16 @@ func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byt
 	q.setID(randomID())
 	r.Metrics.Queries.Add(1)
 	r.Metrics.UDP.Add(1)
-	if _, err := conn.Write(q.message); err != nil {
-		return nil, err
-	}
+	question := q.message
 	for range maxMismatched {
-		n, err := conn.Read(buffer)
+		n, err := conn.ask(question, buffer)
 		if err != nil {
 			return nil, err
 		}
 		if q.answeredBy(buffer[:n]) {
 			return buffer[:n], nil
 		}
+		question = nil
 		r.Metrics.Mismatched.Add(1)
 	}
 	return nil, errMismatched
@@ -207,12 +206,16 @@ func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, err
 }
 
 // connect returns a UDP socket for one question.
-func (s *server) connect(ctx context.Context) (net.Conn, error) {
+func (s *server) connect(ctx context.Context) (*socket, error) {
 	if conn := s.spare.take(); conn != nil {
 		return conn, nil
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, "udp", s.address)
+	conn, err := d.DialContext(ctx, "udp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(conn), nil
 }
 
 // obey lets the end of ctx end all reading and writing, by time or by Close. release tells whether the latter was prevented.

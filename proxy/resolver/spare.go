@@ -1,7 +1,6 @@
 package resolver
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 )
@@ -16,7 +15,7 @@ const maxSpare = 64
 // alone. There, eight of the twelve system calls of a question were for the socket.
 type spare struct {
 	mu     sync.Mutex // guards conns, closed
-	conns  []net.Conn
+	conns  []*socket
 	closed bool
 }
 
@@ -27,7 +26,7 @@ func isNear(address string) bool {
 }
 
 // take returns the socket that was used last, or nil.
-func (s *spare) take() net.Conn {
+func (s *spare) take() *socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := len(s.conns) - 1
@@ -40,7 +39,7 @@ func (s *spare) take() net.Conn {
 }
 
 // keep takes a socket whose question was answered.
-func (s *spare) keep(conn net.Conn) {
+func (s *spare) keep(conn *socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.conns) == maxSpare {

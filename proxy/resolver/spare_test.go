@@ -93,16 +93,17 @@ func TestSpareSocketsAreBounded(t *testing.T) {
 	var s spare
 	for range maxSpare + 2 {
 		conn, _ := net.Pipe()
-		s.keep(conn)
+		s.keep(newSocket(conn))
 	}
 	if len(s.conns) != maxSpare {
 		t.Errorf("%d are kept", len(s.conns))
 	}
 	kept := s.conns[0]
 	s.close()
-	late, _ := net.Pipe()
+	pipe, _ := net.Pipe()
+	late := newSocket(pipe)
 	s.keep(late)
-	for _, conn := range []net.Conn{kept, late} {
+	for _, conn := range []*socket{kept, late} {
 		if _, err := conn.Write([]byte("x")); err == nil {
 			t.Error("one is open behind the end")
 		}
