@@ -103,29 +103,44 @@ func (s *nameServer) close() {
 }
 
 // serveUDP answers one question after the other. A dns.Server has a goroutine and a deadline for each, and takes as much
-// processor time as the proxy that asks.
+// processor time as the proxy that asks. It never returns from its callback with true: see datagrams_linux.go.
 func (s *nameServer) serveUDP() {
-	room := make([]byte, 4096)
-	for {
-		n, from, err := s.udp.ReadFromUDPAddrPort(room)
-		if err != nil {
-			return
-		}
-		var question dns.Msg
-		if question.Unpack(room[:n]) != nil || len(question.Question) != 1 {
-			continue
-		}
-		reply := s.reply(&question)
-		size := dns.MinMsgSize
-		if o := question.IsEdns0(); o != nil {
-			size = max(size, int(o.UDPSize()))
-			reply.SetEdns0(o.UDPSize(), false)
-		}
-		reply.Truncate(size)
-		if packed, err := reply.PackBuffer(room); err == nil {
-			s.udp.WriteToUDPAddrPort(packed, from)
-		}
+	raw, err := s.udp.SyscallConn()
+	if err != nil {
+		return
 	}
+	room := make([]byte, 4096)
+	raw.Read(func(fd uintptr) bool {
+		for {
+			n, from, errno := receive(fd, room)
+			if errno != 0 {
+				return false // until the socket is closed
+			}
+			if packed := s.packed(room[:n], room); packed != nil {
+				send(fd, packed, &from)
+			}
+		}
+	})
+}
+
+// packed is the reply to a question, in room if it fits; nil for what is none.
+func (s *nameServer) packed(message, room []byte) []byte {
+	var question dns.Msg
+	if question.Unpack(message) != nil || len(question.Question) != 1 {
+		return nil
+	}
+	reply := s.reply(&question)
+	size := dns.MinMsgSize
+	if o := question.IsEdns0(); o != nil {
+		size = max(size, int(o.UDPSize()))
+		reply.SetEdns0(o.UDPSize(), false)
+	}
+	reply.Truncate(size)
+	packed, err := reply.PackBuffer(room)
+	if err != nil {
+		return nil
+	}
+	return packed
 }
 
 // ServeDNS implements [dns.Handler], over TCP.
