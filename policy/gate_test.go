@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gatepost/filters"
@@ -22,7 +23,7 @@ func TestRuleIsSpokenAtRcpt(t *testing.T) {
 	expect(t, "hello", c.hello(), "")
 	expect(t, "mail", c.mail("a@example.com"), "")
 	expect(t, "rcpt", c.rcpt("b@example.org"), "554 5.7.1 192.0.2.9 is listed by list.test (id T1)")
-	if c.NeedsBackend() {
+	if c.NeedsBackend(c.ctx) {
 		t.Error("every recipient is going to be refused, and the backend is still needed")
 	}
 }
@@ -385,7 +386,7 @@ func TestQuarantine(t *testing.T) {
 			c.hello()
 			c.mail("a@example.com")
 			expect(t, "rcpt", c.rcpt("b@example.org"), "")
-			if !c.NeedsBackend() {
+			if !c.NeedsBackend(c.ctx) {
 				t.Error("the backend is to be asked about the recipients")
 			}
 			v, edits := c.message(plain)
@@ -415,7 +416,7 @@ func TestBypassRecordsAndDoesNotAct(t *testing.T) {
 	for _, v := range c.deliver("a@example.com", "b@example.org", "c@example.org") {
 		expect(t, "verdict", v, "")
 	}
-	if !c.NeedsBackend() {
+	if !c.NeedsBackend(c.ctx) {
 		t.Error("the backend is not needed")
 	}
 	bypass.Set(time.Time{}) // the transaction keeps what was in force at MAIL
@@ -554,5 +555,49 @@ func TestAWitnessHearsWhy(t *testing.T) {
 		if fmt.Sprint(rcpt.Reasons) != test.reasons || message.Excused != test.excused || rcpt.Ours != (test.sender == "evil") || !rcpt.Ours && rcpt.Enhanced != "5.1.1" {
 			t.Errorf("%s: %+v, %+v", test.sender, rcpt, message)
 		}
+	}
+}
+
+// A look-up that is nearly there may spare the backend a connection, and one that is not does not hold up the mail.
+func TestAMomentForWhatIsOnItsWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		takes  time.Duration
+		score  float64
+		rule   string
+		needed bool
+		waited time.Duration
+	}{
+		"listed":                 {moment / 2, 5, "dnsbl.score >= 4 -> reject", false, moment / 2},
+		"not listed":             {moment / 2, 0, "dnsbl.score >= 4 -> reject", true, moment / 2},
+		"late":                   {time.Minute, 5, "dnsbl.score >= 4 -> reject", true, moment},
+		"at hand":                {0, 5, "dnsbl.score >= 4 -> reject", false, 0},
+		"of some recipients":     {moment / 2, 5, `dnsbl.score >= 4 and rcpt.local == "b" -> reject`, true, 0},
+		"only watched":           {moment / 2, 5, "dnsbl.score >= 4 -> reject; mode: observe", true, 0},
+		"for those let through":  {moment / 2, 5, "dnsbl.score >= 4 -> accept", true, 0},
+		"to end in the greylist": {moment / 2, 5, "dnsbl.score >= 4 -> greylist", true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakes{dnsbl: func(ctx context.Context, _ filters.View) (*listFacts, error) {
+					select {
+					case <-time.After(test.takes):
+						return &listFacts{Score: test.score}, nil
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}}
+				c := f.connect(t, test.rule)
+				c.hello()
+				c.mail("a@example.com")
+				synctest.Wait()
+				begun := time.Now()
+				if needed := c.NeedsBackend(c.ctx); needed != test.needed {
+					t.Errorf("the backend is needed: %t", needed)
+				}
+				if waited := time.Since(begun); waited != test.waited {
+					t.Errorf("it took %s", waited)
+				}
+			})
+		})
 	}
 }

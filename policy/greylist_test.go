@@ -103,7 +103,7 @@ func TestGreylistWithoutTheBackend(t *testing.T) {
 	c := f.connect(t, `mail.domain == "example.com" -> greylist`)
 	c.hello()
 	c.mail("a@example.com")
-	if c.NeedsBackend() {
+	if c.NeedsBackend(c.ctx) {
 		t.Error("the backend is dialled for nothing")
 	}
 	expect(t, "rcpt", c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "b@example.org"}), "451 4.7.1 Greylisted")
@@ -112,7 +112,7 @@ func TestGreylistWithoutTheBackend(t *testing.T) {
 	f.grey.state = filters.GreylistPassed
 	c.mail("a@example.com")
 	expect(t, "rcpt", c.Rcpt(c.ctx, &filters.Recipient{ForwardPath: "b@example.org"}), "")
-	if !c.NeedsBackend() {
+	if !c.NeedsBackend(c.ctx) {
 		t.Error("the sender has passed, and the backend is not dialled")
 	}
 }

@@ -131,12 +131,12 @@ func transact(t *rapid.T, e *Engine, rt *Runtime, sender string, to []string) (h
 			return h, true
 		}
 	}
-	needed := g.NeedsBackend()
+	needed := g.NeedsBackend(ctx)
 	accepted := 0
 	for _, r := range to {
 		v := g.Rcpt(ctx, &filters.Recipient{ForwardPath: r + "@example.org"})
 		if v.Action == 0 {
-			if !needed && (e.askBackend || !g.NeedsBackend()) {
+			if !needed && (e.askBackend || !g.NeedsBackend(ctx)) {
 				t.Fatalf("RCPT of %s needs the backend, but a refusal was certain", r)
 			}
 			v = g.Accepted(ctx)

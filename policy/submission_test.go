@@ -45,7 +45,7 @@ func TestSubmission(t *testing.T) {
 		}
 		expect(t, "helo", c.Helo(c.ctx, &filters.Greeting{Name: "x", Extended: true, AuthUser: test.user}), "")
 		expect(t, "mail", c.mail("a@example.com"), "")
-		if !c.NeedsBackend() {
+		if !c.NeedsBackend(c.ctx) {
 			t.Error("the backend is not asked")
 		}
 		expect(t, "rcpt", c.rcpt("vip@example.org"), test.vip)

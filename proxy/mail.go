@@ -49,7 +49,8 @@ func (s *session) mail(c wire.Command) {
 		binary: isBinary(params),
 	}
 	s.reach(StageMail)
-	v := s.gate.Mail(s.budget(s.service.Limits.EnvelopeBudget), s.tx.envelope)
+	budget := s.budget(s.service.Limits.EnvelopeBudget)
+	v := s.gate.Mail(budget, s.tx.envelope)
 	s.b.delay += v.Delay
 	switch {
 	case stops(v):
@@ -58,7 +59,7 @@ func (s *session) mail(c wire.Command) {
 		r := s.failure(problem.Code, problem.Enhanced, problem.Text)
 		s.relay(r)
 		s.mailRefused(r, true)
-	case !s.gate.NeedsBackend(), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
+	case !s.gate.NeedsBackend(budget), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
 		s.say(250, "2.1.0", "Sender ok")
 	case s.nextIsRcpt(): // both go to the backend at once, and the client waits for two replies instead of one
 		s.tx.due = true
