@@ -37,6 +37,9 @@ func Defaults() Config {
 
 const resolvConf = "/etc/resolv.conf"
 
+// maxServers bounds how many are asked.
+const maxServers = 16
+
 // Validate reports every mistake as [filters.KeyErrors].
 func (c *Config) Validate() error {
 	var errs filters.KeyErrors
@@ -45,8 +48,8 @@ func (c *Config) Validate() error {
 			errs.Add(fmt.Sprintf("servers[%d]", i), "%w", err)
 		}
 	}
-	if len(c.Servers) > 16 {
-		errs.Add("servers", "are more than 16; a few near ones are enough")
+	if len(c.Servers) > maxServers {
+		errs.Add("servers", "are more than %d; a few near ones are enough", maxServers)
 	}
 	if t := time.Duration(c.Timeout); t < 100*time.Millisecond || t > time.Minute {
 		errs.Add("timeout", "must be between 100ms and 1m, not %s", c.Timeout)
@@ -82,7 +85,7 @@ func serverAddresses(c Config, resolvConf string) ([]netip.AddrPort, error) {
 		if err != nil {
 			return nil, fmt.Errorf("resolver: no servers are configured and %w", err)
 		}
-		names = system.Servers
+		names = system.Servers[:min(len(system.Servers), maxServers)]
 	}
 	var servers []netip.AddrPort
 	for _, name := range names {

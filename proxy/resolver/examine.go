@@ -52,10 +52,8 @@ func examine(ctx context.Context, address netip.AddrPort, timeout time.Duration)
 	r, s, x := &Resolver{Metrics: &Metrics{}}, &server{address: address.String()}, Examination{Server: address}
 	q := newQuery("arpa", dns.TypeNS)
 	q.message[3] |= flagAuthenticated // RFC 6840, 5.7: it asks for validation; with DO the signatures would come along
-	ask := func(over func(ctx context.Context) ([]byte, error)) (flags uint16, err error) {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		reply, err := over(ctx)
+	ask := func(over func(until time.Time) ([]byte, error)) (flags uint16, err error) {
+		reply, err := over(time.Now().Add(timeout))
 		if err != nil {
 			return 0, err
 		}
@@ -65,9 +63,9 @@ func examine(ctx context.Context, address netip.AddrPort, timeout time.Duration)
 		}
 		return flags, nil
 	}
-	udp := func(ctx context.Context) ([]byte, error) {
+	udp := func(until time.Time) ([]byte, error) {
 		var buffer [bufferSize]byte
-		return r.overUDP(ctx, s, q, buffer[:])
+		return r.overUDP(ctx, until, s, q, buffer[:])
 	}
 	flags, err := ask(udp)
 	if x.Err = err; err != nil {
@@ -78,6 +76,6 @@ func examine(ctx context.Context, address netip.AddrPort, timeout time.Duration)
 	if _, err := ask(udp); err == nil {
 		x.Took = time.Since(start)
 	}
-	_, x.TCP = ask(func(ctx context.Context) ([]byte, error) { return r.overTCP(ctx, s, q) })
+	_, x.TCP = ask(func(until time.Time) ([]byte, error) { return r.overTCP(ctx, until, s, q) })
 	return x
 }

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"gatepost/policy/deadline"
 )
 
 // server is one of those that are asked.
@@ -52,18 +50,19 @@ func (s *server) timedOut(now time.Time) (sick bool) {
 // rounds bounds how often a server is asked the same question.
 const rounds = 3
 
-// ask puts the question to the servers until one answers or ctx ends.
-func (r *Resolver) ask(ctx context.Context, k key) *answer {
+// ask puts the question to the servers until one answers, the time is over, or the resolver is closed.
+func (r *Resolver) ask(k key, until time.Time) *answer {
 	q := newQuery(k.question(), k.qtype)
 	failure, failed := errNoAnswer, map[*server]bool{}
-	for _, s := range r.order() {
-		if ctx.Err() != nil {
+	for s := range r.order {
+		now := time.Now()
+		if !now.Before(until) || r.ctx.Err() != nil {
 			break
 		}
 		if failed[s] { // it has answered, and would say the same again
 			continue
 		}
-		a, err := r.askServer(ctx, s, q, k)
+		a, err := r.askServer(s, q, k, earlier(now.Add(r.attempt), until))
 		if err == nil {
 			if s.answered() {
 				r.log.Info("a DNS server answers again", "server", s.address)
@@ -84,43 +83,50 @@ func (r *Resolver) ask(ctx context.Context, k key) *answer {
 	return temporary(k, failure)
 }
 
-// order is every server of good health in as many rounds as there are, then the sick ones once.
-func (r *Resolver) order() []*server {
+// order yields every server of good health in as many rounds as there are; behind the first come the sick ones once.
+func (r *Resolver) order(yield func(*server) bool) {
+	var sick [maxServers]bool // for all rounds: those that fall sick meanwhile are not skipped
 	now := time.Now()
-	var healthy, sick []*server
-	for _, s := range r.servers {
-		if s.sick(now) {
-			sick = append(sick, s)
-		} else {
-			healthy = append(healthy, s)
+	for i, s := range r.servers {
+		sick[i] = s.sick(now)
+	}
+	for round := range rounds {
+		for i, s := range r.servers {
+			if !sick[i] && !yield(s) {
+				return
+			}
+		}
+		for i, s := range r.servers {
+			if sick[i] && round == 0 && !yield(s) {
+				return
+			}
 		}
 	}
-	order := append(append([]*server(nil), healthy...), sick...)
-	for range rounds - 1 {
-		order = append(order, healthy...)
-	}
-	return order
 }
 
-func (r *Resolver) askServer(ctx context.Context, s *server, q query, k key) (*answer, error) {
-	limited := deadline.New(ctx, time.Now().Add(r.attempt))
-	defer limited.Cancel()
-	ctx = limited
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (r *Resolver) askServer(s *server, q query, k key, until time.Time) (*answer, error) {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 
-	a, err := r.exchange(ctx, s, q, k, buffer[:])
+	a, err := r.exchange(s, q, k, until, buffer[:])
 	// RFC 6891, 7: a server that does not know EDNS0 says FORMERR.
 	if rejected, ok := err.(serverError); ok && rejected.rcode == dns.RcodeFormatError {
-		return r.exchange(ctx, s, q.plain(), k, buffer[:])
+		return r.exchange(s, q.plain(), k, until, buffer[:])
 	}
 	return a, err
 }
 
-func (r *Resolver) exchange(ctx context.Context, s *server, q query, k key, buffer []byte) (*answer, error) {
-	reply, err := r.overUDP(ctx, s, q, buffer)
+func (r *Resolver) exchange(s *server, q query, k key, until time.Time, buffer []byte) (*answer, error) {
+	reply, err := r.overUDP(r.ctx, until, s, q, buffer)
 	if err == nil && truncated(reply) || errors.Is(err, errMismatched) {
-		reply, err = r.overTCP(ctx, s, q)
+		reply, err = r.overTCP(r.ctx, until, s, q)
 	}
 	if err != nil {
 		return nil, err
@@ -141,12 +147,12 @@ var errMismatched = errors.New("replies that do not fit the question")
 
 // overUDP uses a socket of its own for each query: the port is as hard to guess as the id (RFC 5452, 4.5). Connected,
 // it takes datagrams from the server alone. One to a server on this machine is used again when it has been answered.
-func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byte) (reply []byte, err error) {
-	conn, err := s.connect(ctx)
+func (r *Resolver) overUDP(ctx context.Context, until time.Time, s *server, q query, buffer []byte) (reply []byte, err error) {
+	conn, err := s.connect(ctx, until)
 	if err != nil {
 		return nil, err
 	}
-	release := obey(ctx, conn)
+	release := obey(ctx, until, conn)
 	defer func() {
 		if release() && err == nil && s.near {
 			s.spare.keep(conn)
@@ -172,14 +178,14 @@ func (r *Resolver) overUDP(ctx context.Context, s *server, q query, buffer []byt
 	return nil, errMismatched
 }
 
-func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, error) {
-	var d net.Dialer
+func (r *Resolver) overTCP(ctx context.Context, until time.Time, s *server, q query) ([]byte, error) {
+	d := net.Dialer{Deadline: until}
 	conn, err := d.DialContext(ctx, "tcp", s.address)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	defer obey(ctx, conn)()
+	defer obey(ctx, until, conn)()
 	q.setID(randomID())
 	r.Metrics.Queries.Add(1)
 	r.Metrics.TCP.Add(1)
@@ -206,11 +212,11 @@ func (r *Resolver) overTCP(ctx context.Context, s *server, q query) ([]byte, err
 }
 
 // connect returns a UDP socket for one question.
-func (s *server) connect(ctx context.Context) (*socket, error) {
+func (s *server) connect(ctx context.Context, until time.Time) (*socket, error) {
 	if conn := s.spare.take(); conn != nil {
 		return conn, nil
 	}
-	var d net.Dialer
+	d := net.Dialer{Deadline: until}
 	conn, err := d.DialContext(ctx, "udp", s.address)
 	if err != nil {
 		return nil, err
@@ -218,14 +224,10 @@ func (s *server) connect(ctx context.Context) (*socket, error) {
 	return newSocket(conn), nil
 }
 
-// obey lets the end of ctx end all reading and writing, by time or by Close. release tells whether the latter was prevented.
-// The socket minds the time: contexts that did would be two for each question, with a timer each.
-func obey(ctx context.Context, conn net.Conn) (release func() bool) {
-	at, _ := ctx.Deadline()
-	conn.SetDeadline(at)
-	for limited, ok := ctx.(*deadline.Context); ok; limited, ok = ctx.(*deadline.Context) {
-		ctx = limited.Parent()
-	}
+// obey lets all reading and writing end at a time, and by the end of ctx. release tells whether the latter was prevented.
+// The time is not the context's, which would take a timer of its own beside the socket's.
+func obey(ctx context.Context, until time.Time, conn net.Conn) (release func() bool) {
+	conn.SetDeadline(until)
 	return context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 }
 

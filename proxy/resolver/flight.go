@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"gatepost/filters"
-	"gatepost/policy/deadline"
 	"gatepost/policy/grow"
 )
 
 // flight is one question on its way, for all who ask it. x/sync/singleflight was not used: it does not bound the
 // number of flights, and a panic in one ends the process.
 type flight struct {
+	key    key
 	landed chan struct{} // closed when answer is set
 	answer *answer
 }
@@ -95,41 +95,39 @@ func (r *Resolver) join(k key) (*flight, error) {
 
 // start takes over one slot. r.mu is held.
 func (r *Resolver) start(k key) *flight {
-	f := &flight{landed: make(chan struct{})}
+	f := &flight{key: k, landed: make(chan struct{})}
 	r.flights[k] = f
-	r.running.Go(func() { r.fly(k, f) })
+	r.running.Go(func() { r.fly(f) })
 	return f
 }
 
 // fly has a deadline of its own: a caller that leaves does not take the answer from the others.
-func (r *Resolver) fly(k key, f *flight) {
+func (r *Resolver) fly(f *flight) {
 	defer func() { <-r.slots }()
 	grow.Stack()
 	started := time.Now()
-	f.answer = r.safeAsk(k)
+	f.answer = r.safeAsk(f.key, started.Add(r.timeout))
 	r.Metrics.Latency.Observe(time.Since(started))
 	r.Metrics.Asked.Add(1)
 	if failure, ok := errors.AsType[*Error](f.answer.err); ok && failure.Temporary() {
 		r.Metrics.Failed.Add(1)
 	}
 	if r.ctx.Err() == nil {
-		r.cache.put(k, f.answer)
+		r.cache.put(f.key, f.answer)
 	}
 	// The cache has the answer before the flight is gone: nobody asks again in between.
 	r.mu.Lock()
-	delete(r.flights, k)
+	delete(r.flights, f.key)
 	r.mu.Unlock()
 	close(f.landed)
 }
 
 // safeAsk turns a panic over a hostile message into that question's failure.
-func (r *Resolver) safeAsk(k key) (a *answer) {
+func (r *Resolver) safeAsk(k key, until time.Time) (a *answer) {
 	defer func() {
 		if p := recover(); p != nil {
 			a = temporary(k, fmt.Errorf("panic while asking: %v", p))
 		}
 	}()
-	ctx := deadline.New(r.ctx, time.Now().Add(r.timeout))
-	defer ctx.Cancel()
-	return r.ask(ctx, k)
+	return r.ask(k, until)
 }

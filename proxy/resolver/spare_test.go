@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -55,7 +56,7 @@ func TestSocketsAreUsedAgainForServersOnThisMachine(t *testing.T) {
 		before := count()
 		for i := range 20 {
 			q := newQuery(fmt.Sprintf("%d.example", i), dns.TypeA)
-			if reply, err := r.overUDP(t.Context(), s, q, buffer); err != nil || !q.answeredBy(reply) {
+			if reply, err := r.overUDP(t.Context(), time.Now().Add(time.Minute), s, q, buffer); err != nil || !q.answeredBy(reply) {
 				t.Fatal(err)
 			}
 		}
@@ -74,10 +75,10 @@ func TestASocketWithoutAnAnswerIsNotUsedAgain(t *testing.T) {
 	for i := range 3 {
 		waiting, giveUp := context.WithCancel(t.Context())
 		go func() { <-asked; giveUp() }()
-		if _, err := r.overUDP(waiting, s, newQuery("silent.example", dns.TypeA), buffer); err == nil {
+		if _, err := r.overUDP(waiting, time.Now().Add(time.Minute), s, newQuery("silent.example", dns.TypeA), buffer); err == nil {
 			t.Error("silence is an answer")
 		}
-		if _, err := r.overUDP(t.Context(), s, newQuery(fmt.Sprintf("%d.example", i), dns.TypeA), buffer); err != nil {
+		if _, err := r.overUDP(t.Context(), time.Now().Add(time.Minute), s, newQuery(fmt.Sprintf("%d.example", i), dns.TypeA), buffer); err != nil {
 			t.Fatal(err)
 		}
 		if n := s.spare.count(); n != 1 {
