@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"gatepost/filters"
@@ -35,6 +36,7 @@ func TestServerAddresses(t *testing.T) {
 		system  string
 		want    string
 	}{
+		{"more than are asked", nil, strings.Repeat("nameserver 192.0.2.1\n", maxServers+1), strings.TrimSpace(strings.Repeat("192.0.2.1:53 ", maxServers))},
 		{"configured", []string{"192.0.2.1:5353", "2001:db8::1"}, "", "192.0.2.1:5353 [2001:db8::1]:53"},
 		{"the system's", nil, "nameserver 192.0.2.53\nnameserver fe80::1%eth0\noptions edns0\n", "192.0.2.53:53 [fe80::1%eth0]:53"},
 		{"the system names none", nil, "search example.org\n", "127.0.0.1:53"},
