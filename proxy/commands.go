@@ -32,7 +32,7 @@ func (s *session) obeyCommand(c wire.Command) {
 	case s.over: // settling told the client that the backend is gone
 	case s.greeting == nil && foreign(c):
 		s.log().Info("not an SMTP client", "command", c.Name)
-		s.note = "not SMTP"
+		s.note = endNotSMTP
 		s.hangUp(554, "5.5.1", "This is an SMTP server; closing the connection")
 	case s.refused && c.Verb != wire.QUIT:
 		s.fault(503, "5.5.1", "This connection was refused; only QUIT is left")
@@ -90,7 +90,7 @@ func (s *session) quit(c wire.Command) {
 		return
 	}
 	s.abandon("QUIT")
-	s.note = "quit"
+	s.note = endQuit
 	s.hangUp(221, "2.0.0", s.service.Hostname+" closing connection")
 }
 

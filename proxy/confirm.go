@@ -32,7 +32,7 @@ func (s *session) leaveUnread() {
 		if !tx.delivered {
 			continue
 		}
-		if s.note != "quit" {
+		if s.note != endQuit {
 			s.server.metrics.Unconfirmed.Add(1)
 			s.log().Warn("the client left without confirming that it has read the reply to a message that was delivered; it may send it again",
 				"transaction", tx.envelope.ID, "backend", tx.backend, "queue_id", tx.queueID)

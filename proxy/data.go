@@ -249,7 +249,7 @@ func (s *session) fail(r wire.Reply) {
 // than backend.hold. False: the session is at its end.
 func (s *session) more(p *pace) bool {
 	if !s.flush() {
-		s.over, s.note = true, "client left"
+		s.over, s.note = true, endLeft
 		return false
 	}
 	if !s.b.dry && s.b.w == len(s.b.input) {
@@ -312,18 +312,18 @@ func (s *session) giveUp(why error) bool {
 	switch why {
 	case errSlow:
 		s.server.metrics.Timeouts.Add(1)
-		s.note = "timeout in the message"
+		s.note = endTimeoutInMessage
 		s.say(421, "4.4.2", "Timeout in the message, closing the connection")
 	case errTooSlow:
 		s.server.metrics.TooSlow.Add(1)
-		s.note = "too slow in the message"
+		s.note = endTooSlow
 		s.log().Info("a slow client is sent away: the server is crowded", "least", s.service.Limits.MinDataRate)
 		s.say(421, "4.4.2", "The message comes too slowly, and this server is busy; please try again later")
 	case errKilled:
-		s.note = "shutdown"
+		s.note = endShutdown
 		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")
 	default:
-		s.note = "client left in the message"
+		s.note = endLeftInMessage
 		s.broken = true
 	}
 	return false

@@ -79,7 +79,7 @@ func (s *session) turnAway(enhanced, text string) wait {
 	}
 	s.gate.HungUp(rules.Reply{Code: 421, Enhanced: enhanced, Text: text})
 	s.b.out = s.failure(421, enhanced, text).AppendTo(s.b.out)
-	s.note = "turned away"
+	s.note = endTurnedAway
 	return s.finish()
 }
 
@@ -92,7 +92,7 @@ func (s *session) greet(why wake) (w wait, waits bool) {
 		return s.turnAway("4.3.2", "Shutting down, please try again"), true
 	case why == wakeInput:
 		if n, err := s.read(); n == 0 && !errors.Is(err, errAgain) {
-			return s.left("client left before the greeting"), true
+			return s.left(endLeftBeforeGreeting), true
 		}
 	}
 	talked := s.extras().claims == nil && len(s.b.unread()) > 0

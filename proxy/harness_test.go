@@ -263,7 +263,7 @@ func startUnbound(t testing.TB, u setup) (_ *house, stop func()) {
 	}
 	options := Options{Service: h.service, Spill: u.spill, Log: log, Clock: u.clock}
 	if u.threads {
-		h.server = newServer(options, &threads{})
+		h.server = newServer(options, newThreads())
 	} else if h.server, err = New(options); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func (s *session) obey(why wake) (w wait, waits bool) {
 	}
 	for s.phase == phaseCommands {
 		if s.commands == 0 && s.extras().tls == nil && s.b.w > s.b.r && s.b.input[s.b.r] == clientHello {
-			s.note = "not SMTP"
+			s.note = endNotSMTP
 			s.hangUp(554, "5.5.1", "TLS starts with STARTTLS here")
 			return s.finish(), true
 		}
@@ -33,7 +33,7 @@ func (s *session) obey(why wake) (w wait, waits bool) {
 		case s.over:
 			return s.finish(), true
 		case s.b.due() && !s.flush():
-			return s.left("client left"), true
+			return s.left(endLeft), true
 		}
 	}
 	return wait{}, false
@@ -73,7 +73,7 @@ func (s *session) resume(why wake) (w wait, done bool) {
 	if s.mustNotWait() {
 		s.release()
 		s.say(421, "4.3.2", s.service.Hostname+" is shutting down, please try again")
-		s.note = "shutdown"
+		s.note = endShutdown
 		return s.finish(), true
 	}
 	if s.holding {
@@ -86,7 +86,7 @@ func (s *session) resume(why wake) (w wait, done bool) {
 		case s.over:
 			return s.finish(), true
 		case !s.flush():
-			return s.left("client left"), true
+			return s.left(endLeft), true
 		}
 		return wait{}, false
 	}
@@ -106,7 +106,7 @@ func (s *session) resume(why wake) (w wait, done bool) {
 func (s *session) timeOut() wait {
 	s.server.metrics.Timeouts.Add(1)
 	s.say(421, "4.4.2", "Timeout, closing the connection")
-	s.note = "timeout"
+	s.note = endTimeout
 	return s.finish()
 }
 
@@ -124,14 +124,14 @@ func (s *session) refill() (w wait, waits bool) {
 	case n > 0:
 		return wait{}, false
 	case !s.flush():
-		return s.left("client left"), true
+		return s.left(endLeft), true
 	case errors.Is(err, errAgain):
 		return s.waitForCommand(), true
 	case errors.Is(err, io.EOF):
-		return s.left("client left"), true
+		return s.left(endLeft), true
 	default:
 		s.log().Debug("client lost", "error", err)
-		return s.left("connection lost"), true
+		return s.left(endLost), true
 	}
 }
 

@@ -79,18 +79,22 @@ func (p *place) take() bool {
 
 // threads is the parker for systems without epoll: every waiting session keeps its goroutine.
 type threads struct {
-	mu sync.Mutex // guards place and interrupts of all sessions
+	mu    sync.Mutex             // guards the place of every session, and bells
+	bells map[*session]chan wake // of those that wait and are not interrupted yet
 }
+
+func newThreads() *threads { return &threads{bells: make(map[*session]chan wake)} }
 
 func (p *threads) park(s *session, w wait) (wake, bool) {
 	deadline := time.Now().Add(w.limit)
 	interrupted := make(chan wake, 1)
 	p.mu.Lock()
-	s.place.waits, s.interrupt = forTime, interrupted
+	s.place.waits, p.bells[s] = forTime, interrupted
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
-		s.place.waits, s.interrupt = forNothing, nil
+		s.place.waits = forNothing
+		delete(p.bells, s)
 		p.mu.Unlock()
 		s.conn.SetReadDeadline(time.Time{})
 	}()
@@ -131,9 +135,9 @@ func (p *threads) look(s *session, f func()) {
 func (p *threads) rouse(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.place.waits != forNothing && s.interrupt != nil {
-		s.interrupt <- wakeShutdown
-		s.interrupt = nil
+	if bell := p.bells[s]; bell != nil {
+		bell <- wakeShutdown
+		delete(p.bells, s)
 		s.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }

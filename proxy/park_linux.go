@@ -21,10 +21,13 @@ type lot struct {
 	raw  syscall.RawConn
 	fd   int
 
-	mu      sync.Mutex // guards all below, and the place and timer of every session
+	mu      sync.Mutex // guards all below, and place, timer and due of every session
 	wheel   wheel
 	places  []*session // whose descriptor is watched, by that
 	watches uint32     // how many there have been
+	// bells are of the goroutines that wait with a session in their hands: few, so that a place in each session would be
+	// empty in most.
+	bells map[*session]chan wake
 }
 
 func newParker() (parker, error) {
@@ -42,7 +45,7 @@ func newParker() (parker, error) {
 		file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	return &lot{file: file, raw: raw, fd: fd, wheel: wheel{start: time.Now()}}, nil
+	return &lot{file: file, raw: raw, fd: fd, wheel: wheel{start: time.Now()}, bells: make(map[*session]chan wake)}, nil
 }
 
 // park hands the session over. Arming happens under the mutex: nobody can wake the session, and so close its
@@ -59,7 +62,7 @@ func (l *lot) park(s *session, w wait) (wake, bool) {
 		}
 		if err := l.watch(s, clientInput, w.again); err != nil {
 			s.log().Error("a client's socket cannot be watched; its session ends", "error", err)
-			s.broken, s.note = true, "socket error"
+			s.broken, s.note = true, endSocketError
 			return wakeTime, true
 		}
 	}
@@ -67,14 +70,14 @@ func (l *lot) park(s *session, w wait) (wake, bool) {
 	return 0, false
 }
 
-// bells are for goroutines that wait; each is empty.
-var bells = sync.Pool{New: func() any { return make(chan wake, 1) }}
+// spareBells are for goroutines that wait; each is empty.
+var spareBells = sync.Pool{New: func() any { return make(chan wake, 1) }}
 
 // await is park for a goroutine that keeps the session in its hands: in the middle of a message, of a handshake, or of a
 // reply that the client does not read.
 func (l *lot) await(s *session, events uint32, limit time.Duration) wake {
-	bell := bells.Get().(chan wake)
-	defer bells.Put(bell)
+	bell := spareBells.Get().(chan wake)
+	defer spareBells.Put(bell)
 	l.mu.Lock()
 	if s.server.killed.Load() {
 		if events != syscall.EPOLLOUT {
@@ -93,7 +96,7 @@ func (l *lot) await(s *session, events uint32, limit time.Duration) wake {
 		return wakeShutdown
 	}
 	l.enter(s, wait{input: true, limit: limit})
-	s.interrupt = bell
+	l.bells[s] = bell
 	l.mu.Unlock()
 	return <-bell
 }
@@ -177,7 +180,9 @@ func (l *lot) note(e syscall.EpollEvent) (r roused, wakes bool) {
 func (l *lot) leave(s *session) (bell chan wake) {
 	s.place.waits = forNothing
 	l.wheel.clear(s)
-	bell, s.interrupt = s.interrupt, nil
+	if bell = l.bells[s]; bell != nil {
+		delete(l.bells, s)
+	}
 	return bell
 }
 
@@ -208,14 +213,14 @@ func (r roused) goOn(why wake) {
 func (l *lot) look(s *session, f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.place.waits != forNothing && s.interrupt == nil {
+	if s.place.waits != forNothing && l.bells[s] == nil {
 		f()
 	}
 }
 
 func (l *lot) rouse(s *session) {
 	l.mu.Lock()
-	waits := s.place.waits != forNothing && (s.interrupt == nil || s.server.killed.Load())
+	waits := s.place.waits != forNothing && (l.bells[s] == nil || s.server.killed.Load())
 	var r roused
 	if waits {
 		r = roused{s, l.leave(s)}

@@ -22,9 +22,9 @@ func (l *lot) state(s *session) (waits, holding bool) {
 	return waits, waits && s.holding
 }
 
-// TestSessionSize: there are thousands of them, and 288 bytes is a size that Go allocates without waste.
+// TestSessionSize: there are thousands of them, and 256 bytes is a size that Go allocates without waste.
 func TestSessionSize(t *testing.T) {
-	if size := unsafe.Sizeof(session{}); size > 288 {
+	if size := unsafe.Sizeof(session{}); size > 256 {
 		t.Errorf("a session takes %d bytes", size)
 	}
 }

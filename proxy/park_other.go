@@ -2,4 +2,4 @@
 
 package proxy
 
-func newParker() (parker, error) { return &threads{}, nil }
+func newParker() (parker, error) { return newThreads(), nil }

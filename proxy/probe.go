@@ -87,7 +87,7 @@ func (s *session) echo(why wake) wait {
 		s.b.out = append(s.b.out, probeAnswer...)
 		s.flush()
 	}
-	s.note = "probe"
+	s.note = endProbe
 	return wait{over: true}
 }
 

@@ -34,7 +34,7 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 		return s.turnAway("4.3.2", "Shutting down, please try again"), true
 	}
 	if _, err := s.read(); err != nil && !errors.Is(err, errAgain) {
-		return s.left("peer left before its PROXY header"), true // a health check
+		return s.left(endLeftBeforeHeader), true // a health check
 	}
 	n, err := proxyHeaderLength(s.b.unread())
 	switch {
@@ -72,7 +72,7 @@ func newHeaderReader(header []byte) *bufio.Reader {
 
 func (s *session) noHeader(err error) wait {
 	s.log().Warn("a peer under proxy_from sent no PROXY header that can be used", "error", err)
-	s.note = "no PROXY header"
+	s.note = endNoHeader
 	s.hangUp(421, "4.3.0", "No usable PROXY header")
 	return s.finish()
 }

@@ -56,6 +56,7 @@ type session struct {
 	broken    bool // the client cannot be written to
 	holding   bool // it waits with replies that are held back
 	counted   bool // in limits.connections_per_client
+	note      ending
 	commands  int32
 	errors    int32
 	fruitless int32  // transactions in a row that brought no message
@@ -63,14 +64,13 @@ type session struct {
 	written   uint32 // conn.received when the latest of the replies to unread was written
 	since     moment // since when the client is expected to give a command
 	kept      *kept  // while it waits; nil: nothing
-	note      string // why the session ended
 
 	b *buffers // while it runs
 
-	timer     timer     // guarded by the parker
-	place     place     // guarded by the parker
-	interrupt chan wake // guarded by the parker: wakes a goroutine that waits with the session in its hands; nil: none
-	slot      int32     // in Server.sessions, guarded by Server.mu
+	timer timer // guarded by the parker
+	place place // guarded by the parker
+	due   ticks // when the session's time has come, guarded by the parker; 0: not set
+	slot  int32 // in Server.sessions, guarded by Server.mu
 
 	shown atomic.Pointer[shown] // to who looks from outside while it runs; nil: it waits
 }
@@ -136,7 +136,7 @@ func (s *session) run(why wake) (w wait) {
 		if p := recover(); p != nil {
 			s.server.metrics.Panics.Add(1)
 			s.log().Error("panic in a session; please report it", "panic", p, "stack", stack())
-			s.note = "internal error"
+			s.note = endInternalError
 			s.dropBackend() // half a message may be on it, and a next client's commands would become the rest
 			s.b.out = s.b.out[:0]
 			s.say(421, "4.3.0", "Internal error, please try again later")
@@ -198,14 +198,14 @@ func (s *session) mustNotWait() bool {
 // finish writes the last replies and ends the session.
 func (s *session) finish() wait {
 	s.flush()
-	if s.note == "" {
-		s.note = "closed"
+	if s.note == notEnding {
+		s.note = endClosed
 	}
 	return wait{over: true}
 }
 
 // left ends the session of a client that is gone.
-func (s *session) left(note string) wait {
+func (s *session) left(note ending) wait {
 	s.broken = true
 	s.note = note
 	return wait{over: true}
@@ -222,17 +222,17 @@ func (s *session) end() {
 		}()
 		f()
 	}
-	guard(func() { s.abandon(s.note) })
+	guard(func() { s.abandon(s.note.String()) })
 	guard(s.leaveUnread)
 	guard(s.releaseBackend)
 	if s.gate != nil {
-		guard(func() { s.gate.Close(s.note) })
+		guard(func() { s.gate.Close(s.note.String()) })
 	}
 	if over := s.extras().tls; over != nil && !s.broken {
 		over.CloseWrite() // close_notify: the end is no truncation
 	}
 	s.server.lot.forget(s)
-	if s.broken || s.note == "quit" {
+	if s.broken || s.note == endQuit {
 		s.conn.Close()
 	} else {
 		s.conn.hangUp()

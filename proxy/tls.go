@@ -44,7 +44,7 @@ func (s *session) secure() {
 func (s *session) beginTLS(why wake) (w wait, waits bool) {
 	switch {
 	case why == wakeTime || why == wakeShutdown:
-		return s.left("no TLS handshake"), true
+		return s.left(endNoHandshake), true
 	case why != wakeInput && len(s.b.unread()) == 0:
 		return wait{input: true, limit: time.Duration(s.service.Limits.HandshakeTimeout)}, true
 	}
@@ -65,7 +65,7 @@ func (s *session) handshake() {
 	err := s.patiently(time.Now().Add(time.Duration(s.service.Limits.HandshakeTimeout)), over.Handshake)
 	if err != nil {
 		s.log().Info("TLS handshake failed", "error", err)
-		s.broken, s.over, s.note = true, true, "TLS handshake failed"
+		s.broken, s.over, s.note = true, true, endHandshakeFailed
 		return
 	}
 	s.extend().tls = over

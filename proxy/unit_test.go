@@ -204,3 +204,14 @@ func FuzzDialogue(f *testing.F) {
 		}
 	})
 }
+
+// TestEndings: whoever reads a journal can tell them apart.
+func TestEndings(t *testing.T) {
+	seen := make(map[string]ending)
+	for e := range ending(len(endings)) {
+		if other, taken := seen[e.String()]; taken {
+			t.Errorf("endings %d and %d are both called %q", other, e, e)
+		}
+		seen[e.String()] = e
+	}
+}

@@ -13,21 +13,23 @@ const (
 type wheel struct {
 	heads [slots]*session
 	start time.Time
-	swept int64 // ticks since start that have been dealt with
+	swept ticks // have been dealt with
 }
 
 // timer is a session's place in the wheel.
 type timer struct {
 	next, prev *session
-	due        int64 // in ticks since the wheel's start; 0: not set
 }
 
-func (w *wheel) ticks(t time.Time) int64 { return int64(t.Sub(w.start) / tick) }
+// ticks are a time since the wheel's start: enough for six years.
+type ticks int32
+
+func (w *wheel) ticks(t time.Time) ticks { return ticks(t.Sub(w.start) / tick) }
 
 // set makes s due after d, counted from now.
 func (w *wheel) set(s *session, now time.Time, d time.Duration) {
-	s.timer.due = max(w.ticks(now.Add(d))+1, w.swept+1)
-	head := &w.heads[s.timer.due%slots]
+	s.due = max(w.ticks(now.Add(d))+1, w.swept+1)
+	head := &w.heads[s.due%slots]
 	s.timer.prev, s.timer.next = nil, *head
 	if *head != nil {
 		(*head).timer.prev = s
@@ -37,18 +39,18 @@ func (w *wheel) set(s *session, now time.Time, d time.Duration) {
 
 // clear forgets when s is due.
 func (w *wheel) clear(s *session) {
-	if s.timer.due == 0 {
+	if s.due == 0 {
 		return
 	}
 	if s.timer.prev != nil {
 		s.timer.prev.timer.next = s.timer.next
 	} else {
-		w.heads[s.timer.due%slots] = s.timer.next
+		w.heads[s.due%slots] = s.timer.next
 	}
 	if s.timer.next != nil {
 		s.timer.next.timer.prev = s.timer.prev
 	}
-	s.timer = timer{}
+	s.timer, s.due = timer{}, 0
 }
 
 // expire appends the sessions that are due, and clears them.
@@ -58,7 +60,7 @@ func (w *wheel) expire(now time.Time, due []*session) []*session {
 	for t := from; t <= until; t++ {
 		for s := w.heads[t%slots]; s != nil; {
 			next := s.timer.next
-			if s.timer.due <= until {
+			if s.due <= until {
 				w.clear(s)
 				due = append(due, s)
 			}
