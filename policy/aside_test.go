@@ -29,7 +29,7 @@ func askTogether(t *rapid.T, e *Engine, to []string, group int) (h envelopeHeard
 		counter.begin()
 	}
 	c := &client{}
-	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: c})
+	g := e.NewGate(&filters.Session{ID: "S", Client: filters.ClientAt(testClient)}, &Runtime{Recorder: c})
 	defer g.Close("")
 	g.Connect(ctx)
 	for _, v := range []Verdict{g.Greet(ctx, false, 0), g.Helo(ctx, &filters.Greeting{Name: "client.example.com"}), g.Mail(ctx, &filters.Envelope{ID: "T", ReversePath: "s@example.com"})} {

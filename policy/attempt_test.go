@@ -38,7 +38,7 @@ func playSession(t *rapid.T, e *Engine, to []string) (h sessionHeard, alone bool
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	c := &client{}
-	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: c})
+	g := e.NewGate(&filters.Session{ID: "S", Client: filters.ClientAt(testClient)}, &Runtime{Recorder: c})
 	say := func(v Verdict) bool {
 		h.verdicts = append(h.verdicts, spoken(v))
 		return v.Action == 0

@@ -1,27 +1,12 @@
 package policy
 
 import (
-	"net/netip"
 	"reflect"
 	"strings"
 
 	"gatepost/filters"
 	"gatepost/rules"
 )
-
-// ClientFacts are known as soon as a client has connected.
-type ClientFacts struct {
-	// Address of the SMTP client; a PROXY header or XCLIENT from a listed peer counts as if it had connected itself.
-	IP netip.Addr `fact:"ip"`
-	// The client's verified host name, where a listed peer's XCLIENT told it; absent otherwise.
-	Name *string `fact:"name"`
-	// The client is in one of the networks under `trusted:`.
-	Trusted bool `fact:"trusted"`
-	// TCP port of the client.
-	Port int32 `fact:"port"`
-	// Users hand in their mail here: a listener with `submission`, or an MTA that calls Gatepost as a milter and says so.
-	Submission bool `fact:"submission"`
-}
 
 // SignInFacts are known after EHLO or HELO, and anew after AUTH.
 type SignInFacts struct {
@@ -105,7 +90,7 @@ const greetingGroups = 4
 
 func builtins() []rules.Group {
 	return []rules.Group{
-		clientGroup:     {Name: "client", Type: reflect.TypeFor[ClientFacts](), Stage: int(filters.AtConnect), Given: true},
+		clientGroup:     {Name: "client", Type: reflect.TypeFor[filters.Client](), Stage: int(filters.AtConnect), Given: true},
 		signInGroup:     {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo), Given: true},
 		heloGroup:       {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo), Given: true},
 		protectionGroup: {Name: "helo", Type: reflect.TypeFor[ProtectionFacts](), Stage: int(filters.AtHelo), Given: true},
@@ -113,14 +98,6 @@ func builtins() []rules.Group {
 		rcptGroup:       {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt), Given: true},
 		messageGroup:    {Name: "message", Type: reflect.TypeFor[MessageFacts](), Stage: int(filters.AtMessage), Given: true},
 	}
-}
-
-func clientFacts(s *filters.Session) *ClientFacts {
-	f := &ClientFacts{IP: s.Client.Addr().Unmap(), Trusted: s.Trusted, Port: int32(s.Client.Port()), Submission: s.Submission}
-	if s.Name != "" {
-		f.Name = &s.Name
-	}
-	return f
 }
 
 // signedIn and notSignedIn are shared, never written.

@@ -320,8 +320,8 @@ func session(t testing.TB, e *Engine, s *filters.Session, rt *Runtime) *client {
 	if s.ID == "" {
 		s.ID = "S1"
 	}
-	if !s.Client.IsValid() {
-		s.Client = netip.MustParseAddrPort("192.0.2.9:4000")
+	if !s.IP.IsValid() {
+		s.IP, s.Port = netip.MustParseAddr("192.0.2.9"), 4000
 	}
 	if rt.Recorder == nil {
 		rt.Recorder = c

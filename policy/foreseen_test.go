@@ -21,7 +21,7 @@ func (r *reader) Mail(ctx context.Context, _ filters.View) (*readFacts, error) {
 }
 
 func (r *reader) WillRead(s *filters.Session, e *filters.Envelope) []string {
-	keys := []string{"n:" + s.Client.Addr().String()}
+	keys := []string{"n:" + s.Client.IP.String()}
 	if e != nil {
 		keys = append(keys, "d:"+e.ReversePath)
 	}
@@ -31,7 +31,7 @@ func (r *reader) WillRead(s *filters.Session, e *filters.Envelope) []string {
 // What a filter will read is told to whoever is asked before, at connect and at MAIL.
 func TestWhatWillBeReadIsForeseen(t *testing.T) {
 	r := &reader{}
-	g := &Gate{engine: &Engine{}, session: &filters.Session{Client: testClient}}
+	g := &Gate{engine: &Engine{}, session: &filters.Session{Client: filters.ClientAt(testClient)}}
 	if got := filters.Foreseen(g.foreseeing(t.Context(), nil)); got != nil {
 		t.Errorf("without a reader: %q", got)
 	}

@@ -142,7 +142,7 @@ func (e *Engine) NewGate(s *filters.Session, rt *Runtime) *Gate {
 // Connect starts the observations of the connection. The greeting shall be held back for pause (0 if no rule that is
 // enforced reads the pauser's facts), then Greet is called.
 func (g *Gate) Connect(ctx context.Context) (pause time.Duration) {
-	g.facts.Set(clientGroup, clientFacts(g.session))
+	g.facts.Set(clientGroup, &g.session.Client)
 	g.start(ctx, filters.AtConnect)
 	if !g.engine.pauses || g.session.Trusted || g.session.Submission || g.session.AskedByMTA || g.bypassed() {
 		return 0

@@ -194,7 +194,7 @@ func TestWeDoNotRelay(t *testing.T) {
 	} {
 		var bypass Bypass
 		bypass.Set(time.Now().Add(time.Hour)) // it does not lift this
-		c := session(t, compile(t, f, f.config()), &filters.Session{Trusted: test.trust}, &Runtime{Bypass: &bypass})
+		c := session(t, compile(t, f, f.config()), &filters.Session{Client: filters.Client{Trusted: test.trust}}, &Runtime{Bypass: &bypass})
 		c.greet()
 		c.Helo(c.ctx, &filters.Greeting{Name: "x", AuthUser: test.user})
 		c.mail("a@example.com")
@@ -221,7 +221,7 @@ func TestWeDoNotRelayByRoute(t *testing.T) {
 	} {
 		config := f.config()
 		config.RefuseRoutes = !test.known
-		c := session(t, compile(t, f, config), &filters.Session{Trusted: test.trust}, &Runtime{})
+		c := session(t, compile(t, f, config), &filters.Session{Client: filters.Client{Trusted: test.trust}}, &Runtime{})
 		c.greet()
 		c.Helo(c.ctx, &filters.Greeting{Name: "x"})
 		c.mail("a@example.com")
@@ -238,7 +238,7 @@ func TestTrustedClientsPass(t *testing.T) {
 	if !e.Trusts(netip.MustParseAddr("::ffff:192.0.2.9")) || e.Trusts(netip.MustParseAddr("192.0.3.9")) {
 		t.Error("Trusts")
 	}
-	c := session(t, e, &filters.Session{Trusted: true}, &Runtime{})
+	c := session(t, e, &filters.Session{Client: filters.Client{Trusted: true}}, &Runtime{})
 	if pause := c.Connect(c.ctx); pause != 0 {
 		t.Errorf("pause of %v", pause)
 	}

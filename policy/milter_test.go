@@ -12,7 +12,7 @@ import (
 func TestBehindAnMTA(t *testing.T) {
 	f := &fakes{early: pauser{on: true, pause: 3 * time.Second}}
 	engine := compile(t, f, f.config("earlytalker.waited >= 0 -> reject; at: connect", "not known(helo.extended) and helo.name == \"sure\" -> reject; at: helo"))
-	c := session(t, engine, &filters.Session{AskedByMTA: true}, &Runtime{})
+	c := session(t, engine, &filters.Session{Client: filters.Client{AskedByMTA: true}}, &Runtime{})
 	if pause := c.Connect(c.ctx); pause != 0 {
 		t.Errorf("the greeting is held back by %v", pause)
 	}
@@ -39,7 +39,7 @@ func TestBodiesThatNobodyReads(t *testing.T) {
 		{name: "only the header", filters: &fakes{}, rules: []string{`header("Subject") == "x" -> reject`}, leave: true},
 		{name: "the size", filters: &fakes{}, rules: []string{"message.size > 1 -> reject"}, engine: true},
 		{name: "the size, observed", filters: &fakes{}, rules: []string{"message.size > 1 -> reject; mode: observe"}, engine: true},
-		{name: "the size, but trusted", filters: &fakes{}, rules: []string{"message.size > 1 -> reject"}, session: filters.Session{Trusted: true}, engine: true, leave: true},
+		{name: "the size, but trusted", filters: &fakes{}, rules: []string{"message.size > 1 -> reject"}, session: filters.Session{Client: filters.Client{Trusted: true}}, engine: true, leave: true},
 		{name: "a filter", filters: &fakes{dkim: reads}, rules: []string{`dkim.result == "fail" -> reject`}, engine: true},
 		{name: "a filter, but discarded", filters: &fakes{dkim: reads}, rules: []string{`mail.local == "void" -> discard`, `dkim.result == "fail" -> reject`}, from: "void@example.com", engine: true, leave: true},
 	} {

@@ -113,7 +113,7 @@ func (playClock) Now() time.Time { return time.Time{} }
 // Play runs a recording. The recording is not changed, and the play does not refer to it.
 func (p *Player) Play(r *Recording) Play {
 	session := r.Session
-	if trusted := p.engine.Trusts(session.Client.Addr()); trusted != session.Trusted {
+	if trusted := p.engine.Trusts(session.Client.IP); trusted != session.Trusted {
 		changed := *session
 		changed.Trusted = trusted
 		session = &changed
@@ -144,7 +144,7 @@ func (s *playing) run() {
 	if r.Reached == StepConnect && r.Refused == nil && r.Ours { // sent away at the door: no filter heard of it
 		return
 	}
-	s.facts.Set(clientGroup, clientFacts(s.session))
+	s.facts.Set(clientGroup, &s.session.Client)
 	s.start(playContext, filters.AtConnect)
 	if r.Reached < StepGreet || !s.greet() || r.Reached < StepHelo && r.Refused == nil {
 		return

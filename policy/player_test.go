@@ -55,7 +55,7 @@ func (s *script) run(t *rapid.T, e *Engine) []*Recording {
 	if s.bypass {
 		bypass.Set(time.Now().Add(time.Hour))
 	}
-	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, &Runtime{Recorder: kept, Bypass: bypass})
+	g := e.NewGate(&filters.Session{ID: "S", Client: filters.ClientAt(testClient)}, &Runtime{Recorder: kept, Bypass: bypass})
 	g.Connect(ctx)
 	s.dialogue(ctx, t, g)
 	g.Close("")

@@ -121,7 +121,7 @@ func engineOf(t *rapid.T, f *fakes, texts []string) *Engine {
 func transact(t *rapid.T, e *Engine, rt *Runtime, sender string, to []string) (h heard, spokenBefore bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	g := e.NewGate(&filters.Session{ID: "S", Client: testClient}, rt)
+	g := e.NewGate(&filters.Session{ID: "S", Client: filters.ClientAt(testClient)}, rt)
 	defer g.Close("")
 	h.rcpt = map[string]Verdict{}
 	g.Connect(ctx)

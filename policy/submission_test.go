@@ -38,7 +38,7 @@ func TestSubmission(t *testing.T) {
 	} {
 		asked.Store(0)
 		c := session(t, compile(t, f, f.config(rules...)),
-			&filters.Session{ID: "S1", Client: netip.MustParseAddrPort("192.0.2.9:1"), Submission: test.submission}, &Runtime{})
+			&filters.Session{ID: "S1", Client: filters.Client{IP: netip.MustParseAddr("192.0.2.9"), Port: 1, Submission: test.submission}}, &Runtime{})
 		expect(t, "greeting", c.greet(), test.greeting)
 		if !test.submission {
 			continue

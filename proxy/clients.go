@@ -12,7 +12,7 @@ func (s *Server) enterClient(e *session) bool {
 	if limit == 0 || e.info.Trusted {
 		return true
 	}
-	network := clientNetwork(e.info.Client.Addr())
+	network := clientNetwork(e.info.Client.IP)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.clients[network] >= limit {
@@ -29,7 +29,7 @@ func (s *Server) leaveClient(e *session) {
 		return
 	}
 	e.counted = false
-	network := clientNetwork(e.info.Client.Addr())
+	network := clientNetwork(e.info.Client.IP)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.countClient(network, -1)

@@ -254,7 +254,7 @@ func (s *session) fingerprints() []string {
 		fmt.Fprintf(h, "%s\r\n", rcpt)
 	}
 	common := h.Sum(nil)
-	list := []string{fingerprint(common, "network", originNetwork(s.info.Client.Addr()).String())}
+	list := []string{fingerprint(common, "network", originNetwork(s.info.Client.IP).String())}
 	if domain := s.gate.SenderDomain(); domain != "" {
 		list = append(list, fingerprint(common, "domain", domain))
 	}

@@ -25,7 +25,7 @@ func (f *failures) note(s *session) {
 	if s.info.Trusted {
 		return
 	}
-	now, network := s.server.clock.Now(), clientNetwork(s.info.Client.Addr())
+	now, network := s.server.clock.Now(), clientNetwork(s.info.Client.IP)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.networks == nil {
@@ -64,7 +64,7 @@ func (f *failures) reached(s *session, limit int) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.networks[clientNetwork(s.info.Client.Addr())]
+	n := f.networks[clientNetwork(s.info.Client.IP)]
 	return n.Count >= limit && s.server.clock.Now().Sub(n.Since) < failureSpan
 }
 

@@ -13,7 +13,7 @@ import (
 // accepted is the first run of a session: is the peer the client?
 func (s *session) accepted() (w wait, waits bool) {
 	s.b.began = time.Now()
-	s.introduce(s.info, s.info.Client)
+	s.introduce(s.info)
 	if networks(s.listen.ProxyFrom).contain(s.info.Peer().Addr()) {
 		s.phase, s.since = phaseHeader, momentOf(s.b.began)
 		return wait{}, false
@@ -32,12 +32,12 @@ func (s *session) firstPhase() phase {
 
 // introduce completes the description of the client that filters get, and publishes it. info has the ends of the
 // connection, and what a peer has told of the client.
-func (s *session) introduce(info *filters.Session, client netip.AddrPort) {
+func (s *session) introduce(info *filters.Session) {
 	now := s.server.clock.Now()
 	s.server.watchClock(now)
 	info.ID = s.server.ids.Next(now)
-	info.Client, info.Trusted = client, s.service.Engine.Trusts(client.Addr())
-	info.Accepted, info.Submission = now, s.listen.Submission
+	info.Trusted, info.Submission = s.service.Engine.Trusts(info.Client.IP), s.listen.Submission
+	info.Accepted = now
 	s.info = info
 	s.b.shown.info.Store(s.info)
 	s.b.shown.greeting.Store(nil)
@@ -47,7 +47,7 @@ func (s *session) introduce(info *filters.Session, client netip.AddrPort) {
 // connect starts the session proper, now that the client's address is known: after accept, a PROXY header, or XCLIENT.
 func (s *session) connect() (w wait, waits bool) {
 	if s.extras().claims == nil {
-		s.vouches = networks(s.listen.XClientFrom).contain(s.info.Client.Addr())
+		s.vouches = networks(s.listen.XClientFrom).contain(s.info.Client.IP)
 	}
 	switch {
 	case !s.server.enterClient(s):

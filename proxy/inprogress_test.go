@@ -36,7 +36,7 @@ func TestSessionsInProgressAreShown(t *testing.T) {
 	c.say("DATA", "354")
 	list := h.inProgress(10, at(StageData))
 	p := list[0]
-	if p.Greeting == nil || p.Greeting.Name != "client.example.net" || !p.Session.Client.Addr().IsLoopback() || p.Waits != "" || p.Since > time.Minute {
+	if p.Greeting == nil || p.Greeting.Name != "client.example.net" || !p.Session.Client.IP.IsLoopback() || p.Waits != "" || p.Since > time.Minute {
 		t.Errorf("%+v", p)
 	}
 	c.send("Subject: x\r\n\r\n")

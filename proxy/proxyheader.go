@@ -48,7 +48,7 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 		return s.noHeader(err), true
 	}
 	s.b.r += n
-	peer, client, local := s.info.Client, s.info.Client, s.info.To
+	peer, client, local := s.info.AddrPort(), s.info.AddrPort(), s.info.To
 	// LOCAL (v2) and UNKNOWN (v1) are the peer's own connections.
 	if header.Command == proxyproto.PROXY && header.TransportProtocol.IsStream() {
 		from, to := addrPort(header.SourceAddr), addrPort(header.DestinationAddr)
@@ -56,11 +56,11 @@ func (s *session) readHeader(why wake) (w wait, waits bool) {
 			client, local = from, &to
 		}
 	}
-	info := &filters.Session{To: local}
+	info := &filters.Session{Client: filters.ClientAt(client), To: local}
 	if client != peer {
 		info.Through = &peer
 	}
-	s.introduce(info, client)
+	s.introduce(info)
 	s.phase = s.firstPhase()
 	return wait{}, false
 }

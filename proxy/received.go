@@ -13,11 +13,11 @@ func (s *session) traceField() []byte {
 	b = append(b, "Received: from "...)
 	b = append(b, traceName(g.Name)...)
 	b = append(b, " ("...)
-	if s.info.Name != "" {
-		b = append(append(b, traceName(s.info.Name)...), ' ')
+	if name := s.info.VerifiedName(); name != "" {
+		b = append(append(b, traceName(name)...), ' ')
 	}
 	b = append(b, '[')
-	if a := s.info.Client.Addr(); a.Is6() {
+	if a := s.info.Client.IP; a.Is6() {
 		b = append(b, "IPv6:"...)
 		b = a.AppendTo(b)
 	} else {

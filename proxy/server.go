@@ -101,7 +101,7 @@ func (s *Server) newSession(service *service, listen *listenConfig, a arrival) *
 		recycled = new(session)
 	}
 	recycled.server, recycled.service, recycled.listen = s, service, listen
-	recycled.info = &filters.Session{Client: a.peer, To: listen.at(a.local)}
+	recycled.info = &filters.Session{Client: filters.ClientAt(a.peer), To: listen.at(a.local)}
 	recycled.conn = conn{Conn: a.Conn, fd: a.fd, session: recycled}
 	if a.Conn == nil {
 		recycled.conn.Conn = recycled.conn.own()

@@ -265,5 +265,5 @@ func (s *session) log() *slog.Logger {
 	if s.info == nil {
 		return s.server.log
 	}
-	return s.server.log.With("session", s.info.ID, "client", s.info.Client.Addr())
+	return s.server.log.With("session", s.info.ID, "client", s.info.Client.IP)
 }

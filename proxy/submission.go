@@ -23,7 +23,7 @@ func (s *session) mta() *backend.Group {
 
 // protected tells whether a password may be said: on the machine itself it may without TLS.
 func (s *session) protected() bool {
-	return s.extras().tls != nil || s.info.Peer().Addr().IsLoopback() && s.info.Client.Addr().IsLoopback()
+	return s.extras().tls != nil || s.info.Peer().Addr().IsLoopback() && s.info.Client.IP.IsLoopback()
 }
 
 // callAhead dials the backend for the answer to EHLO, which has its mechanisms. False: the session is at its end.

@@ -403,5 +403,5 @@ func TestFailuresAreBounded(t *testing.T) {
 }
 
 func infoFor(address string) *filters.Session {
-	return &filters.Session{Client: netip.AddrPortFrom(netip.MustParseAddr(address), 25)}
+	return &filters.Session{Client: filters.ClientAt(netip.AddrPortFrom(netip.MustParseAddr(address), 25))}
 }

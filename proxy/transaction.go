@@ -82,9 +82,9 @@ var errAbandoned = errors.New("the message was abandoned by its sender")
 // them up itself.
 func (s *session) client(ctx context.Context) backend.Client {
 	c := backend.Client{
-		Addr:     s.info.Client,
+		Addr:     s.info.AddrPort(),
 		Local:    s.info.Local(),
-		Name:     s.info.Name,
+		Name:     s.info.VerifiedName(),
 		Helo:     s.greeting.Name,
 		Extended: s.offered != nil, // what the client was promised counts, whatever it said to a proxy in front
 		Promised: s.offered,

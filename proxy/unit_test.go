@@ -130,7 +130,8 @@ func FuzzXClient(f *testing.F) {
 		"NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE]", "=", "ADDR=fe80::1%eth0"} {
 		f.Add(seed)
 	}
-	info := &filters.Session{Client: netip.MustParseAddrPort("198.51.100.1:99"), Name: "before.test"}
+	info := &filters.Session{Client: filters.ClientAt(netip.MustParseAddrPort("198.51.100.1:99"))}
+	info.SetVerifiedName("before.test")
 	f.Fuzz(func(t *testing.T, arg string) {
 		c, err := parseXClient(arg, nil, info)
 		if err != nil {

@@ -51,13 +51,15 @@ func (s *session) xclient(c wire.Command) {
 	s.server.leaveClient(s)
 	s.greeting, s.offered, s.refused, s.extend().claims = nil, nil, false, claims
 	peer := s.info.Peer()
-	s.introduce(&filters.Session{Through: &peer, To: s.info.To, Name: claims.name}, netip.AddrPortFrom(claims.addr, claims.port))
+	info := &filters.Session{Client: filters.ClientAt(netip.AddrPortFrom(claims.addr, claims.port)), Through: &peer, To: s.info.To}
+	info.SetVerifiedName(claims.name)
+	s.introduce(info)
 	s.phase = phaseConnect
 }
 
 // parseXClient reads NAME=value pairs. What is not given stays as it was.
 func parseXClient(arg string, before *claims, info *filters.Session) (*claims, error) {
-	c := &claims{name: info.Name, addr: info.Client.Addr(), port: info.Client.Port()}
+	c := &claims{name: info.VerifiedName(), addr: info.Client.IP, port: uint16(info.Client.Port)}
 	if before != nil {
 		c.helo, c.smtp = before.helo, before.smtp
 	}

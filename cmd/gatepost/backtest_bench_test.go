@@ -35,7 +35,7 @@ func deliveredRecord(b *testing.B, c *config.Config) *policy.Record {
 	}
 	var kept lastRecord
 	ctx := context.Background()
-	g := engine.NewGate(&filters.Session{ID: "0PKT3S9X8M2QV", Client: netip.MustParseAddrPort("192.0.2.9:4000"), Accepted: time.Now()}, &policy.Runtime{Recorder: &kept})
+	g := engine.NewGate(&filters.Session{ID: "0PKT3S9X8M2QV", Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.9:4000")), Accepted: time.Now()}, &policy.Runtime{Recorder: &kept})
 	g.Connect(ctx)
 	g.Greet(ctx, false, 0)
 	g.Helo(ctx, &filters.Greeting{Name: "client.example.net", Extended: true})

@@ -173,7 +173,7 @@ func (e *evaluation) judge(ctx context.Context, c *config.Config, engine *policy
 	kept := &keepRecord{}
 	address := netip.AddrPortFrom(client, 25000)
 	local := netip.MustParseAddrPort("127.0.0.1:25")
-	session := &filters.Session{ID: "EVAL", Client: address, To: &local, Accepted: clock.Now()}
+	session := &filters.Session{ID: "EVAL", Client: filters.ClientAt(address), To: &local, Accepted: clock.Now()}
 	session.Trusted = engine.Trusts(client)
 	gate := engine.NewGate(session, &policy.Runtime{Recorder: kept, Bypass: &policy.Bypass{}, Clock: clock})
 	ending := e.dialogue(ctx, gate, &filters.Envelope{ID: "EVAL.1", ReversePath: sender.Address, UTF8: sender.UTF8, Started: clock.Now()}, message)

@@ -195,7 +195,7 @@ func entryLine(e *journal.Entry) string {
 	}
 	fmt.Fprintf(&b, "%s  %-16s %-8s", local(e.End), e.ID, verdict)
 	if e.Session != nil {
-		fmt.Fprintf(&b, " %s", e.Session.Client.Addr())
+		fmt.Fprintf(&b, " %s", e.Session.Client.IP)
 	}
 	if e.Envelope != nil {
 		fmt.Fprintf(&b, " <%s> to %s", e.Envelope.ReversePath, recipientsText(e))

@@ -85,7 +85,7 @@ func (s *defaultSite) offer(client netip.Addr, sender string) bool {
 	s.serial++
 	ctx, now := context.Background(), s.clock.Now()
 	id := fmt.Sprintf("S%d", s.serial)
-	g := s.engine.NewGate(&filters.Session{ID: id, Client: netip.AddrPortFrom(client, 4000), Accepted: now}, &policy.Runtime{Clock: s.clock})
+	g := s.engine.NewGate(&filters.Session{ID: id, Client: filters.ClientAt(netip.AddrPortFrom(client, 4000)), Accepted: now}, &policy.Runtime{Clock: s.clock})
 	defer g.Close("")
 	g.Connect(ctx)
 	g.Greet(ctx, false, 0)

@@ -78,7 +78,7 @@ const shownSessions = 50
 func (o operator) openSessions(now time.Time) []admin.OpenSession {
 	list := []admin.OpenSession{}
 	for _, p := range o.h.server.InProgress(shownSessions) {
-		s := admin.OpenSession{ID: p.Session.ID, Client: p.Session.Client.Addr().String(), Age: max(0, now.Sub(p.Session.Accepted).Seconds()),
+		s := admin.OpenSession{ID: p.Session.ID, Client: p.Session.Client.IP.String(), Age: max(0, now.Sub(p.Session.Accepted).Seconds()),
 			Stage: p.Stage.String(), AtStage: p.Since.Seconds(), Bytes: p.Bytes, Waits: p.Waits}
 		if g := p.Greeting; g != nil {
 			s.Name, s.User, s.TLS = g.Name, g.AuthUser, g.TLS != nil

@@ -30,7 +30,7 @@ func TestTheRecordIsAskedForBesideTheBody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	address := netip.MustParseAddrPort("192.0.2.1:25000")
-	gate := engine.NewGate(&filters.Session{ID: "S", Client: address, To: &address, Accepted: clock.Now()}, &policy.Runtime{Clock: clock})
+	gate := engine.NewGate(&filters.Session{ID: "S", Client: filters.ClientAt(address), To: &address, Accepted: clock.Now()}, &policy.Runtime{Clock: clock})
 	defer gate.Close("")
 	gate.Connect(ctx)
 	gate.Greet(ctx, false, 0)

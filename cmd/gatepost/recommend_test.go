@@ -112,7 +112,7 @@ func (s *synthetic) try(a *attempt) (done bool) {
 	s.serial++
 	client := netip.AddrPortFrom(netip.MustParseAddr(a.clients[0]), 4000)
 	id := fmt.Sprintf("S%d", s.serial)
-	g := s.engine.NewGate(&filters.Session{ID: id, Client: client, Accepted: a.at},
+	g := s.engine.NewGate(&filters.Session{ID: id, Client: filters.ClientAt(client), Accepted: a.at},
 		&policy.Runtime{Recorder: s.kept, Clock: s.clock})
 	defer g.Close("quit")
 	g.Connect(ctx)

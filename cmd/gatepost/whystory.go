@@ -83,8 +83,8 @@ func (t *teller) connected(e *journal.Entry) {
 	if s == nil {
 		return
 	}
-	text := fmt.Sprintf("%s connected to %s", s.Client, s.Local())
-	if s.Peer() != s.Client {
+	text := fmt.Sprintf("%s connected to %s", s.AddrPort(), s.Local())
+	if s.Peer() != s.AddrPort() {
 		text += fmt.Sprintf(" (by way of %s)", s.Peer())
 	}
 	t.head(text)

@@ -105,7 +105,7 @@ func (f *Filter) Message(ctx context.Context, v filters.View) (*Facts, error) {
 	}
 	facts := &Facts{
 		Result: string(c.result), Reason: c.reason, Instances: len(c.sets),
-		client: v.Session.Client.Addr().Unmap().WithZone(""),
+		client: v.Session.Client.IP.Unmap().WithZone(""),
 	}
 	for i := range c.seals {
 		facts.Sealers = append(facts.Sealers, c.seals[i].domain)

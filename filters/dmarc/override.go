@@ -74,7 +74,7 @@ func (o *overrides) find(v filters.View, author string) (reason, by string, know
 	authenticated := slices.Concat(ids.spf, ids.dkim)
 	for i := range o.forwarders {
 		f := &o.forwarders[i]
-		if f.network.IsValid() && f.network.Contains(v.Session.Client.Addr().Unmap().WithZone("")) || f.domain != "" && slices.Contains(authenticated, f.domain) {
+		if f.network.IsValid() && f.network.Contains(v.Session.Client.IP.Unmap().WithZone("")) || f.domain != "" && slices.Contains(authenticated, f.domain) {
 			return trustedForwarder, f.entry, true
 		}
 	}

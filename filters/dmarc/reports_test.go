@@ -145,7 +145,7 @@ func TestRows(t *testing.T) {
 		t.Error("our own relay is no client to report about")
 	}
 	mapped := ended()
-	mapped.View.Session.Client = netip.MustParseAddrPort("[::ffff:192.0.2.1]:1")
+	mapped.View.Session.Client = filters.ClientAt(netip.MustParseAddrPort("[::ffff:192.0.2.1]:1"))
 	if s, _ := sight(mapped); s.row.SourceIP != "192.0.2.1" {
 		t.Errorf("client %s", s.row.SourceIP)
 	}

@@ -36,7 +36,7 @@ func sight(o *filters.Outcome) (s sighting, ok bool) {
 	}
 	aligned, _ := facts.Text("dmarc.aligned")
 	s.row = report.Row{
-		SourceIP: o.View.Session.Client.Addr().Unmap().WithZone("").String(),
+		SourceIP: o.View.Session.Client.IP.Unmap().WithZone("").String(),
 		DKIM:     passIf(aligned == "dkim" || aligned == "spf+dkim"),
 		SPF:      passIf(aligned == "spf" || aligned == "spf+dkim"),
 	}

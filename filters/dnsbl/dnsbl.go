@@ -79,7 +79,7 @@ func New(c Config, env filters.Env) (*Filter, error) {
 
 // Client asks about the client's address. Nobody is asked about a private one.
 func (f *Filter) Client(ctx context.Context, v filters.View) (*ClientFacts, error) {
-	ip := v.Session.Client.Addr().Unmap().WithZone("")
+	ip := v.Session.Client.IP.Unmap().WithZone("")
 	if !isPublic(ip) && len(f.clients) > 0 {
 		return notListed, nil
 	}

@@ -252,7 +252,7 @@ func TestAnyViewIsHarmless(t *testing.T) {
 func TestReversed(t *testing.T) {
 	z := filtertest.MustParseZone("192.0.2.109 PTR a.example\n2001:db8:a0f::1 PTR b.example")
 	for ip, suffix := range map[string]string{"192.0.2.109": "in-addr.arpa", "2001:db8:a0f::1": "ip6.arpa"} {
-		addr := filtertest.Connected(ip).Session.Client.Addr()
+		addr := filtertest.Connected(ip).Session.Client.IP
 		if records, _ := z.Find(reversed(addr) + suffix); len(records) != 1 {
 			t.Errorf("%s is asked as %s", ip, reversed(addr))
 		}

@@ -92,7 +92,7 @@ func (f *Filter) GreetPause(ctx context.Context, s *filters.Session) time.Durati
 	if s.Trusted {
 		return 0
 	}
-	marks, err := filters.PeekNow(ctx, f.store, space, []string{network(s.Client.Addr())})
+	marks, err := filters.PeekNow(ctx, f.store, space, []string{network(s.Client.IP)})
 	if err != nil || !marks[0].Passed.IsZero() {
 		return 0
 	}
@@ -113,7 +113,7 @@ func (f *Filter) Concluded(o *filters.Outcome) {
 	if o.Kind != filters.MessageOutcome || o.Code != 250 || o.Ours || o.View.Session == nil {
 		return
 	}
-	key := network(o.View.Session.Client.Addr())
+	key := network(o.View.Session.Client.IP)
 	if marks, ok := filters.PeekAtHand(f.store, space, []string{key}); ok && f.isFresh(marks[0]) {
 		return
 	}

@@ -112,7 +112,7 @@ func (f *Filter) Connect(ctx context.Context, v filters.View) (*ClientFacts, err
 	if err != nil {
 		return nil, err
 	}
-	if e := x.client(v.Session.Client.Addr(), f.clock); e != nil {
+	if e := x.client(v.Session.Client.IP, f.clock); e != nil {
 		return &ClientFacts{Client: e.Action.state(), ClientWhy: e.why()}, nil
 	}
 	return noClient, nil

@@ -31,7 +31,7 @@ func Connected(client string) filters.View {
 	}
 	port := netip.AddrPortFrom(addr, 40000)
 	return filters.View{
-		Session: &filters.Session{ID: "s1", Client: port, To: &local, Accepted: Start},
+		Session: &filters.Session{ID: "s1", Client: filters.ClientAt(port), To: &local, Accepted: Start},
 		Facts:   Facts{},
 	}
 }

@@ -87,7 +87,7 @@ func (s *site) marks() (all []string) {
 func (s *site) want(v filters.View, want filters.GreylistState) {
 	s.t.Helper()
 	if got := s.attempt(v); got != want {
-		s.t.Errorf("%s from %s is %q, want %q", v.Envelope.ReversePath, v.Session.Client.Addr(), got, want)
+		s.t.Errorf("%s from %s is %q, want %q", v.Envelope.ReversePath, v.Session.Client.IP, got, want)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestAMappedAddressIsItsIPv4Address(t *testing.T) {
 	s := newSite(t)
 	v := from("192.0.2.7", "a@example.org", "")
 	session := *v.Session
-	session.Client = netip.MustParseAddrPort("[::ffff:192.0.2.7]:25")
+	session.Client = filters.ClientAt(netip.MustParseAddrPort("[::ffff:192.0.2.7]:25"))
 	v.Session = &session
 	if key := s.look(v).Key; key != "n:192.0.2.0/24|a@example.org" {
 		t.Errorf("key %s", key)

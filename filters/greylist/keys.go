@@ -39,7 +39,7 @@ type identity struct {
 
 func (f *Filter) identify(v filters.View) identity {
 	_, domain := filters.SplitAddress(v.Envelope.ReversePath)
-	client := v.Session.Client.Addr()
+	client := v.Session.Client.IP
 	id := identity{
 		network: f.network(client),
 		sender:  filters.FoldSender(v.Envelope.ReversePath),

@@ -31,7 +31,7 @@ func TestLearn(t *testing.T) {
 		from("192.0.2.77", "list-18@example.org", ""), from("2001:db8::1", "", ""), from("198.51.100.1", "anybody@example.com", ""), from("203.0.113.1", "a@example.net", "example.net"),
 	} {
 		if got := s.attempt(v); got != filters.GreylistPassed {
-			t.Errorf("%s from %s: %s", v.Envelope.ReversePath, v.Session.Client, got)
+			t.Errorf("%s from %s: %s", v.Envelope.ReversePath, v.Session.AddrPort(), got)
 		}
 	}
 	if got := s.attempt(from("192.0.2.77", "old@example.org", "")); got != filters.GreylistNew {

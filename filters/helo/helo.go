@@ -105,7 +105,7 @@ func (f *Filter) Form(_ context.Context, v filters.View) (*FormFacts, error) {
 
 // Resolve asks for the client's kind of address first: it mostly settles both facts.
 func (f *Filter) Resolve(ctx context.Context, v filters.View) (*ResolveFacts, error) {
-	name, client := v.Greeting.Name, v.Session.Client.Addr().Unmap().WithZone("")
+	name, client := v.Greeting.Name, v.Session.Client.IP.Unmap().WithZone("")
 	if address, literal := parseLiteral(name); literal {
 		return resolutions[ResolveFacts{Resolves: true, Matches: truth(address == client)}], nil
 	}

@@ -462,7 +462,7 @@ func BenchmarkMail(b *testing.B) {
 func TestASenderWithoutProofAllocatesNothing(t *testing.T) {
 	s := newSite(t)
 	v := from("192.0.2.7", "alice@example.com", "")
-	v.Session.Client = netip.MustParseAddrPort("192.0.2.7:25")
+	v.Session.Client = filters.ClientAt(netip.MustParseAddrPort("192.0.2.7:25"))
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() { _, _ = s.f.Mail(ctx, v) }); n != 0 {
 		t.Errorf("%v allocations", n)

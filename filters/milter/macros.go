@@ -62,8 +62,8 @@ func pick(known, names []string) (pairs []string) {
 
 // clientName is the client's verified name or, as sendmail has it, its address in brackets.
 func (p *play) clientName() string {
-	if p.view.Session.Name != "" {
-		return p.view.Session.Name
+	if name := p.view.Session.VerifiedName(); name != "" {
+		return name
 	}
 	if confirmed, _ := p.view.Facts.Bool("rdns.confirmed"); confirmed {
 		if name, _ := p.view.Facts.Text("rdns.name"); name != "" {
@@ -73,12 +73,12 @@ func (p *play) clientName() string {
 	return "[" + p.clientAddress() + "]"
 }
 
-func (p *play) clientAddress() string { return p.view.Session.Client.Addr().Unmap().String() }
+func (p *play) clientAddress() string { return p.view.Session.Client.IP.Unmap().String() }
 
 func (p *play) connect() wire.Connect {
 	client := p.view.Session.Client
-	c := wire.Connect{Name: p.clientName(), Family: milter.FamilyInet, Port: client.Port(), Address: p.clientAddress()}
-	if !client.Addr().Unmap().Is4() {
+	c := wire.Connect{Name: p.clientName(), Family: milter.FamilyInet, Port: uint16(client.Port), Address: p.clientAddress()}
+	if !client.IP.Unmap().Is4() {
 		c.Family = milter.FamilyInet6
 	}
 	return c
@@ -96,7 +96,7 @@ func (p *play) connectMacros() []string {
 		"{client_addr}", p.clientAddress(),
 		"{client_name}", name,
 		"{client_ptr}", name,
-		"{client_port}", strconv.Itoa(int(s.Client.Port())),
+		"{client_port}", strconv.Itoa(int(s.Client.Port)),
 	}
 }
 

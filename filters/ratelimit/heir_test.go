@@ -29,7 +29,7 @@ func limited(t *testing.T, clock filters.Clock) *Filter {
 func TestAnotherProcessCountsOn(t *testing.T) {
 	clock := filtertest.NewClock()
 	before, heir := limited(t, clock), limited(t, clock)
-	v := filters.View{Session: &filters.Session{Client: netip.MustParseAddrPort("[2001:db8::7]:1234")}, Envelope: &filters.Envelope{ReversePath: "a@example.net"}}
+	v := filters.View{Session: &filters.Session{Client: filters.ClientAt(netip.MustParseAddrPort("[2001:db8::7]:1234"))}, Envelope: &filters.Envelope{ReversePath: "a@example.net"}}
 	connect := func(f *Filter) string {
 		t.Helper()
 		facts, err := f.Connect(t.Context(), v)

@@ -243,7 +243,7 @@ func (l *limit) key(v *filters.View) (key bucketKey, ok bool) {
 	key.limit = l.id
 	switch l.Per {
 	case perClient:
-		key.network = l.network(v.Session.Client.Addr())
+		key.network = l.network(v.Session.Client.IP)
 		return key, true
 	case perSenderDomain:
 		if v.Envelope != nil {

@@ -52,7 +52,7 @@ func sharedFilter(t *testing.T, m *meter, strict bool) *Filter {
 func TestTheSiteCountsWhereTheStoreCan(t *testing.T) {
 	m := &meter{tokens: 2}
 	f := sharedFilter(t, m, false)
-	v := filters.View{Session: &filters.Session{Client: netip.MustParseAddrPort("192.0.2.7:1234")}}
+	v := filters.View{Session: &filters.Session{Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.7:1234"))}}
 	for i, want := range []string{"", "", "few"} {
 		if facts, err := f.Connect(t.Context(), v); err != nil || facts.Connection != want {
 			t.Errorf("connection %d: %+v, %v; want %q", i+1, facts, err, want)
@@ -71,7 +71,7 @@ func TestTheSiteCountsWhereTheStoreCan(t *testing.T) {
 }
 
 func TestTheDirectionOfLimitsInAnOutage(t *testing.T) {
-	v := filters.View{Session: &filters.Session{Client: netip.MustParseAddrPort("192.0.2.7:1234")}}
+	v := filters.View{Session: &filters.Session{Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.7:1234"))}}
 	alone := errors.New("counted alone")
 	if facts, err := sharedFilter(t, &meter{tokens: 1, alone: alone}, false).Connect(t.Context(), v); err != nil || facts.Connection != "" {
 		t.Errorf("with on_error: pass: %+v, %v", facts, err)

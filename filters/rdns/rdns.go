@@ -59,7 +59,7 @@ func (f *Facts) AuthResults(s *filters.Session) []filters.AuthResult {
 	return []filters.AuthResult{r}
 }
 
-func client(s *filters.Session) netip.Addr { return s.Client.Addr().Unmap().WithZone("") }
+func client(s *filters.Session) netip.Addr { return s.Client.IP.Unmap().WithZone("") }
 
 // Filter asks the DNS. It is safe for concurrent use.
 type Filter struct{ resolver filters.Resolver }

@@ -99,7 +99,7 @@ func (f *Filter) recipient(o *filters.Outcome) {
 }
 
 func (f *Filter) trapped(v *filters.View, trap string) {
-	network := f.network(v.Session.Client.Addr())
+	network := f.network(v.Session.Client.IP)
 	if !f.retries.isNew(network+" "+v.Envelope.ReversePath+" "+trap, f.clock.Now()) {
 		return
 	}
@@ -116,7 +116,7 @@ func (f *Filter) message(o *filters.Outcome) {
 	if n == (filters.Counts{}) {
 		return
 	}
-	f.ledger.Tally(f.networkKey(v.Session.Client.Addr()), n, f.halfLife())
+	f.ledger.Tally(f.networkKey(v.Session.Client.IP), n, f.halfLife())
 	if domain := proved(v); domain != "" {
 		f.ledger.Tally(domainKey+domain, n, f.halfLife())
 	}

@@ -102,7 +102,7 @@ func (f *Filter) Adopt(previous any) {
 // Mail looks up what is known.
 func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 	facts := &Facts{Domain: proved(&v)}
-	keys := []string{f.networkKey(v.Session.Client.Addr())}
+	keys := []string{f.networkKey(v.Session.Client.IP)}
 	if facts.Domain != "" {
 		keys = append(keys, domainKey+facts.Domain)
 	}
@@ -123,7 +123,7 @@ func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 
 // WillRead implements [filters.LedgerReader]. It takes for granted that SPF proves the sender's domain.
 func (f *Filter) WillRead(s *filters.Session, e *filters.Envelope) []string {
-	keys := []string{f.networkKey(s.Client.Addr())}
+	keys := []string{f.networkKey(s.Client.IP)}
 	if e != nil && e.ReversePath != "" {
 		_, domain := filters.SplitAddress(e.ReversePath)
 		keys = append(keys, domainKey+normal(domain))

@@ -72,7 +72,7 @@ func (f *Filter) Mail(ctx context.Context, v filters.View) (*Facts, error) {
 }
 
 func (f *Filter) query(v filters.View, sender string) Query {
-	q := Query{IP: v.Session.Client.Addr(), Sender: sender, Receiver: f.env.Hostname, Now: f.env.Clock.Now()}
+	q := Query{IP: v.Session.Client.IP, Sender: sender, Receiver: f.env.Hostname, Now: f.env.Clock.Now()}
 	if v.Greeting != nil {
 		q.Helo = v.Greeting.Name
 	}

@@ -91,7 +91,7 @@ func (u *usage) count(owner string, r *policy.Recording, n int64) {
 func (u *usage) owner(r *policy.Recording, recipient string) string {
 	switch u.limit.Per {
 	case "client":
-		client := r.Session.Client.Addr().Unmap().WithZone("")
+		client := r.Session.Client.IP.Unmap().WithZone("")
 		bits := u.limit.IPv6Prefix
 		if client.Is4() {
 			bits = u.limit.IPv4Prefix

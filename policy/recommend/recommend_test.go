@@ -21,7 +21,7 @@ import (
 func recorded(at time.Duration, client, from string, reply int) *policy.Recording {
 	r := &policy.Recording{
 		Start:      filtertest.Start.Add(at),
-		Session:    &filters.Session{Client: netip.AddrPortFrom(netip.MustParseAddr(client), 25)},
+		Session:    &filters.Session{Client: filters.ClientAt(netip.AddrPortFrom(netip.MustParseAddr(client), 25))},
 		Envelope:   &filters.Envelope{ReversePath: from},
 		Recipients: []policy.RecordedRecipient{{Address: "ann@example.org", Asked: true}},
 		Reached:    policy.StepEnd,
@@ -188,9 +188,9 @@ func TestPools(t *testing.T) {
 	for i := range fewMoves {
 		list := comingBack(i, 10*time.Minute)
 		list[0].Envelope.ReversePath, list[1].Envelope.ReversePath = fmt.Sprintf("a%d@Pool.test", i), fmt.Sprintf("a%d@pool.test", i)
-		list[1].Session.Client = netip.MustParseAddrPort("198.51.100.9:25")
+		list[1].Session.Client = filters.ClientAt(netip.MustParseAddrPort("198.51.100.9:25"))
 		same := comingBack(100+i, 10*time.Minute)
-		same[1].Session.Client = netip.MustParseAddrPort("192.0.2.200:25")
+		same[1].Session.Client = filters.ClientAt(netip.MustParseAddrPort("192.0.2.200:25"))
 		for _, r := range append(list, same...) {
 			s.Add(r)
 		}

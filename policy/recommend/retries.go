@@ -55,7 +55,7 @@ func (t *retries) add(r *policy.Recording) {
 	if sender == "" || strings.HasPrefix(sender, "*@") { // bounces have no sender, and a journal that cuts addresses knows none
 		return
 	}
-	network := t.network(r.Session.Client.Addr())
+	network := t.network(r.Session.Client.IP)
 	for i := range r.Recipients {
 		key := envelope{sender, strings.ToLower(r.Recipients[i].Address)}
 		if w := t.waits[key]; w != nil && r.Start.Sub(w.first) <= horizon {

@@ -274,7 +274,7 @@ type Mention struct {
 const recipientsMentioned = 3
 
 func mentionOf(r *policy.Recording) Mention {
-	m := Mention{ID: r.ID, Time: r.Start, Client: r.Session.Client.Addr().String()}
+	m := Mention{ID: r.ID, Time: r.Start, Client: r.Session.Client.IP.String()}
 	if r.Envelope != nil {
 		m.From, m.Mail = r.Envelope.ReversePath, true
 	}

@@ -52,7 +52,7 @@ type rdnsFacts struct {
 func (*rdnsFacts) AuthResults(*filters.Session) []filters.AuthResult { return nil }
 
 func (*rdnsFilter) Connect(_ context.Context, v filters.View) (*rdnsFacts, error) {
-	switch v.Session.Client.Addr().String() {
+	switch v.Session.Client.IP.String() {
 	case "192.0.2.1":
 		return &rdnsFacts{Confirmed: true, Name: "out1.mail.example"}, nil
 	case "198.51.100.1":
@@ -178,7 +178,7 @@ func history(t fataler, s *site, visits []visit) []*policy.Recording {
 
 func (v *visit) run(e *policy.Engine, rt *policy.Runtime, id string, now time.Time) {
 	ctx := context.Background()
-	g := e.NewGate(&filters.Session{ID: id, Client: v.client, Accepted: now}, rt)
+	g := e.NewGate(&filters.Session{ID: id, Client: filters.ClientAt(v.client), Accepted: now}, rt)
 	defer g.Close("")
 	g.Connect(ctx)
 	if g.Greet(ctx, false, 0).Action != 0 || g.Helo(ctx, &filters.Greeting{Name: "client.example"}).Action != 0 {

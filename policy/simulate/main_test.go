@@ -37,7 +37,7 @@ type recorded struct {
 }
 
 func (r *recorder) Mail(_ context.Context, v filters.View) (*recorded, error) {
-	*r.seen = append(*r.seen, arrival{r.clock.Now().UnixNano(), v.Session.Client.Addr().String(), v.Envelope.ReversePath})
+	*r.seen = append(*r.seen, arrival{r.clock.Now().UnixNano(), v.Session.Client.IP.String(), v.Envelope.ReversePath})
 	return &recorded{Seen: true}, nil
 }
 

@@ -51,7 +51,7 @@ func (p *proxy) deliver(a *Attempt) Reply {
 	ctx, now := context.Background(), p.clock.Now()
 	p.serial++
 	client := netip.AddrPortFrom(a.Client, 40_000)
-	g := p.engine.NewGate(&filters.Session{ID: "S" + strconv.Itoa(p.serial), Client: client, To: &local, Accepted: now}, &p.runtime)
+	g := p.engine.NewGate(&filters.Session{ID: "S" + strconv.Itoa(p.serial), Client: filters.ClientAt(client), To: &local, Accepted: now}, &p.runtime)
 	defer g.Close("")
 	if v := g.Greet(ctx, false, g.Connect(ctx)); v.Action != 0 {
 		return heard(v)

@@ -55,7 +55,7 @@ func nastyEntry() *journal.Entry {
 	local := netip.MustParseAddrPort("192.0.2.1:25")
 	rule := &journal.Rule{Name: "blocked", File: nasty, Line: 3, Action: "reject", When: nasty}
 	return &journal.Entry{ID: entryID, Kind: policy.TransactionRecord, Start: filtertest.Start, End: filtertest.Start.Add(time.Second), Verdict: "reject",
-		Session:    &filters.Session{Client: netip.MustParseAddrPort("192.0.2.7:4711"), To: &local},
+		Session:    &filters.Session{Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.7:4711")), To: &local},
 		Greeting:   &filters.Greeting{Name: nasty},
 		Envelope:   &filters.Envelope{ReversePath: nasty + "@example.net", Params: []filters.Param{{Key: nasty, Value: nasty, HasValue: true}}},
 		Recipients: []journal.Recipient{{Address: nasty, Reply: rules.Reply{Code: 550, Text: nasty}, Ours: true, Rule: rule}},

@@ -33,7 +33,7 @@ const maxTargets = 10
 func (s *Server) remediesFor(ctx context.Context, e *journal.Entry) remedies {
 	rem := remedies{Spans: spans}
 	if e.Session != nil {
-		client := e.Session.Client.Addr().Unmap().WithZone("").String()
+		client := e.Session.Client.IP.Unmap().WithZone("").String()
 		rem.Targets = append(rem.Targets, target{string(exception.Client) + " " + client, "the client " + client})
 		rem.MarksQuery = client
 	}

@@ -153,7 +153,7 @@ func (b *builder) recordKeys(r *policy.Record) {
 	b.key(idKey, sessionOf(r.ID))
 	if r.Session != nil {
 		var room [64]byte
-		b.addKey(hashKey(addressKey, r.Session.Client.Addr().Unmap().WithZone("").AppendTo(room[:0])))
+		b.addKey(hashKey(addressKey, r.Session.Client.IP.Unmap().WithZone("").AppendTo(room[:0])))
 	}
 	if r.Envelope != nil && r.Envelope.ReversePath != "" {
 		b.key(mailKey, b.disguise.address(r.Envelope.ReversePath))

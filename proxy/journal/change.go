@@ -192,7 +192,7 @@ func (c *Change) ConcernsEntry(e *Entry) bool {
 	}
 	var client netip.Addr
 	if e.Session != nil {
-		client = e.Session.Client.Addr()
+		client = e.Session.Client.IP
 	}
 	var addresses []string
 	if e.Envelope != nil && c.Kind != "recipient" {

@@ -121,7 +121,7 @@ func TestAChangeHidesLocalPartsAsMailDoes(t *testing.T) {
 
 func TestChangesConcernEntries(t *testing.T) {
 	start := time.Date(2026, 11, 22, 7, 0, 0, 0, time.UTC)
-	e := &Entry{ID: "X.1", Start: start, End: start.Add(time.Second), Session: &filters.Session{Client: client("192.0.2.7:25")},
+	e := &Entry{ID: "X.1", Start: start, End: start.Add(time.Second), Session: &filters.Session{Client: filters.ClientAt(client("192.0.2.7:25"))},
 		Envelope: &filters.Envelope{ReversePath: "joe@example.net"}, Recipients: []Recipient{{Address: "ann@example.org"}}, Bypassed: policy.Bypassed{Transaction: true}}
 	for _, c := range []struct {
 		change Change

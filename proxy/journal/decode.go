@@ -175,12 +175,13 @@ func (e *Entry) dropped() bool {
 }
 
 func readSession(u *unpacker, e *Entry) {
-	e.session = filters.Session{ID: u.text(), Client: u.endpoint(), To: &e.to}
-	if e.through = u.endpoint(); e.through != e.session.Client {
+	e.session = filters.Session{ID: u.text(), Client: filters.ClientAt(u.endpoint()), To: &e.to}
+	if e.through = u.endpoint(); e.through != e.session.AddrPort() {
 		e.session.Through = &e.through
 	}
 	e.to = u.endpoint()
-	e.session.Name, e.session.Trusted, e.session.Submission = u.text(), u.flag(), u.flag()
+	e.session.SetVerifiedName(u.text())
+	e.session.Trusted, e.session.Submission = u.flag(), u.flag()
 	e.session.Accepted, e.session.AskedByMTA = u.time(), u.flag()
 	e.Session = &e.session
 }

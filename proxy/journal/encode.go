@@ -81,10 +81,10 @@ func (b *builder) content(r *policy.Record, verdict string) {
 
 func (b *builder) session(s *filters.Session) {
 	b.text(s.ID)
-	b.endpoint(s.Client)
+	b.endpoint(s.AddrPort())
 	b.endpoint(s.Peer())
 	b.endpoint(s.Local())
-	b.foreign(s.Name)
+	b.foreign(s.VerifiedName())
 	b.flag(s.Trusted)
 	b.flag(s.Submission)
 	b.time(s.Accepted)

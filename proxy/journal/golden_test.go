@@ -26,8 +26,9 @@ func goldenRecords() []*policy.Record {
 	facts.Set(messageGroup, &messageFacts{Size: 22, Header: testHeader{"Subject": "hi"}})
 	facts.SetScore(1.25)
 	peer, local := client("[2001:db8::1]:33"), client("198.51.100.1:25")
-	session := &filters.Session{ID: "38G29KFPR000V", Client: client("192.0.2.7:4711"), Through: &peer, To: &local,
-		Name: "mail.example.com", Trusted: true, Submission: true, Accepted: start}
+	session := &filters.Session{ID: "38G29KFPR000V", Client: filters.ClientAt(client("192.0.2.7:4711")), Through: &peer, To: &local, Accepted: start}
+	session.SetVerifiedName("mail.example.com")
+	session.Trusted, session.Submission = true, true
 	greeting := &filters.Greeting{Name: "mail.example.com", Extended: true, AuthUser: "anna", TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "C", ServerName: "mx.example.org", PeerSubject: "CN=x"}}
 	failed := testSchema.NewFacts()
 	failed.Fail(listGroup)

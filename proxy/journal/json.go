@@ -112,7 +112,7 @@ func NewEntryJSON(e *Entry) EntryJSON {
 		out.Reply = &last
 	}
 	if s := e.Session; s != nil {
-		out.Client, out.Local = s.Client.String(), s.Local().String()
+		out.Client, out.Local = s.AddrPort().String(), s.Local().String()
 	}
 	if g := e.Greeting; g != nil {
 		out.Helo, out.User = g.Name, g.AuthUser

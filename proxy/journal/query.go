@@ -128,7 +128,7 @@ func (s *search) wants(e *Entry) bool {
 	case s.ID != "":
 		return e.ID == s.ID || strings.HasPrefix(e.ID, s.ID) && e.ID[len(s.ID)] == '.'
 	case s.Client.IsValid():
-		return e.Session != nil && e.Session.Client.Addr().Unmap().WithZone("") == s.Client
+		return e.Session != nil && e.Session.Client.IP.Unmap().WithZone("") == s.Client
 	case s.Address != "":
 		return e.Concerns(s.Address)
 	}

@@ -40,7 +40,7 @@ func TestQueries(t *testing.T) {
 		"until":     {Query{Until: first.Add(time.Second)}, func(r *policy.Record) bool { return r.End.Before(first.Add(time.Second)) }},
 		"id":        {Query{ID: records[1234].ID}, func(r *policy.Record) bool { return r == records[1234] }},
 		"session":   {Query{ID: records[1234].Session.ID}, func(r *policy.Record) bool { return r == records[1234] }},
-		"client":    {Query{Client: netip.MustParseAddr("192.0.2.9")}, func(r *policy.Record) bool { return r.Session.Client.Addr() == netip.MustParseAddr("192.0.2.9") }},
+		"client":    {Query{Client: netip.MustParseAddr("192.0.2.9")}, func(r *policy.Record) bool { return r.Session.Client.IP == netip.MustParseAddr("192.0.2.9") }},
 		"sender":    {Query{Address: "Newsletter-77@lists77.example.net"}, func(r *policy.Record) bool { return r == records[77] }},
 		"recipient": {Query{Address: "user5@example.org"}, func(r *policy.Record) bool { return r.Recipients[0].Address == "user5@example.org" }},
 		"nobody":    {Query{Address: "nobody@example.org"}, func(*policy.Record) bool { return false }},
@@ -90,7 +90,7 @@ func TestConfirmations(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []Query{{}, {Newest: true}, {ID: records[6].ID}, {ID: records[7].ID}, {Client: records[8].Session.Client.Addr()}} {
+	for _, q := range []Query{{}, {Newest: true}, {ID: records[6].ID}, {ID: records[7].ID}, {Client: records[8].Session.Client.IP}} {
 		q.Confirmations = true
 		for _, e := range readAll(t, folder, q) {
 			i := slices.IndexFunc(records, func(r *policy.Record) bool { return r.ID == e.ID })

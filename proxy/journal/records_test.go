@@ -168,10 +168,12 @@ func drawRecord(t *rapid.T) *policy.Record {
 	start := drawTime(t, "start")
 	peer, local := clients.Draw(t, "peer"), clients.Draw(t, "our")
 	r := &policy.Record{ID: id, Kind: policy.SessionRecord, Start: start, End: start.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "lasted"))),
-		Session: &filters.Session{ID: id, Client: clients.Draw(t, "client"), Through: &peer, To: &local,
-			Name: texts.Draw(t, "name"), Trusted: rapid.Bool().Draw(t, "trusted"), Submission: rapid.Bool().Draw(t, "submission"), AskedByMTA: rapid.Bool().Draw(t, "asked by an MTA"), Accepted: start},
+		Session: &filters.Session{ID: id, Client: filters.ClientAt(clients.Draw(t, "client")), Through: &peer, To: &local, Accepted: start},
 	}
-	if r.Session.Client == peer {
+	r.Session.SetVerifiedName(texts.Draw(t, "name"))
+	r.Session.Trusted, r.Session.Submission = rapid.Bool().Draw(t, "trusted"), rapid.Bool().Draw(t, "submission")
+	r.Session.AskedByMTA = rapid.Bool().Draw(t, "asked by an MTA")
+	if r.Session.AddrPort() == peer {
 		r.Session.Through = nil
 	}
 	if rapid.Bool().Draw(t, "greeted") {

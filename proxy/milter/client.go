@@ -26,14 +26,13 @@ func (s *session) connect(data []byte) error {
 	now := s.server.clock.Now()
 	s.info = &filters.Session{
 		ID:       s.server.ids.Next(now),
-		Client:   client,
-		Name:     s.verifiedName(c),
-		Trusted:  s.service().Engine.Trusts(client.Addr()),
+		Client:   filters.ClientAt(client),
 		Accepted: now,
-		// The MTA's own machine hands in mail too: cron, web applications, and what comes without SMTP (non_smtpd_milters).
-		Submission: client.Addr().IsLoopback() || s.conn.Entry.takesSubmission(s.macros.get(daemonName)),
-		AskedByMTA: true,
 	}
+	s.info.SetVerifiedName(s.verifiedName(c))
+	s.info.Trusted, s.info.AskedByMTA = s.service().Engine.Trusts(client.Addr()), true
+	// The MTA's own machine hands in mail too: cron, web applications, and what comes without SMTP (non_smtpd_milters).
+	s.info.Submission = client.Addr().IsLoopback() || s.conn.Entry.takesSubmission(s.macros.get(daemonName))
 	s.serial = 0
 	s.begin()
 	return nil

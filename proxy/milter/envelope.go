@@ -94,7 +94,7 @@ func (s *session) mail(data []byte) {
 // Who signs in hands in mail of his own, on whatever port: the session begins anew as one of those, so that what is known
 // about mail servers is not held against him. Mail that did not come by SMTP has no HELO.
 func (s *session) identify() bool {
-	name := s.info.Name
+	name := s.info.VerifiedName()
 	if s.greeting != nil {
 		name = s.greeting.Name
 	}
@@ -168,7 +168,7 @@ func (s *session) rcpt(data []byte) {
 // withoutSMTP tells that the message reached the MTA by the command sendmail or the like (non_smtpd_milters): no client
 // has no port.
 func (s *session) withoutSMTP() bool {
-	return s.info.Client.Port() == 0 && s.info.Client.Addr().IsLoopback()
+	return s.info.Client.Port == 0 && s.info.Client.IP.IsLoopback()
 }
 
 // rejection is the MTA's own refusal of a recipient: enhanced code and text come in macros.

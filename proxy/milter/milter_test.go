@@ -105,7 +105,7 @@ func TestOneMessage(t *testing.T) {
 		t.Errorf("%+v %+v", r.Envelope, r.Recipients)
 	}
 	s := h.journal.Await(t, policy.SessionRecord, 1)[0]
-	if s.Session.Client.String() != "192.0.2.77:40000" || s.Ending.Note != "quit" {
+	if s.Session.AddrPort().String() != "192.0.2.77:40000" || s.Ending.Note != "quit" {
 		t.Errorf("%+v %+v", s.Session, s.Ending)
 	}
 }

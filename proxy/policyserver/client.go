@@ -13,7 +13,7 @@ import (
 // connection; before Postfix 3.0 there is no port, and a client that connects again counts as the same.
 func (s *session) connect(ctx context.Context, _ step) (v policy.Verdict, standing answer) {
 	client, submission := s.client(), s.submission()
-	if s.gate != nil && s.info.Client == client && s.info.Submission == submission {
+	if s.gate != nil && s.info.AddrPort() == client && s.info.Submission == submission {
 		return v, s.refused
 	}
 	note := s.conn.Note
@@ -22,14 +22,12 @@ func (s *session) connect(ctx context.Context, _ step) (v policy.Verdict, standi
 	s.conn.Note = note
 	now := s.server.clock.Now()
 	s.info = &filters.Session{
-		ID:         s.server.ids.Next(now),
-		Client:     client,
-		Name:       s.verifiedName(),
-		Trusted:    s.conn.Service.Engine.Trusts(client.Addr()),
-		Accepted:   now,
-		Submission: submission,
-		AskedByMTA: true,
+		ID:       s.server.ids.Next(now),
+		Client:   filters.ClientAt(client),
+		Accepted: now,
 	}
+	s.info.SetVerifiedName(s.verifiedName())
+	s.info.Trusted, s.info.Submission, s.info.AskedByMTA = s.conn.Service.Engine.Trusts(client.Addr()), submission, true
 	s.gate = s.conn.Service.Engine.NewGate(s.info, s.conn.Service.Runtime)
 	s.gate.Connect(ctx)
 	return s.gate.Greet(ctx, false, 0), ""

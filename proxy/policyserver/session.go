@@ -42,7 +42,7 @@ func (s *session) Log() *slog.Logger {
 	if s.info == nil {
 		return s.server.log
 	}
-	return s.server.log.With("session", s.info.ID, "client", s.info.Client.Addr())
+	return s.server.log.With("session", s.info.ID, "client", s.info.Client.IP)
 }
 
 var errRequest = errors.New("a request is not smtpd_access_policy")

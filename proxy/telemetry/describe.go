@@ -13,7 +13,7 @@ import (
 // describe is what a record's line says, whatever its format.
 func describe(rec *policy.Record, to pairs) {
 	to.text("id", rec.ID)
-	to.bytes("client", rec.Session.Client.Addr().AppendTo(to.room()))
+	to.bytes("client", rec.Session.Client.IP.AppendTo(to.room()))
 	if rec.Greeting != nil {
 		to.text("helo", rec.Greeting.Name)
 	}

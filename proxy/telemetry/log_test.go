@@ -38,7 +38,7 @@ func transaction(t *testing.T) *policy.Record {
 	start := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	return &policy.Record{
 		ID: "S1.1", Kind: policy.TransactionRecord, Start: start, End: start.Add(1500 * time.Millisecond),
-		Session:    &filters.Session{ID: "S1", Client: netip.MustParseAddrPort("192.0.2.7:25000")},
+		Session:    &filters.Session{ID: "S1", Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.7:25000"))},
 		Greeting:   &filters.Greeting{Name: "mail.example.net"},
 		Envelope:   &filters.Envelope{ID: "S1.1", ReversePath: "a@example.net"},
 		Recipients: []policy.RecipientRecord{{Address: "alice@example.org", Reply: rules.Reply{Code: 250}}, {Address: "nobody@example.org", Reply: rules.Reply{Code: 550, Enhanced: "5.1.1", Text: "unknown"}}},
