@@ -32,8 +32,8 @@ func (g *Gate) Conclude(e Ending) {
 		Facts:      tx.lasting(),
 		Matched:    slices.Concat(g.matchesBefore(), tx.matches),
 		Ending:     e,
-		Reached:    tx.progress.step,
-		Refused:    tx.progress.refused,
+		Reached:    tx.step,
+		Refused:    tx.refused,
 		Attempt:    tx.grey.attempt,
 		Headers:    g.engine.set.Headers(),
 	})
@@ -69,8 +69,8 @@ func (g *Gate) Close(note string) {
 		Matched: g.matchesBefore(),
 		Ending:  g.ending(note),
 
-		Reached:      g.progress.step,
-		Refused:      g.progress.refused,
+		Reached:      g.step,
+		Refused:      g.refusedBefore(),
 		Transactions: int(g.transactions),
 	})
 }
@@ -81,7 +81,7 @@ func (g *Gate) HungUp(r rules.Reply) { g.told().lastWord = &r }
 // ending is how the session ended. What a rule had refused before stays the reason.
 func (g *Gate) ending(note string) Ending {
 	e := Ending{Note: note}
-	if g.story != nil && g.story.lastWord != nil && g.progress.refused == nil {
+	if g.story != nil && g.story.lastWord != nil && g.story.refused == nil {
 		e.Reply, e.Ours = *g.story.lastWord, true
 	}
 	return e
@@ -112,7 +112,7 @@ var outcomes = sync.Pool{New: func() any { return new(filters.Outcome) }}
 
 // reasons are the facts by which a rule has ended the transaction.
 func (g *Gate) reasons(e Ending) []string {
-	if refused := g.tx.progress.refused; e.Ours && refused != nil && refused.Rule != nil {
+	if refused := g.tx.refused; e.Ours && refused != nil && refused.Rule != nil {
 		return refused.Rule.Fields
 	}
 	return nil

@@ -30,9 +30,9 @@ type Gate struct {
 	story *story      // nil while there is nothing to tell: most clients are like that
 	play  *playback   // nil but where a recording is run again
 
-	progress     progress
 	closedAt     int32 // an accept for the session closes the rules behind it
 	transactions int32
+	step         Step // how far the connection has come
 	bypassing    Bypassed
 	resting      bool       // see activity; guarded by mu
 	mu           sync.Mutex // guards what goroutines hand back and, while resting, all of the gate
@@ -45,6 +45,7 @@ type story struct {
 	matches    []Match
 	matchesAt0 int          // matches before the first greeting
 	scoreAt0   float64      // points before the first greeting
+	refused    *Decision    // at the step that the connection has come to; nil: it was not
 	lastWord   *rules.Reply // see HungUp; nil: none
 }
 
@@ -54,6 +55,14 @@ func (g *Gate) told() *story {
 		g.story = new(story)
 	}
 	return g.story
+}
+
+// refusedBefore is the decision by which the connection was refused, or nil.
+func (g *Gate) refusedBefore() *Decision {
+	if g.story == nil {
+		return nil
+	}
+	return g.story.refused
 }
 
 // matchesBefore are those of the connection.
@@ -104,7 +113,8 @@ type transaction struct {
 	complete   bool // the message was, when they were
 	bodyLeft   bool // only its header will be there
 	header     *filters.Header
-	progress   progress
+	step       Step           // how far it has come
+	refused    *Decision      // there; nil: it was not
 	looked     []FilterRecord // of all recipients
 }
 

@@ -70,7 +70,7 @@ func TestIdleGateSize(t *testing.T) {
 	}
 	size := float64(heap()-before) / float64(len(gates))
 	t.Logf("%.0f bytes", size)
-	if size > 440 {
+	if size > 400 {
 		t.Errorf("an idle gate takes %.0f bytes", size)
 	}
 	for _, g := range gates {

@@ -225,20 +225,18 @@ func (g *Gate) recipientFilters() []FilterRecord {
 
 // reach notes how far a session or transaction has come, and what became of it there.
 func (g *Gate) reach(s Step, v Verdict) {
-	p := &g.progress
-	if g.tx != nil {
-		p = &g.tx.progress
-	}
-	p.step, p.refused = s, nil
+	var refused *Decision
 	if v.Action != 0 {
-		p.refused = &Decision{v.Action, v.Rule, v.Reply}
+		refused = &Decision{v.Action, v.Rule, v.Reply}
 	}
-}
-
-// progress is how far a session or a transaction has come.
-type progress struct {
-	step    Step
-	refused *Decision
+	if g.tx != nil {
+		g.tx.step, g.tx.refused = s, refused
+		return
+	}
+	g.step = s
+	if refused != nil || g.story != nil {
+		g.told().refused = refused
+	}
 }
 
 // matched notes that a rule's condition was true.
