@@ -71,14 +71,29 @@ func (s *Session) Local() netip.AddrPort {
 	return *s.To
 }
 
-// Greeting describes EHLO or HELO. It is never written after it is published.
+// Greeting describes EHLO or HELO. It is never written after it is published. What rules call helo.name and helo.extended
+// is read here, as in [Client]. The name is a domain or an address literal, if the client keeps to the standard.
 type Greeting struct {
-	Name     string // the argument, as sent; a domain or an address literal, if the client keeps to the standard
-	Extended bool   // EHLO rather than HELO
-	Unsure   bool   // Extended is not known: not every MTA tells a milter
+	// The name that the client gave, as sent.
+	Name string `fact:"name"`
+	// EHLO rather than HELO; absent where an MTA calls Gatepost as a milter and does not tell.
+	Extended *bool  `fact:"extended"`
 	TLS      *TLS   // nil on a plain connection
 	AuthUser string // the authenticated user, or empty
 }
+
+var no, yes = false, true // shared, never written
+
+// Known is what a fact that may be absent is known to be. Equal ones are the same pointer.
+func Known(value bool) *bool {
+	if value {
+		return &yes
+	}
+	return &no
+}
+
+// SaidEHLO tells whether the client is known to have said EHLO.
+func (g *Greeting) SaidEHLO() bool { return g.Extended != nil && *g.Extended }
 
 // TLS describes the protection of a session.
 type TLS struct {

@@ -43,7 +43,7 @@ func play(tb testing.TB, e *Engine, s *filters.Session, m *filters.Message, rt *
 
 var (
 	benchSession   = &filters.Session{ID: "S", Client: filters.ClientAt(testClient)}
-	benchGreeting  = &filters.Greeting{Name: "client.example.com", Extended: true}
+	benchGreeting  = &filters.Greeting{Name: "client.example.com", Extended: filters.Known(true)}
 	benchEnvelope  = &filters.Envelope{ID: "T", ReversePath: "a@example.com"}
 	benchRecipient = &filters.Recipient{ForwardPath: "b@example.org"}
 )

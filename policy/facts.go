@@ -14,14 +14,6 @@ type SignInFacts struct {
 	Authenticated bool `fact:"authenticated"`
 }
 
-// HeloFacts are known after EHLO or HELO, and anew after STARTTLS.
-type HeloFacts struct {
-	// The name that the client gave, as sent.
-	Name string `fact:"name"`
-	// EHLO rather than HELO; absent where an MTA calls Gatepost as a milter and does not tell.
-	Extended *bool `fact:"extended"`
-}
-
 // ProtectionFacts are known after EHLO or HELO, and anew after STARTTLS and AUTH. All plain connections share one.
 type ProtectionFacts struct {
 	// The connection is protected by TLS.
@@ -92,7 +84,7 @@ func builtins() []rules.Group {
 	return []rules.Group{
 		clientGroup:     {Name: "client", Type: reflect.TypeFor[filters.Client](), Stage: int(filters.AtConnect), Given: true},
 		signInGroup:     {Name: "client", Type: reflect.TypeFor[SignInFacts](), Stage: int(filters.AtHelo), Given: true},
-		heloGroup:       {Name: "helo", Type: reflect.TypeFor[HeloFacts](), Stage: int(filters.AtHelo), Given: true},
+		heloGroup:       {Name: "helo", Type: reflect.TypeFor[filters.Greeting](), Stage: int(filters.AtHelo), Given: true},
 		protectionGroup: {Name: "helo", Type: reflect.TypeFor[ProtectionFacts](), Stage: int(filters.AtHelo), Given: true},
 		mailGroup:       {Name: "mail", Type: reflect.TypeFor[MailFacts](), Stage: int(filters.AtMail), Given: true},
 		rcptGroup:       {Name: "rcpt", Type: reflect.TypeFor[RcptFacts](), Stage: int(filters.AtRcpt), Given: true},
@@ -108,14 +100,6 @@ func signInFacts(h *filters.Greeting) *SignInFacts {
 		return signedIn
 	}
 	return notSignedIn
-}
-
-func heloFacts(h *filters.Greeting) *HeloFacts {
-	f := &HeloFacts{Name: h.Name}
-	if !h.Unsure {
-		f.Extended = &h.Extended
-	}
-	return f
 }
 
 // unprotected is shared, never written.

@@ -341,7 +341,7 @@ func (c *client) greet() Verdict {
 
 func (c *client) hello() Verdict {
 	c.greet()
-	return c.Helo(c.ctx, &filters.Greeting{Name: "client.example.com", Extended: true})
+	return c.Helo(c.ctx, &filters.Greeting{Name: "client.example.com", Extended: filters.Known(true)})
 }
 
 func (c *client) mail(from string) Verdict {

@@ -221,7 +221,7 @@ func (g *Gate) Helo(ctx context.Context, h *filters.Greeting) Verdict {
 		s.greeted = carried{}
 	}
 	g.greeting = h
-	g.facts.Set(heloGroup, heloFacts(h))
+	g.facts.Set(heloGroup, h)
 	g.facts.Set(protectionGroup, protectionFacts(h))
 	g.facts.Set(signInGroup, signInFacts(h))
 	g.start(ctx, filters.AtHelo)

@@ -17,9 +17,9 @@ func TestBehindAnMTA(t *testing.T) {
 		t.Errorf("the greeting is held back by %v", pause)
 	}
 	expect(t, "greeting", c.Greet(c.ctx, false, 0), "")
-	expect(t, "EHLO", c.Helo(c.ctx, &filters.Greeting{Name: "sure", Extended: true}), "")
-	expect(t, "HELO or EHLO", c.Helo(c.ctx, &filters.Greeting{Name: "sure", Unsure: true}), "550")
-	c.Helo(c.ctx, &filters.Greeting{Name: "other", Unsure: true})
+	expect(t, "EHLO", c.Helo(c.ctx, &filters.Greeting{Name: "sure", Extended: filters.Known(true)}), "")
+	expect(t, "HELO or EHLO", c.Helo(c.ctx, &filters.Greeting{Name: "sure"}), "550")
+	c.Helo(c.ctx, &filters.Greeting{Name: "other"})
 	c.mail("a@example.com")
 	expect(t, "a recipient elsewhere", c.rcpt("b@elsewhere.test"), "")
 }

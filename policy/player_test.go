@@ -70,7 +70,7 @@ func (s *script) dialogue(ctx context.Context, t *rapid.T, g *Gate) {
 	if g.Greet(ctx, false, 0).Action != 0 || s.leaves < StepHelo {
 		return
 	}
-	if g.Helo(ctx, &filters.Greeting{Name: "client.example.com", Extended: true}).Action != 0 || s.leaves < StepMail {
+	if g.Helo(ctx, &filters.Greeting{Name: "client.example.com", Extended: filters.Known(true)}).Action != 0 || s.leaves < StepMail {
 		return
 	}
 	v := g.Mail(ctx, &filters.Envelope{ID: "T", ReversePath: s.sender})

@@ -43,7 +43,7 @@ func TestSubmission(t *testing.T) {
 		if !test.submission {
 			continue
 		}
-		expect(t, "helo", c.Helo(c.ctx, &filters.Greeting{Name: "x", Extended: true, AuthUser: test.user}), "")
+		expect(t, "helo", c.Helo(c.ctx, &filters.Greeting{Name: "x", Extended: filters.Known(true), AuthUser: test.user}), "")
 		expect(t, "mail", c.mail("a@example.com"), "")
 		if !c.NeedsBackend(c.ctx) {
 			t.Error("the backend is not asked")

@@ -51,7 +51,7 @@ func (s *session) hello(c wire.Command, extended bool) {
 		return
 	}
 	s.abandonUser(c.Name)
-	g := &filters.Greeting{Name: name, Extended: extended, TLS: s.tlsInfo(), AuthUser: s.extras().user}
+	g := &filters.Greeting{Name: name, Extended: filters.Known(extended), TLS: s.tlsInfo(), AuthUser: s.extras().user}
 	s.extras().claims.apply(g)
 	s.b.shown.greeting.Store(g)
 	s.reach(StageHelo)

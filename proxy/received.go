@@ -36,7 +36,7 @@ func (s *session) traceField() []byte {
 
 // protocol is the "with" value (RFC 3848, RFC 6531).
 func (s *session) protocol() string {
-	if !s.greeting.Extended {
+	if !s.greeting.SaidEHLO() {
 		return "SMTP"
 	}
 	name := "ESMTP"

@@ -25,7 +25,7 @@ type claims struct {
 // apply puts what the peer said in the place of what it does itself.
 func (c *claims) apply(g *filters.Greeting) {
 	if c != nil && c.helo != "" {
-		g.Name, g.Extended = c.helo, !c.smtp
+		g.Name, g.Extended = c.helo, filters.Known(!c.smtp)
 	}
 }
 

@@ -38,7 +38,7 @@ func deliveredRecord(b *testing.B, c *config.Config) *policy.Record {
 	g := engine.NewGate(&filters.Session{ID: "0PKT3S9X8M2QV", Client: filters.ClientAt(netip.MustParseAddrPort("192.0.2.9:4000")), Accepted: time.Now()}, &policy.Runtime{Recorder: &kept})
 	g.Connect(ctx)
 	g.Greet(ctx, false, 0)
-	g.Helo(ctx, &filters.Greeting{Name: "client.example.net", Extended: true})
+	g.Helo(ctx, &filters.Greeting{Name: "client.example.net", Extended: filters.Known(true)})
 	g.Mail(ctx, &filters.Envelope{ID: "0PKT3S9X8M2QV.1", ReversePath: "a@example.net", Started: time.Now()})
 	if v := g.Rcpt(ctx, &filters.Recipient{ForwardPath: "postmaster@example.org"}); v.Action != 0 {
 		b.Fatalf("%+v", v)

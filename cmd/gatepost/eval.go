@@ -198,7 +198,9 @@ func (e *evaluation) dialogue(ctx context.Context, gate *policy.Gate, envelope *
 	gate.Connect(ctx)
 	for _, step := range []func() policy.Verdict{
 		func() policy.Verdict { return gate.Greet(ctx, false, 0) },
-		func() policy.Verdict { return gate.Helo(ctx, &filters.Greeting{Name: e.helo, Extended: true}) },
+		func() policy.Verdict {
+			return gate.Helo(ctx, &filters.Greeting{Name: e.helo, Extended: filters.Known(true)})
+		},
 		func() policy.Verdict { return gate.Mail(ctx, envelope) },
 		func() policy.Verdict { return e.askRecipients(ctx, gate) },
 		func() policy.Verdict { return gate.Data(ctx) },

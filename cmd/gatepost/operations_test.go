@@ -89,7 +89,7 @@ func (s *defaultSite) offer(client netip.Addr, sender string) bool {
 	defer g.Close("")
 	g.Connect(ctx)
 	g.Greet(ctx, false, 0)
-	g.Helo(ctx, &filters.Greeting{Name: "client.example.net", Extended: true})
+	g.Helo(ctx, &filters.Greeting{Name: "client.example.net", Extended: filters.Known(true)})
 	g.Mail(ctx, &filters.Envelope{ID: id + ".1", ReversePath: sender, Started: now})
 	ending := policy.Ending{Reply: rules.Reply{Code: 451}, Ours: true}
 	defer func() { g.Conclude(ending) }()

@@ -34,7 +34,7 @@ func TestTheRecordIsAskedForBesideTheBody(t *testing.T) {
 	defer gate.Close("")
 	gate.Connect(ctx)
 	gate.Greet(ctx, false, 0)
-	gate.Helo(ctx, &filters.Greeting{Name: "mail.example.com", Extended: true})
+	gate.Helo(ctx, &filters.Greeting{Name: "mail.example.com", Extended: filters.Known(true)})
 	gate.Mail(ctx, &filters.Envelope{ID: "S.1", ReversePath: "ann@example.com", Started: clock.Now()})
 	gate.Rcpt(ctx, &filters.Recipient{ForwardPath: "joe@example.org"})
 	gate.Accepted(ctx)

@@ -116,7 +116,7 @@ func (s *synthetic) try(a *attempt) (done bool) {
 		&policy.Runtime{Recorder: s.kept, Clock: s.clock})
 	defer g.Close("quit")
 	g.Connect(ctx)
-	for _, v := range []policy.Verdict{g.Greet(ctx, false, 0), g.Helo(ctx, &filters.Greeting{Name: "mail.sender.test", Extended: true})} {
+	for _, v := range []policy.Verdict{g.Greet(ctx, false, 0), g.Helo(ctx, &filters.Greeting{Name: "mail.sender.test", Extended: filters.Known(true)})} {
 		if v.Action != 0 {
 			return v.Reply.Code >= 500
 		}

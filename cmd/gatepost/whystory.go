@@ -102,7 +102,7 @@ func (t *teller) greeted(e *journal.Entry) {
 		return
 	}
 	text := "HELO "
-	if g.Extended {
+	if g.SaidEHLO() {
 		text = "EHLO "
 	}
 	text += g.Name

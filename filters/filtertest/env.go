@@ -39,7 +39,7 @@ func Connected(client string) filters.View {
 // Greeted is [Connected] after EHLO helo.
 func Greeted(client, helo string) filters.View {
 	v := Connected(client)
-	v.Greeting = &filters.Greeting{Name: helo, Extended: true}
+	v.Greeting = &filters.Greeting{Name: helo, Extended: filters.Known(true)}
 	return v
 }
 

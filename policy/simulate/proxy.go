@@ -56,7 +56,7 @@ func (p *proxy) deliver(a *Attempt) Reply {
 	if v := g.Greet(ctx, false, g.Connect(ctx)); v.Action != 0 {
 		return heard(v)
 	}
-	if v := g.Helo(ctx, &filters.Greeting{Name: a.Greeting, Extended: true}); v.Action != 0 {
+	if v := g.Helo(ctx, &filters.Greeting{Name: a.Greeting, Extended: filters.Known(true)}); v.Action != 0 {
 		return heard(v)
 	}
 	e := &filters.Envelope{ID: "T" + strconv.Itoa(p.serial), ReversePath: a.From, Started: now}

@@ -26,7 +26,7 @@ func realistic(schema *rules.Schema, matched []*rules.Rule, serial int) *policy.
 	recipient := fmt.Sprintf("user%d@example.org", serial%501)
 	r := &policy.Record{ID: id + ".1", Kind: policy.TransactionRecord, Start: now, End: now.Add(180 * time.Millisecond),
 		Session:  &filters.Session{ID: id, Client: filters.ClientAt(client), To: &local, Accepted: now},
-		Greeting: &filters.Greeting{Name: "mail.example.net", Extended: true, TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.example.org"}},
+		Greeting: &filters.Greeting{Name: "mail.example.net", Extended: filters.Known(true), TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.example.org"}},
 		Envelope: &filters.Envelope{ID: id + ".1", ReversePath: sender, Params: []filters.Param{{Key: "SIZE", Value: "48213", HasValue: true}}, Size: 48213, Started: now},
 		Facts:    schema.NewFacts(),
 		Reached:  policy.StepEnd,

@@ -187,12 +187,14 @@ func readSession(u *unpacker, e *Entry) {
 }
 
 func readGreeting(u *unpacker, e *Entry) {
-	e.greeting = filters.Greeting{Name: u.text(), Extended: u.flag(), AuthUser: u.text()}
+	e.greeting = filters.Greeting{Name: u.text(), Extended: filters.Known(u.flag()), AuthUser: u.text()}
 	if u.flag() {
 		e.tls = filters.TLS{Version: u.text(), Cipher: u.text(), ServerName: u.text(), PeerSubject: u.text()}
 		e.greeting.TLS = &e.tls
 	}
-	e.greeting.Unsure = u.flag()
+	if unsure := u.flag(); unsure {
+		e.greeting.Extended = nil
+	}
 	e.Greeting = &e.greeting
 }
 

@@ -105,7 +105,7 @@ func (b *builder) note(s string) {
 
 func (b *builder) greeting(g *filters.Greeting) {
 	b.foreign(g.Name)
-	b.flag(g.Extended)
+	b.flag(g.SaidEHLO())
 	b.text(b.disguise.address(g.AuthUser))
 	b.flag(g.TLS != nil)
 	if g.TLS != nil {
@@ -114,7 +114,7 @@ func (b *builder) greeting(g *filters.Greeting) {
 		b.text(g.TLS.ServerName)
 		b.foreign(g.TLS.PeerSubject)
 	}
-	b.flag(g.Unsure)
+	b.flag(g.Extended == nil)
 }
 
 func (b *builder) envelope(e *filters.Envelope) {

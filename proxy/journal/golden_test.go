@@ -29,7 +29,7 @@ func goldenRecords() []*policy.Record {
 	session := &filters.Session{ID: "38G29KFPR000V", Client: filters.ClientAt(client("192.0.2.7:4711")), Through: &peer, To: &local, Accepted: start}
 	session.SetVerifiedName("mail.example.com")
 	session.Trusted, session.Submission = true, true
-	greeting := &filters.Greeting{Name: "mail.example.com", Extended: true, AuthUser: "anna", TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "C", ServerName: "mx.example.org", PeerSubject: "CN=x"}}
+	greeting := &filters.Greeting{Name: "mail.example.com", Extended: filters.Known(true), AuthUser: "anna", TLS: &filters.TLS{Version: "TLSv1.3", Cipher: "C", ServerName: "mx.example.org", PeerSubject: "CN=x"}}
 	failed := testSchema.NewFacts()
 	failed.Fail(listGroup)
 	return []*policy.Record{

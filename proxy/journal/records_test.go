@@ -177,7 +177,7 @@ func drawRecord(t *rapid.T) *policy.Record {
 		r.Session.Through = nil
 	}
 	if rapid.Bool().Draw(t, "greeted") {
-		r.Greeting = &filters.Greeting{Name: texts.Draw(t, "helo"), Extended: rapid.Bool().Draw(t, "extended"), Unsure: rapid.Bool().Draw(t, "unsure"), AuthUser: addresses.Draw(t, "user")}
+		r.Greeting = &filters.Greeting{Name: texts.Draw(t, "helo"), Extended: rapid.SampledFrom([]*bool{filters.Known(true), filters.Known(false), nil}).Draw(t, "extended"), AuthUser: addresses.Draw(t, "user")}
 		if rapid.Bool().Draw(t, "tls") {
 			r.Greeting.TLS = &filters.TLS{Version: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: texts.Draw(t, "sni"), PeerSubject: texts.Draw(t, "subject")}
 		}

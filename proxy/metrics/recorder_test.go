@@ -48,7 +48,7 @@ func played(t testing.TB, e *policy.Engine, r policy.Recorder, helo string, tran
 	g := e.NewGate(filtertest.Connected("192.0.2.7").Session, &policy.Runtime{Recorder: r})
 	g.Connect(ctx)
 	g.Greet(ctx, false, 0)
-	g.Helo(ctx, &filters.Greeting{Name: helo, Extended: true})
+	g.Helo(ctx, &filters.Greeting{Name: helo, Extended: filters.Known(true)})
 	for range transactions {
 		g.Mail(ctx, &filters.Envelope{ID: "t", ReversePath: "bob@example.net"})
 		code := 0

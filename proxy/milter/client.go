@@ -114,11 +114,8 @@ func (s *session) helo(data []byte) {
 // newGreeting is what is known of the client behind HELO, and what AUTH has added by MAIL.
 func (s *session) newGreeting(name string) *filters.Greeting {
 	g := &filters.Greeting{Name: name, AuthUser: printable(s.macros[withMail][authUser])}
-	switch with := s.macros.get(protocol); { // sendmail's $r: ESMTP, ESMTPS, ESMTPA, ...
-	case with == "":
-		g.Unsure = true
-	default:
-		g.Extended = strings.HasPrefix(with, "ESMTP") || strings.HasPrefix(with, "UTF8SMTP")
+	if with := s.macros.get(protocol); with != "" { // sendmail's $r: ESMTP, ESMTPS, ESMTPA, ...
+		g.Extended = filters.Known(strings.HasPrefix(with, "ESMTP") || strings.HasPrefix(with, "UTF8SMTP"))
 	}
 	if version := s.macros.get(tlsVersion); version != "" {
 		g.TLS = &filters.TLS{Version: printable(version), Cipher: printable(s.macros.get(tlsCipher))}
@@ -135,7 +132,7 @@ func sameGreeting(a, b *filters.Greeting) bool {
 	if a == nil || (a.TLS == nil) != (b.TLS == nil) || a.TLS != nil && *a.TLS != *b.TLS {
 		return false
 	}
-	return a.Name == b.Name && a.Extended == b.Extended && a.Unsure == b.Unsure && a.AuthUser == b.AuthUser
+	return a.Name == b.Name && a.Extended == b.Extended && a.AuthUser == b.AuthUser
 }
 
 // Bounds of what clients and macros name, in bytes.

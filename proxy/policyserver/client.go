@@ -74,7 +74,7 @@ func (s *session) helo(ctx context.Context, _ step) (v policy.Verdict, standing 
 
 func (s *session) newGreeting() *filters.Greeting {
 	a := s.request
-	g := &filters.Greeting{Name: a["helo_name"], Extended: a["protocol_name"] == "ESMTP", AuthUser: a["sasl_username"]}
+	g := &filters.Greeting{Name: a["helo_name"], Extended: filters.Known(a["protocol_name"] == "ESMTP"), AuthUser: a["sasl_username"]}
 	if version := a["encryption_protocol"]; version != "" {
 		// Postfix tells the subject of a verified certificate only.
 		g.TLS = &filters.TLS{Version: version, Cipher: a["encryption_cipher"], PeerSubject: a["ccert_subject"]}
