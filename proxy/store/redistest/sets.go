@@ -13,12 +13,15 @@ import (
 // Slots is how many there are in a cluster.
 const Slots = 16384
 
+// syncAtOnce is for whoever may be a master: it waits five seconds for more replicas else before it serves the first.
+const syncAtOnce = "repl-diskless-sync-delay 0"
+
 // StartCluster starts a cluster of masters, each with an equal share of the slots.
 func StartCluster(t testing.TB, masters int) []*Server {
 	t.Helper()
 	nodes := make([]*Server, masters)
 	for i := range nodes {
-		nodes[i] = Start(t, Options{Lines: []string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000"}})
+		nodes[i] = Start(t, Options{Lines: []string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000", syncAtOnce}})
 		nodes[i].Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(Slots*i/masters), strconv.Itoa(Slots*(i+1)/masters-1))
 		nodes[i].Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 	}
@@ -42,7 +45,7 @@ func StartCluster(t testing.TB, masters int) []*Server {
 func AddReplica(t testing.TB, nodes []*Server, master *Server) *Server {
 	t.Helper()
 	replica := Start(t, Options{Lines: []string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000",
-		"cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0"}})
+		"cluster-replica-validity-factor 0", syncAtOnce}})
 	host, port, _ := net.SplitHostPort(master.Address)
 	replica.Must("CLUSTER", "MEET", host, port)
 	id := master.Must("CLUSTER", "MYID")
@@ -114,9 +117,9 @@ func MoveSlot(t testing.TB, nodes []*Server, slot string, from, to *Server, betw
 // StartSentinels starts a master with a replica, and three Sentinels that watch it under the name "marks".
 func StartSentinels(t testing.TB) (servers, sentinels []*Server) {
 	t.Helper()
-	master := Start(t, Options{})
+	master := Start(t, Options{Lines: []string{syncAtOnce}})
 	host, port, _ := net.SplitHostPort(master.Address)
-	replica := Start(t, Options{Lines: []string{"replicaof " + host + " " + port, "repl-diskless-sync-delay 0"}})
+	replica := Start(t, Options{Lines: []string{"replicaof " + host + " " + port, syncAtOnce}})
 	Eventually(t, 20*time.Second, func() error {
 		info, err := replica.Do("INFO", "replication")
 		if err == nil && !strings.Contains(info, "master_link_status:up") {

@@ -26,6 +26,7 @@ func ownerOfSender(t *testing.T, nodes []*redistest.Server) *redistest.Server {
 
 // Without a replica the whole cluster is down: the others refuse, too.
 func TestANodeOfAClusterIsDown(t *testing.T) {
+	t.Parallel() // it mostly waits for the nodes to agree
 	nodes := redistest.StartCluster(t, 3)
 	dead := ownerOfSender(t, nodes)
 	state := func(want string) {
@@ -47,6 +48,7 @@ func TestANodeOfAClusterIsDown(t *testing.T) {
 }
 
 func TestAReplicaTakesOver(t *testing.T) {
+	t.Parallel() // it mostly waits for the nodes to agree
 	nodes := redistest.StartCluster(t, 3)
 	dead := ownerOfSender(t, nodes)
 	replica := redistest.AddReplica(t, nodes, dead)

@@ -167,6 +167,7 @@ func TestASlotMovesUnderLoad(t *testing.T) {
 
 // A master dies while mail comes in, and the Sentinels make another one.
 func TestASentinelFailoverUnderLoad(t *testing.T) {
+	t.Parallel() // it mostly waits for the Sentinels to agree
 	servers, sentinels := redistest.StartSentinels(t)
 	c := at(redistest.Addresses(sentinels)...)
 	c.Sentinel = "marks"

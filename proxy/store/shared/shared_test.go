@@ -302,6 +302,7 @@ func TestAStartWithoutTheServer(t *testing.T) {
 }
 
 func TestASentinelFailover(t *testing.T) {
+	t.Parallel() // it mostly waits for the Sentinels to agree
 	servers, sentinels := redistest.StartSentinels(t)
 	c := at(redistest.Addresses(sentinels)...)
 	c.Sentinel = "marks"
