@@ -20,8 +20,8 @@ func (s *Store) Asked() (n uint64) {
 
 // TellsNothing waits for the batch of tallies that is under way, and tells whether the engine has heard of all.
 func (s *Store) TellsNothing() bool {
-	s.ledger.telling.Lock()
-	defer s.ledger.telling.Unlock()
-	waiting, _ := s.ledger.waits()
-	return waiting == 0 && len(s.ledger.keys) == 0
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	waiting, _ := s.waits()
+	return waiting == 0 && len(s.keys) == 0
 }

@@ -24,6 +24,7 @@ func hasStandings(t *testing.T, s *redistest.Server, n int) {
 
 // What is asked at connect brings along what will be asked at MAIL.
 func TestWhatIsForeseenComesAlong(t *testing.T) {
+	t.Parallel() // it mostly waits for tallies to be told
 	clock := filtertest.NewClock()
 	s := redistest.Start(t, redistest.Options{})
 	patient := at(s.Address) // requests are counted: none is given up on a busy machine, and followed by one that looks why
@@ -67,6 +68,7 @@ func TestWhatIsForeseenComesAlong(t *testing.T) {
 
 // Of whom much is known it is believed for longer, and what this proxy has seen itself counts at once.
 func TestWhoIsWellKnownIsBelievedForLonger(t *testing.T) {
+	t.Parallel() // it mostly waits for tallies to be told
 	clock := filtertest.NewClock()
 	s := redistest.Start(t, redistest.Options{})
 	mx := newProxy(t, at(s.Address), clock)

@@ -64,6 +64,7 @@ func TestWhatTheEngineWasNotToldIsKnown(t *testing.T) {
 }
 
 func TestProxiesCountTogether(t *testing.T) {
+	t.Parallel() // it mostly waits for tallies to be told
 	s := redistest.Start(t, redistest.Options{})
 	a, b := newProxy(t, at(s.Address), filters.SystemClock{}), newProxy(t, at(s.Address), filters.SystemClock{})
 	for range 10 {
@@ -88,6 +89,7 @@ func TestProxiesCountTogether(t *testing.T) {
 
 // In an outage a proxy knows its own part; afterwards the site knows everything, once.
 func TestTalliesOfAnOutageCountOnce(t *testing.T) {
+	t.Parallel() // it mostly waits for tallies to be told
 	s := redistest.Start(t, redistest.Options{})
 	way := redistest.Forward(t, s.Address)
 	a, b := newProxy(t, at(way.Address), filters.SystemClock{}), newProxy(t, at(s.Address), filters.SystemClock{})
@@ -123,6 +125,7 @@ func TestTalliesOfAnOutageCountOnce(t *testing.T) {
 
 // A batch that failed is sent again, but does not bring back what was forgotten meanwhile.
 func TestWhatIsForgottenStaysForgotten(t *testing.T) {
+	t.Parallel() // it mostly waits for tallies to be told
 	s := redistest.Start(t, redistest.Options{})
 	p := newProxy(t, at(s.Address), filters.SystemClock{})
 	failed := false

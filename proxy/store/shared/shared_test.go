@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -22,6 +23,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Tests that run beside others wait for timers of servers, and not for the processor. The command line may say otherwise.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	// rueidis puts off its look at a cluster's nodes by a second, and leaves nodes that are gone after five, also when it is
 	// closed meanwhile.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
@@ -285,6 +290,7 @@ func TestAServerThatStartsAgainEmpty(t *testing.T) {
 }
 
 func TestAStartWithoutTheServer(t *testing.T) {
+	t.Parallel() // it mostly waits for the server
 	s, clock, folder := redistest.Start(t, redistest.Options{}), filtertest.NewClock(), t.TempDir()
 	s.Kill()
 	mx := restartProxy(t, at(s.Address), clock, folder)
