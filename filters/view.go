@@ -34,8 +34,8 @@ type Client struct {
 	AskedByMTA bool
 }
 
-// ClientAt is a client of whom no more is known.
-func ClientAt(a netip.AddrPort) Client { return Client{IP: a.Addr(), Port: int32(a.Port())} }
+// ClientAt is a client of whom no more is known. An IPv4 address is one, however it is written.
+func ClientAt(a netip.AddrPort) Client { return Client{IP: a.Addr().Unmap(), Port: int32(a.Port())} }
 
 // AddrPort is where the client is.
 func (c *Client) AddrPort() netip.AddrPort { return netip.AddrPortFrom(c.IP, uint16(c.Port)) }
