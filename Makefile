@@ -61,7 +61,7 @@ test-kill: ## kill -9 under load, 200 times, and what is left each time (KILLS=n
 		$(GO) test -v -count=1 -timeout 60m -run Kill9UnderLoad ./cmd/gatepost; status=$$?; \
 		grep -E '^kill -9: ' $(BUILD)/kill.log; exit $$status
 
-bench: build ## all that is said about speed and memory, measured, into docs/benchmarks.md (a quarter of an hour)
+bench: build ## all that is said about speed and memory, measured, into docs/benchmarks.md (twenty minutes)
 	$(GO) run ./cmd/gatepost-bench -gatepost bin/gatepost -out docs/benchmarks.md
 
 bench-quick: build ## a rough look at the same in a minute

@@ -18,7 +18,7 @@ const (
 	// their rounds: a difference of a few per cent is less than what turns on a busy machine differ by. What else it does
 	// comes and goes in seconds, and hits both sides alike where their turns are short.
 	journalSlices = 4
-	journalRounds = 40
+	journalRounds = 20
 	// journalRest is longer than the journal keeps anything in memory alone.
 	journalRest = 700 * time.Millisecond
 )

@@ -55,7 +55,7 @@ func parseFlags(args []string) (options, error) {
 	f.IntVar(&o.waiters, "waiters", 15_000, "clients that wait at once at a Gatepost; a third of them under TLS")
 	f.IntVar(&o.entries, "entries", 1_000_000, "greylist entries on disk at a start")
 	f.IntVar(&o.many, "many", 10_000_000, "greylist entries on disk, where 10,000 are compared with many; to write so many takes two minutes")
-	f.IntVar(&o.rounds, "rounds", 4, "how often each peer has its turn in each scenario")
+	f.IntVar(&o.rounds, "rounds", 8, "how often each peer has its turn in each scenario")
 	f.DurationVar(&o.time, "time", time.Second, "length of a turn")
 	f.IntVar(&o.repeats, "repeats", 2, "how often memory is measured, each time with a new process")
 	f.IntVar(&o.idle, "idle", 3000, "idle connections to measure memory with")
