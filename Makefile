@@ -28,7 +28,7 @@ build: ## bin/gatepost
 run: build ## build it and watch it work: gatepost demo
 	bin/gatepost demo
 
-test: vet fmt unit fuzz-short ## vet, formatting, unit, dialogue and property tests, the public suites, short fuzzing
+test: vet fmt unit ## vet, formatting, unit, dialogue and property tests, the public suites, the seeds of the fuzz targets
 
 vet:
 	$(GO) vet ./...
@@ -42,7 +42,7 @@ fmt:
 unit:
 	@.ci/gotest $(BUILD)/test.log $(GO) test -v ./...
 
-fuzz-short:
+fuzz-short: ## every fuzz target for 3,000 inputs
 	@.ci/fuzz $(FUZZTIME)
 
 fuzz: ## fuzz every parser for a minute each (FUZZTIME=10m for longer)
