@@ -59,15 +59,15 @@ func (s *session) mail(c wire.Command) {
 		r := s.failure(problem.Code, problem.Enhanced, problem.Text)
 		s.relay(r)
 		s.mailRefused(r, true)
+	case s.mta().Eager() && !s.nextIsRcpt(): // it goes to the backend with RCPT, and a refusal is told there
+		s.say(250, "2.1.0", "Sender ok")
 	case !s.gate.NeedsBackend(budget), s.mta().Ready() != nil: // RCPT is going to be refused, and why is said there
 		s.say(250, "2.1.0", "Sender ok")
-	case s.nextIsRcpt(): // both go to the backend at once, and the client waits for two replies instead of one
-		s.tx.due = true
-	case s.mta().Eager(): // they do so in any case, and a refusal is told with RCPT
-		s.say(250, "2.1.0", "Sender ok")
 	default:
-		s.tx.due = true
-		s.settle()
+		// With RCPT at hand both go to the backend at once, and the client waits for two replies instead of one.
+		if s.tx.due = true; !s.nextIsRcpt() {
+			s.settle()
+		}
 	}
 }
 
