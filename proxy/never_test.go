@@ -92,17 +92,14 @@ func TestNoAcceptanceOfOurOwn(t *testing.T) {
 	})
 }
 
-// playMessages sends messages in one session and tells which were answered with 250.
-func playMessages(h *house, session, count int, pipelined bool) map[string]bool {
-	outcome := map[string]bool{}
-	c, err := net.Dial("tcp", h.address)
-	if err != nil {
-		return outcome
+// converse is a session behind its EHLO, and the last line of each of its replies: "EOF" when there are no more.
+func (h *house) converse() (c net.Conn, reply func() string, err error) {
+	if c, err = net.Dial("tcp", h.address); err != nil {
+		return nil, nil, err
 	}
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	r := bufio.NewReader(c)
-	reply := func() string {
+	reply = func() string {
 		for {
 			line, err := r.ReadString('\n')
 			if err != nil {
@@ -116,6 +113,17 @@ func playMessages(h *house, session, count int, pipelined bool) map[string]bool 
 	reply()
 	fmt.Fprintf(c, "EHLO client.test\r\n")
 	reply()
+	return c, reply, nil
+}
+
+// playMessages sends messages in one session and tells which were answered with 250.
+func playMessages(h *house, session, count int, pipelined bool) map[string]bool {
+	outcome := map[string]bool{}
+	c, reply, err := h.converse()
+	if err != nil {
+		return outcome
+	}
+	defer c.Close()
 	for n := range count {
 		body := fmt.Sprintf("message %d of session %d", n, session)
 		commands := []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA"}
@@ -145,28 +153,12 @@ func playMessages(h *house, session, count int, pipelined bool) map[string]bool 
 // playQueue is playMessages for a client that sends the commands of the next message with the one before.
 func playQueue(h *house, session, count int) map[string]bool {
 	outcome := map[string]bool{}
-	c, err := net.Dial("tcp", h.address)
+	c, reply, err := h.converse()
 	if err != nil {
 		return outcome
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	r := bufio.NewReader(c)
-	reply := func() string {
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				return "EOF"
-			}
-			if len(line) > 3 && line[3] != '-' {
-				return line
-			}
-		}
-	}
 	const commands = "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
-	reply()
-	fmt.Fprintf(c, "EHLO client.test\r\n")
-	reply()
 	fmt.Fprint(c, commands)
 	for n := range count {
 		body := fmt.Sprintf("message %d of session %d", n, session)
